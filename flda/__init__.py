@@ -1,0 +1,12 @@
+"""Factorized linear discriminant analysis for single-cell expression."""
+
+import logging
+from importlib.metadata import version
+
+from . import datasets, get, metrics, pl, tl, validate
+from .estimators import FLDA
+
+__all__ = ["FLDA", "datasets", "get", "metrics", "pl", "tl", "validate"]
+__version__ = version("flda")
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

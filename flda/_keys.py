@@ -1,0 +1,37 @@
+"""Where results live in an AnnData: one rule for writers and readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Slots that belong to ``key_added``."""
+
+    key: str = "flda"
+
+    @property
+    def obsm(self) -> str:
+        """Scores, N x k."""
+        return f"X_{self.key}"
+
+    @property
+    def varm(self) -> str:
+        """Loadings, p x k."""
+        return self.key
+
+    @property
+    def varm_f(self) -> str:
+        """F ratio of every gene for every effect, p x effects in the fit."""
+        return f"{self.key}_F"
+
+    @property
+    def var_sd(self) -> str:
+        """Within-group standard deviation of every gene; NaN where the gene was left out."""
+        return f"{self.key}_within_sd"
+
+    @property
+    def uns(self) -> str:
+        """Parameters and tables."""
+        return self.key

@@ -1,0 +1,329 @@
+"""Command line: ``flda demo``, ``flda run``, ``flda check``, ``flda datasets``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData, read_h5ad
+
+from . import __version__, datasets, get, pl, tl
+from ._keys import Keys
+from .design import make_design
+from .estimators import FLDA
+from .validate import certify
+
+logger = logging.getLogger("flda")
+
+SUMMARY = "summary.json"  # its presence marks a folder as one of ours
+
+
+class UsageError(Exception):
+    """Something the user can mend; shown as one line, exit status 2."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    args = _parser().parse_args(argv)
+    _log_to_stderr()
+    if getattr(args, "interactions", None) in (["all"], ["none"]):
+        args.interactions = {"all": "all", "none": None}[args.interactions[0]]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
+            args.run(args)
+    except KeyboardInterrupt:
+        print("flda: stopped; nothing was written", file=sys.stderr)
+        return 130
+    except (UsageError, ValueError, ImportError, OSError) as error:
+        print(f"flda: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Simulated T4/T5 cells, whole run, and what came out."""
+    adata = datasets.t4t5_simulated()
+    print(f"simulated T4/T5 (not real data): {adata.n_obs:,} cells x {adata.n_vars:,} genes, dendrite x axon")
+    args.factors = ["dendrite", "axon"]
+    out = args.out or Path("flda_demo")
+    # a demo may replace an earlier demo, never anything else
+    _analyse(adata, args, out, overwrite=True)
+    table = get.rank_genes_df(adata, n_genes=args.n_genes)
+    chosen = table[table["selected"]].assign(
+        hit=lambda t: [adata.var.loc[g, f"truth_{e}"] for g, e in zip(t["gene"], t["effect"], strict=True)]
+    )
+    for axis, part in chosen.groupby("axis", sort=False):
+        genes = ", ".join(part["gene"].head(4))
+        print(f"  {axis:<17} {part['hit'].sum():>2} of the first {len(part)} genes are planted there: {genes}, ...")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fit an h5ad file and write the results folder."""
+    adata = _read(args.file)
+    _analyse(adata, args, args.out or Path(f"{args.file.stem}_flda"), overwrite=args.overwrite)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Print the contingency table and what it can estimate."""
+    adata = _read(args.file, backed=True)
+    nuisance = args.nuisance or []
+    labels = tl.labels_of(adata, [*args.factors, *nuisance])
+    labelled = labels.notna().all(axis=1)
+    if not labelled.all():
+        print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")
+    with _quiet():
+        design = make_design(labels[labelled], interactions=args.interactions, nuisance=nuisance)
+    table = design.counts_table()
+    index, columns = (args.factors[:-1], args.factors[-1]) if len(args.factors) > 1 else (args.factors, None)
+    wide = table.pivot_table(
+        index=index, columns=columns, values="n_cells", aggfunc="sum", observed=False
+    )  # fmt: skip
+    print(f"{adata.n_obs:,} cells x {adata.n_vars:,} genes; cells per group:\n")
+    print(wide.astype(int).to_string())
+    print("\neffects:")
+    for row in design.report.itertuples():
+        role = "nuisance, no axes" if row.effect in nuisance else f"{row.df} axes" if row.df > 1 else "1 axis"
+        print(f"  {row.effect:<30} {role if row.estimable else 'cannot be estimated: ' + row.reason}")
+    few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
+    if len(few):
+        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy and weigh as much as any other")
+
+
+def list_datasets(args: argparse.Namespace) -> None:
+    """Print the data sets that can be fetched."""
+    for name, manifest in datasets.manifests().items():
+        size = sum(f["bytes"] for f in manifest["files"]) / 1e6
+        print(f"{name:<20} {size:>6.1f} MB  {manifest['licence']:<12} {manifest['title']}")
+
+
+def fetch_dataset(args: argparse.Namespace) -> None:
+    """Download (or find) and verify every file of a data set."""
+    known = datasets.manifests()
+    if args.name not in known:
+        raise UsageError(f"unknown data set {args.name!r}; known: {', '.join(known)}")
+    for entry in known[args.name]["files"]:
+        print(datasets.fetch(args.name, entry["name"]))
+
+
+def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: bool) -> None:
+    with _whole_folder(out, overwrite=overwrite) as folder:
+        tl.flda(
+            adata,
+            args.factors,
+            interactions=args.interactions,
+            nuisance=args.nuisance,
+            donor=args.donor,
+            layer=args.layer,
+            mask_var=args.mask_var,
+            n_comps=args.n_comps,
+            penalty=args.penalty,
+            shrinkage=args.shrinkage,
+            random_state=args.seed,
+        )
+        get.rank_genes_df(adata, n_genes=args.n_genes).to_csv(
+            folder / "gene_rankings.csv", index=False, float_format="%.8g", lineterminator="\n"
+        )
+        _to_csv(get.axes_df(adata), folder / "axes.csv")
+        _to_csv(get.design_df(adata), folder / "design.csv")
+        certificate = _certificate(adata, args)
+        if certificate is not None:
+            _to_csv(certificate, folder / "certificate.csv")
+        (folder / "figures").mkdir()
+        _figures(adata, args.factors, folder / "figures")
+        results = adata.uns[Keys().uns]
+        summary = {
+            "n_cells": adata.n_obs,
+            "n_genes": adata.n_vars,
+            "params": results["params"],
+            "fit": results["fit"],
+            "axes": results["axes"]["axis"].tolist(),
+            "not_estimable": results["estimability"]
+            .query("not estimable")[["effect", "reason"]]
+            .to_dict("records"),
+            "versions": results["versions"],
+        }
+        (folder / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
+        adata.write_h5ad(folder / "result.h5ad")
+    fit = results["fit"]
+    print(
+        f"{len(results['axes'])} axes, shrinkage {fit['shrinkage']:.3g}, solver {fit['solver']}, "
+        f"residual {fit['residual']:.0e}"
+    )
+    if certificate is not None:
+        print("held out, in units of within-group variance:")
+        print(f"  {'axis':<28} {'own effect':>10} {'cross-talk':>10}")
+        for row in certificate.itertuples():
+            print(f"  {row.axis:<28} {row.snr:>10.2f} {row.crosstalk:>10.3f}")
+    print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
+
+
+def _certificate(adata: AnnData, args: argparse.Namespace) -> pd.DataFrame | None:
+    """The certificate of the fit in adata, on the cells and genes that it used; None when no fold can give one."""
+    params, fit = adata.uns[Keys().uns]["params"], adata.uns[Keys().uns]["fit"]
+    columns = [*params["factors"], *params["nuisance"]]
+    labelled = adata.obs[[*columns, *([args.donor] if args.donor else [])]].notna().all(axis=1).to_numpy()
+    genes = adata.var[Keys().var_sd].notna().to_numpy()
+    X = adata.X if args.layer is None else adata.layers[args.layer]
+    model = FLDA(
+        interactions=params["interactions"],
+        nuisance=params["nuisance"],
+        n_components=params["n_comps"],
+        penalty=params["penalty"],
+        shrinkage=params["shrinkage"],
+        random_state=args.seed,
+    )
+    try:
+        with _quiet():
+            return certify(
+                model,
+                X[labelled][:, genes],
+                adata.obs.loc[labelled, columns],
+                adata.obs.loc[labelled, args.donor].to_numpy() if args.donor else None,
+                random_state=args.seed,
+            )
+    except ValueError as error:
+        logger.warning("no certificate.csv: %s (%d cells)", error, fit["n_cells"])
+        return None
+
+
+def _figures(adata: AnnData, factors: list[str], folder: Path) -> None:
+    """Scores on the first axes of the main effects, a panel per factor."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure = Figure(figsize=(4.8 * len(factors), 4), layout="constrained")
+        for ax, factor in zip(np.atleast_1d(figure.subplots(1, len(factors))), factors, strict=True):
+            pl.scores(adata, color=factor, ax=ax)
+            ax.set_title(f"coloured by {factor}")
+        figure.savefig(folder / "scores.png", dpi=150)
+
+
+@contextlib.contextmanager
+def _whole_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside ``out`` that takes its place if the block succeeds, and else disappears."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; --out must name a folder")
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise UsageError(f"{out} exists; name another folder with --out, or add --overwrite")
+        if not (out / SUMMARY).is_file():
+            raise UsageError(f"{out} holds files that flda did not write; name another folder with --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"cannot write to {out.parent}: {error.strerror}") from None
+    try:
+        yield folder
+        if out.exists():
+            shutil.rmtree(out)
+        folder.chmod(0o755)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(path: Path, *, backed: bool = False) -> AnnData:
+    if not path.exists():
+        raise UsageError(f"there is no file {path}")
+    try:
+        return read_h5ad(path, backed="r" if backed else None)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:  # noqa: BLE001  h5py and anndata raise many kinds for a broken file
+        raise UsageError(
+            f"cannot read {path} as h5ad; it is damaged or of another format ({type(error).__name__})"
+        ) from None
+
+
+def _to_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lines that the main fit has already logged are not repeated for every fold."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("flda: %(message)s"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.WARNING)
+
+
+def _number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flda", description="Factorized linear discriminant analysis for single-cell expression."
+    )
+    parser.add_argument("--version", action="version", version=f"flda {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, summary: str, group=commands) -> argparse.ArgumentParser:
+        sub = group.add_parser(name, help=summary, description=function.__doc__)
+        sub.set_defaults(run=function)
+        return sub
+
+    def fit_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
+        sub.add_argument("--n-genes", type=int, default=20, help="genes marked as selected per axis (default 20)")
+        sub.add_argument("--penalty", type=float, default=1.0, help="charge for other effects (default 1; inf nulls them)")
+        sub.add_argument(
+            "--shrinkage", type=_number_or_name, default="auto", help="a number in [0, 1], cv, ledoit-wolf or oas"
+        )
+        sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
+
+    def design_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("file", type=Path, metavar="FILE.h5ad")
+        sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns that cross")
+        sub.add_argument("--nuisance", nargs="+", metavar="COLUMN", help="obs columns without axes, e.g. batch")
+        sub.add_argument(
+            "--interactions", nargs="+", default=["all"], metavar="A:B", help="all (default), none, or a list such as A:B"
+        )
+
+    sub = command("demo", demo, "run on simulated T4/T5 cells, offline, in seconds")
+    fit_options(sub)
+    sub.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_comps=None)
+
+    sub = command("run", run, "fit an h5ad file and write rankings, tables, figures and a certificate")
+    design_options(sub)
+    fit_options(sub)
+    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor; folds hold out whole donors")
+    sub.add_argument("--layer", help="layer to use instead of X")
+    sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
+    sub.add_argument("--n-comps", type=int, help="axes per effect (default: all useful ones)")
+    sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
+
+    sub = command("check", check, "print the design table and what it can estimate")
+    design_options(sub)
+
+    data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
+    command("list", list_datasets, "data sets that can be fetched", data)
+    command("fetch", fetch_dataset, "download and verify a data set", data).add_argument("name", metavar="NAME")
+    return parser

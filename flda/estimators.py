@@ -1,0 +1,386 @@
+"""FLDA: the scikit-learn estimator. Arrays in, arrays out; AnnData lives one floor up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from . import arrays, shrinkage
+from .design import Effect, effect_components, effect_name, effect_penalties, make_design
+from .moments import Within
+from .solve import GroupSpace, choose_solver, solve
+
+logger = logging.getLogger(__name__)
+
+
+class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Factorized linear discriminant analysis: axes that vary with one effect and little with the others.
+
+    For every effect S of a factorial design (a factor or an interaction) finds the directions u that maximise
+    ``u' (M_S - sum_T lambda_T M_T) u / u' M_e u``, with M_S the scatter of the effect's least-squares
+    estimates on the group means and M_e the shrunken within-group scatter. Solved exactly: one solve with
+    M_e serves all effects and penalties.
+
+    Parameters
+    ----------
+    interactions
+        ``"all"`` for every interaction the groups identify (others are left out with a logged line), None
+        for main effects only, or a list of ``"a:b"`` or ``("a", "b")``.
+    nuisance
+        Columns of y that enter the fit as additive effects without axes of their own, such as a batch. They
+        are penalised like any other effect.
+    n_components
+        Axes per effect: None for all useful ones (the effect's degrees of freedom), one number, or a dict
+        from effect name to number.
+    penalty
+        lambda: how much an axis is charged for variance of another effect. One number, or a dict from the name of
+        the charged effect to its number (1 for those not named). ``inf`` nulls the effect exactly on the
+        group means.
+    shrinkage
+        g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"``, the best
+        of a grid on held-out cells. {auto_reason}
+    shrinkage_target
+        T: ``"identity"``, the mean variance of the genes times the identity, for genes on comparable scales; or
+        ``"diagonal"``, each gene's own variance, which makes the axes independent of the genes' units. {target_reason}
+    within
+        ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` lets every group's own
+        covariance count the same, as the paper's estimator does. {within_reason}
+    solver
+        ``"primal"`` factors M_e (p x p), ``"dual"`` the Gram matrix of the cells (N x N), ``"auto"`` takes the smaller.
+    random_state
+        Seed of the cross-validation folds.
+
+    Attributes
+    ----------
+    effects_ : list of tuple of str
+        The effects that have axes.
+    axes_ : DataFrame
+        One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is in-sample; judge axes by
+        :func:`flda.validate.certify`.
+    components_ : ndarray of shape (k, p)
+        Axes u, M_e-orthonormal within an effect; the gene with the largest standardised loading has a positive one.
+    eigenvalues_ : ndarray of shape (k,)
+        The maximised ratio of each axis.
+    design_ : Design
+        Groups, counts, contrasts and the report of what can be estimated.
+    means_ : ndarray of shape (C, p)
+        Group means, rows as in ``design_.group_levels()``.
+    within_sd_ : ndarray of shape (p,)
+        Within-group standard deviation of each gene, unshrunken.
+    shrinkage_ : float
+        The g that was used. ``shrinkage_path_`` has the criterion over the grid for ``"cv"``, else None.
+    solver_ : str
+        ``"primal"`` or ``"dual"``.
+    residual_ : float
+        Relative residual of the linear solve behind all axes.
+    classes_ : ndarray or list of ndarray
+        Levels of each factor; one array when y had one column.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    References
+    ----------
+    Qiao M, Meister M. Factorized discriminant analysis for genetic signatures of neuronal phenotypes.
+    Front. Neuroinform. 17:1265079 (2023), arXiv 2010.02171.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from flda import FLDA
+    >>> rng = np.random.default_rng(0)
+    >>> y = pd.DataFrame({{"dendrite": rng.choice(["T4", "T5"], 400), "axon": rng.choice(list("abcd"), 400)}})
+    >>> X = rng.normal(size=(400, 30))
+    >>> X[:, 0] += 3 * (y["dendrite"] == "T5")
+    >>> model = FLDA(shrinkage=0.1).fit(X, y)
+    >>> model.get_feature_names_out()[:3]
+    array(['dendrite_1', 'axon_1', 'axon_2'], dtype=object)
+    >>> int(np.abs(model.components_[0]).argmax())
+    0
+    """
+
+    def __init__(
+        self,
+        *,
+        interactions: str | None | Iterable[str | Sequence[str]] = "all",
+        nuisance: Sequence[str] = (),
+        n_components: int | Mapping[str, int] | None = None,
+        penalty: float | Mapping[str, float] = 1.0,
+        shrinkage: float | str = "auto",
+        shrinkage_target: str = "identity",
+        within: str = "pooled",
+        solver: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.interactions = interactions
+        self.nuisance = nuisance
+        self.n_components = n_components
+        self.penalty = penalty
+        self.shrinkage = shrinkage
+        self.shrinkage_target = shrinkage_target
+        self.within = within
+        self.solver = solver
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X, y, groups=None) -> Self:
+        """Find the axes.
+
+        Parameters
+        ----------
+        X
+            Expression, cells x genes: ndarray or any scipy.sparse matrix or array, normally log-normalised.
+        y
+            Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
+        groups
+            Donor of each cell, (N,). Cross-validated shrinkage then holds out whole donors.
+
+        Returns
+        -------
+        The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For bad values in X or y, effects that cannot be estimated, or a singular scatter without shrinkage.
+        """
+        if y is None:
+            raise ValueError(
+                "This FLDA estimator requires y to be passed, but the target y is None. Pass the factors."
+            )
+        X = self._validated(X, reset=True)
+        labels, self._y_kind = label_frame(y)
+        if len(labels) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
+        if X.shape[0] < 2:
+            raise ValueError("X holds 1 sample (cell); a design needs several cells per group.")
+        donors = _donors(groups, X.shape[0])
+        self._check_parameters()
+
+        design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
+        N, p = X.shape
+        if N == design.n_groups:
+            raise ValueError(
+                f"every one of the {N} groups has a single cell, so there is no within-group scatter; "
+                "use fewer factors or levels."
+            )
+        if self.shrinkage == 0 and p >= N - design.n_groups:
+            raise ValueError(
+                f"shrinkage=0 with {p} genes and {N} cells in {design.n_groups} groups: the within-group scatter is "
+                "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
+            )
+        penalties = effect_penalties(design, self.penalty)
+        n_components = effect_components(design, self.n_components)
+
+        inverse = choose_solver(self.solver, N, p, self.shrinkage)(
+            Within.from_data(X, design.codes, design.counts, self.within), self.shrinkage_target
+        )
+        within = inverse.within
+        self.shrinkage_path_: pd.DataFrame | None = None
+        if isinstance(self.shrinkage, Real):
+            g = float(self.shrinkage)
+        elif self.shrinkage == "ledoit-wolf":
+            g = shrinkage.ledoit_wolf(inverse)
+        elif self.shrinkage == "oas":
+            g = shrinkage.oas(inverse)
+        else:
+            g, self.shrinkage_path_ = shrinkage.cross_validate(
+                inverse, design, penalties, n_components, donors=donors, random_state=self.random_state
+            )
+        Z, residual = solve(inverse, g)
+        K = within.centred_means @ Z
+        space = GroupSpace(K)
+
+        rows, weights = [], []
+        for effect in design.effects:
+            others = [(b, penalties[e]) for e, b in design.contrasts.items() if e != effect]
+            values, w = space.axes(design.contrasts[effect], others, n_components[effect])
+            weights.append(w)
+            rows += [(effect_name(effect), c, v) for c, v in enumerate(values, start=1)]
+        W = np.hstack(weights)
+        sd = np.sqrt(inverse.variances)
+        W *= _signs((Z @ W) * sd[:, None])
+
+        self.design_ = design
+        self.effects_: list[Effect] = design.effects
+        self.axes_ = pd.DataFrame(rows, columns=["effect", "component", "eigenvalue"])
+        self.axes_.insert(0, "axis", [f"{e}_{c}" for e, c, _ in rows])
+        self.eigenvalues_ = self.axes_["eigenvalue"].to_numpy()
+        self.components_ = np.ascontiguousarray((Z @ W).T)
+        self.means_ = within.means
+        self.within_sd_ = sd
+        self.shrinkage_, self.solver_, self.residual_ = g, inverse.name, residual
+        levels = [design.levels[f] for f in labels.columns]
+        self.classes_ = levels[0] if len(levels) == 1 else levels
+        # transform and predict need these three only: x -> (x - centre)' u, and x -> (x - centre)' Z - diag(K) / 2
+        self._centre = within.centre
+        self._patterns = W.T @ within.centred_means
+        self._discriminants, self._offsets = Z, np.einsum("ij,ji->i", within.centred_means, Z) / 2
+        self._n_features_out = len(rows)
+        logger.info(
+            "flda: %d cells x %d genes, %d groups, %d axes; solver %s, shrinkage %.3g (%s), residual %.1e",
+            N, p, design.n_groups, len(rows), self.solver_, g, self.shrinkage, residual,
+        )  # fmt: skip
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """Scores of cells on the axes, (n, k), zero at the unweighted mean of the groups."""
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        return arrays.times(X, self.components_.T) - self._centre @ self.components_.T
+
+    def fit_transform(self, X, y=None, groups=None):
+        """Fit, then the scores of the same cells."""
+        return self.fit(X, y, groups).transform(X)
+
+    def inverse_transform(self, X) -> np.ndarray:
+        """Expression (n, p) with the given scores (n, k) that lies in the span of the group means.
+
+        ``transform(inverse_transform(s)) == s`` as long as the axes are linearly independent.
+        """
+        check_is_fitted(self)
+        scores = np.asarray(X, dtype=np.float64)
+        if scores.ndim != 2 or scores.shape[1] != self._n_features_out:
+            raise ValueError(f"scores must have {self._n_features_out} columns, one per axis; got shape {scores.shape}.")
+        gram = self._patterns @ self.components_.T
+        return scores @ np.linalg.pinv(gram).T @ self._patterns + self._centre
+
+    def predict_proba(self, X):
+        """Probability of every level of every factor.
+
+        Gaussian groups with common covariance M_e and equal prior for every occupied group; a level's
+        probability is the sum over its groups.
+
+        Returns
+        -------
+        One array (n, levels) for y with one column; else a list of them, or, for a DataFrame y, a DataFrame with
+        columns (factor, level).
+        """
+        check_is_fitted(self)
+        table = self.design_.table
+        posterior = softmax(self._discriminate(X), axis=1)
+        probabilities = [
+            posterior @ (table.groups[:, [j]] == np.arange(n)) for j, n in enumerate(table.n_levels)
+        ]
+        if self._y_kind == "frame":
+            columns = pd.MultiIndex.from_tuples(
+                [(f, level) for f in table.factors for level in self.design_.levels[f]],
+                names=["factor", "level"],
+            )
+            return pd.DataFrame(np.hstack(probabilities), columns=columns, index=getattr(X, "index", None))
+        return probabilities[0] if len(probabilities) == 1 else probabilities
+
+    def predict(self, X):
+        """Most probable level of every factor: a DataFrame, an (n, F) array or (n,), as y was given."""
+        check_is_fitted(self)
+        table = self.design_.table
+        posterior = softmax(self._discriminate(X), axis=1)
+        best = {}
+        for j, (factor, n) in enumerate(zip(table.factors, table.n_levels, strict=True)):
+            best[factor] = self.design_.levels[factor][
+                (posterior @ (table.groups[:, [j]] == np.arange(n))).argmax(axis=1)
+            ]
+        frame = pd.DataFrame(best, index=getattr(X, "index", None))
+        if self._y_kind == "frame":
+            return frame
+        return frame.iloc[:, 0].to_numpy() if self._y_kind == "vector" else frame.to_numpy()
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Accuracy of :meth:`predict`, averaged over the factors."""
+        truth = label_frame(y)[0].to_numpy()
+        predicted = label_frame(self.predict(X))[0].to_numpy()
+        return float(
+            np.mean(
+                [
+                    accuracy_score(t, q, sample_weight=sample_weight)
+                    for t, q in zip(truth.T, predicted.T, strict=True)
+                ]
+            )
+        )
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Names of the axes: ``dendrite_1``, ``axon_2``, ``dendrite:axon_1``."""
+        check_is_fitted(self)
+        return self.axes_["axis"].to_numpy(dtype=object)
+
+    def _discriminate(self, X) -> np.ndarray:
+        X = self._validated(X, reset=False)
+        return arrays.times(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
+
+    def _validated(self, X, *, reset: bool):
+        X = validate_data(
+            self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
+            ensure_all_finite=False, ensure_min_samples=1,
+        )  # fmt: skip
+        bad = arrays.first_nonfinite(X)
+        if bad is not None:
+            row, column, value = bad
+            names = getattr(self, "feature_names_in_", None)
+            gene = f"column {column}" if names is None else f"gene {names[column]!r}"
+            what = "NaN" if np.isnan(value) else "inf"
+            raise ValueError(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
+        return X
+
+    def _check_parameters(self) -> None:
+        choices: dict[str, tuple[Any, ...]] = {
+            "shrinkage_target": ("identity", "diagonal"),
+            "within": ("pooled", "balanced"),
+            "solver": ("auto", "primal", "dual"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: use one of {list(allowed)}.")
+        g = self.shrinkage
+        named = isinstance(g, str) and g in ("auto", "cv", "ledoit-wolf", "oas")
+        if not named and not (isinstance(g, Real) and 0 <= g <= 1):
+            raise ValueError(
+                f"shrinkage={g!r}: use a number in [0, 1], 'auto', 'cv', 'ledoit-wolf' or 'oas'."
+            )
+
+
+def label_frame(y) -> tuple[pd.DataFrame, str]:
+    """y as a DataFrame of factors, and whether it was a "frame", a "matrix" or a "vector"."""
+    if isinstance(y, pd.DataFrame):
+        return y.reset_index(drop=True), "frame"
+    if isinstance(y, pd.Series | pd.Categorical):
+        series = pd.Series(y).reset_index(drop=True)
+        return series.to_frame("y" if series.name is None else series.name), "vector"
+    y = np.asarray(y)
+    if y.ndim == 1:
+        return pd.DataFrame({"y": y}), "vector"
+    if y.ndim == 2 and y.shape[1] == 1:
+        return pd.DataFrame({"y": y[:, 0]}), "matrix"
+    if y.ndim == 2:
+        return pd.DataFrame({f"factor{j}": y[:, j] for j in range(y.shape[1])}), "matrix"
+    raise ValueError(f"y must be a DataFrame, (N, F) or (N,); got an array of {y.ndim} dimensions.")
+
+
+def _donors(groups, n_cells: int) -> np.ndarray | None:
+    if groups is None:
+        return None
+    donors = np.asarray(groups)
+    if donors.shape != (n_cells,):
+        raise ValueError(f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}.")
+    if pd.isna(donors).any():
+        raise ValueError(f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop or label them.")
+    return pd.factorize(donors, sort=True)[0]
+
+
+def _signs(standardised: np.ndarray) -> np.ndarray:
+    """+1 or -1 per axis so that the largest absolute standardised loading is positive; the first gene on ties."""
+    largest = np.abs(standardised).argmax(axis=0)
+    return np.where(standardised[largest, np.arange(standardised.shape[1])] < 0, -1.0, 1.0)

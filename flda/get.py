@@ -1,0 +1,123 @@
+"""Results as tidy DataFrames; nothing is changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from ._keys import Keys
+
+RANKING_COLUMNS = [
+    "effect", "axis", "rank", "gene", "score", "loading",
+    "selected", "frequency", "pval", "pval_adj", "specificity", "kind",
+]  # fmt: skip
+PURE = 0.5  # a gene is pure when its axis's own effect has at least this share of its F
+
+
+def axes_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """One row per axis: ``axis, effect, component, eigenvalue``.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> axes_df(adata)["axis"].tolist()[:2]
+    ['dendrite_1', 'axon_1']
+    """
+    return _results(adata, key)["axes"].copy()
+
+
+def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Contingency table in long form: a row per combination of levels with ``n_cells``, empty ones included.
+
+    What could be estimated is in ``adata.uns["flda"]["estimability"]``.
+    """
+    return _results(adata, key)["design"].copy()
+
+
+def rank_genes_df(
+    adata: AnnData, effect: str | None = None, *, n_genes: int = 20, key: str = "flda"
+) -> pd.DataFrame:
+    """Genes of every axis, ranked by absolute standardised loading.
+
+    Parameters
+    ----------
+    adata
+        With the results of :func:`flda.tl.flda`.
+    effect
+        Only the axes of this effect, e.g. ``"dendrite"``.
+    n_genes
+        The first ``n_genes`` of an axis are marked in ``selected``.
+    key
+        The ``key_added`` of the fit.
+
+    Returns
+    -------
+    DataFrame with the columns
+
+    * ``effect, axis, rank, gene``
+    * ``score``: standardised loading, loading x within-group standard deviation (ties by gene name)
+    * ``loading``: raw loading
+    * ``selected``: among the first ``n_genes``
+    * ``frequency, pval, pval_adj``: empty; they belong to stability selection and permutation tests
+    * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
+    * ``kind``: ``pure`` if that share is at least one half, else ``cancelling``: the gene carries other effects
+      more, and helps the axis by cancelling them in its partners
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> table = rank_genes_df(adata, "dendrite")
+    >>> table.shape, table["rank"].iloc[0]
+    ((200, 12), np.int64(1))
+    """
+    keys = Keys(key)
+    results = _results(adata, key)
+    axes = results["axes"]
+    if effect is not None and effect not in set(axes["effect"]):
+        raise ValueError(f"no axes for the effect {effect!r}; effects are {list(dict.fromkeys(axes['effect']))}.")
+    sd = adata.var[keys.var_sd].to_numpy()
+    used = np.flatnonzero(~np.isnan(sd))
+    names = adata.var_names.to_numpy()[used]
+    ratios = adata.varm[keys.varm_f][used]
+    effects = list(results["effects"])
+    tables = []
+    for j, (axis, own) in enumerate(zip(axes["axis"], axes["effect"], strict=True)):
+        if effect is not None and own != effect:
+            continue
+        loading = np.asarray(adata.varm[keys.varm])[used, j]
+        score = loading * sd[used]
+        total = ratios.sum(axis=1)
+        share = np.divide(
+            ratios[:, effects.index(own)], total, out=np.full(len(used), np.nan), where=total > 0
+        )
+        order = np.lexsort((names.astype(str), -np.abs(score)))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "effect": own,
+                    "axis": axis,
+                    "rank": np.arange(1, len(used) + 1),
+                    "gene": names[order],
+                    "score": score[order],
+                    "loading": loading[order],
+                    "selected": np.arange(len(used)) < n_genes,
+                    "frequency": np.nan,
+                    "pval": np.nan,
+                    "pval_adj": np.nan,
+                    "specificity": share[order],
+                    "kind": np.where(share[order] >= PURE, "pure", "cancelling"),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)[RANKING_COLUMNS]
+
+
+def _results(adata: AnnData, key: str) -> dict:
+    if Keys(key).uns not in adata.uns:
+        raise ValueError(f"uns has no {key!r}; run flda.tl.flda first, or name its key_added.")
+    return adata.uns[Keys(key).uns]

@@ -1,0 +1,139 @@
+"""The amount of shrinkage g in M_e(g) = (1 - g) M_e + g T.
+
+Analytic values (Ledoit and Wolf 2004, Chen et al. 2010) minimise the error of the matrix, which under-shrinks
+for discrimination when genes are correlated. Cross-validation maximises what the axes are for: the variance
+of their own effect over everything else, on cells not used to fit. All work from what the inverse holds, so
+none makes a p x p matrix where N is smaller.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils import check_random_state
+
+from .design import Design, Effect
+from .solve import Dual, GroupSpace, Primal
+
+logger = logging.getLogger(__name__)
+
+GRID = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)
+N_FOLDS = 5
+
+
+def ledoit_wolf(inverse: Primal | Dual) -> float:
+    """Shrinkage of Ledoit and Wolf (J. Multivariate Anal. 88:365, 2004, lemma 3.3) of the within residuals.
+
+    In coordinates where the target is the identity; with the diagonal target that is the correlation matrix.
+    """
+    N, p = inverse.within.shape
+    norms = inverse.cell_norms()
+    square, mean = inverse.squared_norm(), norms.sum() / p
+    distance = square - p * mean**2  # |S - mean I|^2
+    error = N * np.sum(norms**2) / N - square / N  # the variance of S, summed over its entries
+    return 1.0 if distance <= 0 else float(np.clip(error / distance, 0, 1))
+
+
+def oas(inverse: Primal | Dual) -> float:
+    """Oracle-approximating shrinkage (Chen, Wiesel, Eldar and Hero, IEEE TSP 58:5016, 2010, eq. 23)."""
+    N, p = inverse.within.shape
+    square, mean = inverse.squared_norm() / p, inverse.cell_norms().sum() / p
+    numerator = square / p + mean**2
+    denominator = (N + 1) * (square / p - mean**2 / p)
+    return 1.0 if denominator <= 0 else float(min(numerator / denominator, 1.0))
+
+
+def cross_validate(
+    inverse: Primal | Dual,
+    design: Design,
+    penalties: dict[Effect, float],
+    n_components: dict[Effect, int],
+    *,
+    donors: np.ndarray | None = None,
+    grid: Sequence[float] = GRID,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[float, pd.DataFrame]:
+    """The g of the grid with the best held-out criterion, and the table of the criterion.
+
+    Axes come from the training cells of a fold. With s the score of a held-out cell and e the training
+    estimate of the axis's own effect in the cell's group, ``log(1 + sum v e s / sum v (s - e)^2)`` tells how well
+    the effect predicts the scores; the residual s - e holds within noise and the other effects alike. Sums run
+    over the axes of an effect and all folds, v makes every group count the same, and the criterion is the mean
+    over effects. Folds are whole donors when donors are given, else cells in equal shares of every group; a
+    fold that takes a group the effects need is left out.
+
+    Returns
+    -------
+    The chosen g, and a DataFrame with columns ``shrinkage, criterion``.
+    """
+    grid = [g for g in grid if g > 0 or isinstance(inverse, Primal)]
+    signal, noise = np.zeros((2, len(grid), len(design.effects)))
+    used = 0
+    for train, test in folds(design, donors, random_state):
+        part = design.subset(train)
+        if part is None:
+            continue
+        used += 1
+        # the training group of each held-out cell; a group that training lacks has no prediction
+        known = np.isin(design.codes[test], np.unique(design.codes[train]))
+        test = test[known]
+        groups = np.searchsorted(np.unique(design.codes[train]), design.codes[test])
+        v = 1 / np.bincount(groups, minlength=part.n_groups)[groups]
+        fold = inverse.fold(train, test, part.codes, part.counts)
+        for i, g in enumerate(grid):
+            K, held_out = fold.group_space(g)
+            space = GroupSpace(K)
+            for j, effect in enumerate(part.effects):
+                others = [(b, penalties[e]) for e, b in part.contrasts.items() if e != effect]
+                _, weights = space.axes(part.contrasts[effect], others, n_components[effect])
+                scores = held_out @ weights
+                fitted = (part.fitted(effect) @ K @ weights)[groups]
+                signal[i, j] += np.sum(v @ (fitted * scores))
+                noise[i, j] += np.sum(v @ (scores - fitted) ** 2)
+    if used == 0:
+        g = ledoit_wolf(inverse)
+        logger.warning(
+            "cross-validated shrinkage found no fold that keeps every effect estimable (too few cells or donors per "
+            "group); used Ledoit-Wolf, %.3g",
+            g,
+        )
+        return g, pd.DataFrame({"shrinkage": [g], "criterion": [np.nan]})
+    criterion = np.log1p(np.maximum(signal, 0) / noise).mean(axis=1)
+    # ties go to more shrinkage
+    best = max(range(len(grid)), key=lambda i: (criterion[i], grid[i]))
+    return grid[best], pd.DataFrame({"shrinkage": grid, "criterion": criterion})
+
+
+def folds(
+    design: Design,
+    donors: np.ndarray | None,
+    random_state: int | np.random.RandomState | None,
+    n_folds: int = N_FOLDS,
+):
+    """Training and test cells of each fold: whole donors, or equal shares of the cells of every group.
+
+    A group of one cell is never held out.
+    """
+    N = len(design.codes)
+    rng = check_random_state(random_state)
+    if donors is not None:
+        n_folds = min(n_folds, len(np.unique(donors)))
+        if n_folds < 2:
+            raise ValueError("groups (donors) holds one donor; held-out folds by donor need two or more.")
+        split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
+        yield from split.split(np.zeros((N, 1)), design.codes, donors)
+        return
+    order = rng.permutation(N)
+    rank = pd.Series(design.codes[order]).groupby(design.codes[order]).cumcount().to_numpy()
+    # start each group at its own fold so that small groups do not all land in the first ones
+    fold = np.empty(N, dtype=np.int64)
+    fold[order] = (rank + rng.randint(n_folds, size=design.n_groups)[design.codes[order]]) % n_folds
+    fold[design.counts[design.codes] == 1] = -1
+    for k in range(n_folds):
+        test = np.flatnonzero(fold == k)
+        if len(test):
+            yield np.flatnonzero(fold != k), test

@@ -1,0 +1,245 @@
+"""Z = M_e(g)^-1 G' for the shrunken within scatter M_e(g) = (1 - g) M_e + g T.
+
+``Primal`` holds M_e (p x p) and suits p <= N; ``Dual`` holds the Gram matrix of the cells (N x N) and
+suits N < p. Both can also evaluate cross-validation folds from what they hold, so tuning g never reads the
+data again for its scatter.
+
+Dual algebra: with R the weighted residuals (M_e = R'R), a = 1 - g and Kc = R T^-1 R',
+``M_e(g)^-1 = T^-1 (I - a R' (g I + a Kc)^-1 R T^-1) / g`` (Woodbury); small a and g need no division by a.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from .. import arrays
+from ..moments import Within, target_diagonal
+
+SINGULAR_SHARE = 1e-13  # unexplained share of a gene's variance below which genes count as dependent
+
+
+class Fold(Protocol):
+    """A training set and its held-out cells, in group space."""
+
+    def group_space(self, g: float) -> tuple[np.ndarray, np.ndarray]:
+        """K = G M_e(g)^-1 G' (C x C) of the training cells and ``(x - centre)' Z`` of the held-out ones."""
+        ...
+
+
+class Primal:
+    """M_e as a p x p matrix, factored by Cholesky.
+
+    Attributes
+    ----------
+    variances
+        Within-group variances diag(M_e), (p,).
+    target
+        Diagonal of the shrinkage target T, (p,).
+    """
+
+    name = "primal"
+
+    def __init__(self, within: Within, target: str):
+        self.within = within
+        self.scatter = within.gene_scatter()
+        self.variances = within.variances_of(self.scatter)
+        self.target = target_diagonal(self.variances, target)
+
+    def cell_norms(self) -> np.ndarray:
+        """Squared length of each weighted residual in the metric of T, (N,)."""
+        return self.within.cell_norms(self.target)
+
+    def squared_norm(self) -> float:
+        """Squared Frobenius norm of T^-1/2 M_e T^-1/2."""
+        return float(np.einsum("ij,ij,i,j->", self.scatter, self.scatter, 1 / self.target, 1 / self.target))
+
+    def factor(self, g: float):
+        """A function that applies M_e(g)^-1 to p x k arrays."""
+        return _cholesky_of(self.scatter, g, self.target, self.within, self.variances)
+
+    def fold(self, train: np.ndarray, test: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> Fold:
+        """Training cells, held-out cells, group of each training cell and cells per training group."""
+        return _PrimalFold(self, train, test, codes, counts)
+
+
+class Dual:
+    """M_e through the Gram matrix of cells and groups, (N + C) x (N + C)."""
+
+    name = "dual"
+
+    def __init__(self, within: Within, target: str):
+        self.within = within
+        self.gram, self.variances = within.cell_gram(target)
+        self.target = target_diagonal(self.variances, target)
+
+    def cell_norms(self) -> np.ndarray:
+        """Squared length of each weighted residual in the metric of T, (N,)."""
+        return np.diag(self._cells).copy()
+
+    def squared_norm(self) -> float:
+        """Squared Frobenius norm of T^-1/2 M_e T^-1/2."""
+        return float(np.einsum("ij,ij->", self._cells, self._cells))
+
+    def factor(self, g: float):
+        """A function that applies M_e(g)^-1 to p x k arrays."""
+        if g == 0:
+            raise ValueError(_singular(self.within))
+        factored = _shifted(self._cells, g)
+
+        def apply(B: np.ndarray) -> np.ndarray:
+            scaled = B / self.target[:, None]
+            inner = cho_solve(factored, self.within.cells_of(scaled), check_finite=False)
+            return (scaled - (1 - g) * self.within.genes_of(inner) / self.target[:, None]) / g
+
+        return apply
+
+    def fold(self, train: np.ndarray, test: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> Fold:
+        """Training cells, held-out cells, group of each training cell and cells per training group."""
+        return _DualFold(self, train, test, codes, counts)
+
+    @property
+    def _cells(self) -> np.ndarray:
+        N = self.within.shape[0]
+        return self.gram[:N, :N]
+
+
+def choose_solver(solver: str, n_cells: int, n_genes: int, g: float | str) -> type[Primal] | type[Dual]:
+    """The inverse for ``solver="auto"``: the smaller side, and always primal without shrinkage."""
+    if solver == "auto":
+        solver = "primal" if n_genes <= n_cells or g == 0 else "dual"
+    return {"primal": Primal, "dual": Dual}[solver]
+
+
+def solve(inverse: Primal | Dual, g: float) -> tuple[np.ndarray, float]:
+    """Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
+
+    The residual ``|M_e(g) Z - G'| / |G'|`` is taken with the matrix-free scatter, so it also checks the matrix
+    that was factored. Iterative refinement runs while it helps.
+    """
+    within = inverse.within
+    rhs = within.centred_means.T
+    apply = inverse.factor(g)
+    scale = np.linalg.norm(rhs) or 1.0
+
+    def error_of(Z: np.ndarray) -> np.ndarray:
+        return rhs - ((1 - g) * within.times(Z) + g * inverse.target[:, None] * Z)
+
+    Z = apply(rhs)
+    error = error_of(Z)
+    residual = np.linalg.norm(error) / scale
+    while residual > 1e-13:
+        refined = Z + apply(error)
+        error = error_of(refined)
+        better = np.linalg.norm(error) / scale
+        if better > residual / 2:
+            break
+        Z, residual = refined, better
+    return Z, float(residual)
+
+
+class _PrimalFold:
+    """Training scatter = M_e - held-out part - shift of the group means, all p x p."""
+
+    def __init__(self, primal: Primal, train, test, codes, counts):
+        within = primal.within
+        X = arrays.by_rows(within.X)
+        C = len(counts)
+        means = arrays.group_sums(X[train], codes, C) / counts[:, None]
+        # first cell of each training group tells its group in the full design
+        groups = within.codes[train][np.unique(codes, return_index=True)[1]]
+        weights, shift = within.weights[groups], means - within.means[groups]
+        scatter = primal.scatter - within.gene_scatter(test)
+        scatter -= shift.T @ (shift * (weights * counts)[:, None])
+        self.scatter = scatter / np.sum(weights * (counts - 1))
+        self.primal, self.held_out = primal, X[test]
+        self.centre = means.mean(axis=0)
+        self.means = means - self.centre
+
+    def group_space(self, g: float) -> tuple[np.ndarray, np.ndarray]:
+        apply = _cholesky_of(self.scatter, g, self.primal.target, self.primal.within, self.primal.variances)
+        Z = apply(self.means.T)
+        return self.means @ Z, arrays.times(self.held_out, Z) - self.centre @ Z
+
+
+class _DualFold:
+    """The same from the Gram matrix of cells and groups: every vector is a combination of its rows."""
+
+    def __init__(self, dual: Dual, train, test, codes, counts):
+        within, gram = dual.within, dual.gram
+        (N, _), C, n = within.shape, len(counts), len(train)
+        groups = within.codes[train][np.unique(codes, return_index=True)[1]]
+        # row i of the Gram matrix is sqrt(w) times the residual of cell i; row N + c the mean of group c
+        unweight = 1 / np.sqrt(within.cell_weights)
+        average = arrays.indicator(codes, C) / counts[:, None]
+        means = sp.csr_array(
+            (
+                np.concatenate([unweight[train] / counts[codes], np.ones(C)]),
+                (np.concatenate([codes, np.arange(C)]), np.concatenate([train, N + groups])),
+            ),
+            shape=(C, N + within.means.shape[0]),
+        )
+        centre = means.mean(axis=0)
+        held_out = sp.csr_array(
+            (
+                np.concatenate([unweight[test], np.ones(len(test))]),
+                (np.tile(np.arange(len(test)), 2), np.concatenate([test, N + within.codes[test]])),
+            ),
+            shape=(len(test), gram.shape[0]),
+        )
+
+        def centred(rows: np.ndarray) -> np.ndarray:
+            """Subtract the mean of its training group from each training column."""
+            return rows - (rows @ average.T)[:, codes]
+
+        scale = np.sqrt(np.sum(within.weights[groups] * (counts - 1)))
+        to_means = (means @ gram) - centre @ gram  # centred training means against every row, C x (N + C)
+        self.means = to_means @ means.T - (to_means @ centre)[:, None]
+        self.residuals = centred(to_means[:, train]).T / scale  # R T^-1 G', n x C
+        self.cells = centred(centred(gram[np.ix_(train, train)]).T) / scale**2
+        self.test_means = held_out @ to_means.T - to_means @ centre
+        self.test_residuals = centred((held_out @ gram[:, train]) - centre @ gram[:, train]) / scale
+
+    def group_space(self, g: float) -> tuple[np.ndarray, np.ndarray]:
+        inner = (1 - g) * cho_solve(_shifted(self.cells, g), self.residuals, check_finite=False)
+        K = (self.means - self.residuals.T @ inner) / g
+        return K, (self.test_means - self.test_residuals @ inner) / g
+
+
+def _shifted(cells: np.ndarray, g: float):
+    """Cholesky factor of ``g I + (1 - g) cells``."""
+    matrix = (1 - g) * cells
+    matrix[np.diag_indices_from(matrix)] += g
+    return cho_factor(matrix, overwrite_a=True, check_finite=False)
+
+
+def _cholesky_of(scatter: np.ndarray, g: float, target: np.ndarray, within: Within, variances: np.ndarray):
+    """A function that applies ``((1 - g) scatter + g T)^-1``."""
+    matrix = (1 - g) * scatter
+    # a constant gene has an empty row: any positive diagonal gives it a loading of zero
+    constant = (variances == 0) & (np.ptp(within.means, axis=0) <= 1e-12 * np.abs(within.means).max(axis=0))
+    matrix[np.diag_indices_from(matrix)] += np.where(constant, 1.0, g) * target
+    diagonal = np.diag(matrix).copy()
+    try:
+        factored = cho_factor(matrix, overwrite_a=True, check_finite=False)
+    except LinAlgError:
+        raise ValueError(_singular(within)) from None
+    # pivot over diagonal: the share of a gene's variance that the genes before it do not explain
+    if np.min(np.diag(factored[0]) ** 2 / diagonal) < SINGULAR_SHARE:
+        raise ValueError(_singular(within))
+
+    def apply(B: np.ndarray) -> np.ndarray:
+        return cho_solve(factored, B, check_finite=False)
+
+    return apply
+
+
+def _singular(within: Within) -> str:
+    (N, p), C = within.shape, len(within.counts)
+    return (
+        f"the within-group scatter of {p} genes from {N} cells in {C} groups is singular (linearly dependent genes, "
+        "or no fewer genes than cells less groups) and shrinkage is 0. Set shrinkage='auto' or a number above 0."
+    )
