@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
-from . import __version__, datasets, get, pl, tl
+from . import __version__, _anndata, datasets, get, pl, tl
 from ._keys import Keys
 from .design import make_design
 from .estimators import FLDA
@@ -79,7 +79,7 @@ def check(args: argparse.Namespace) -> None:
     """Print the contingency table and what it can estimate."""
     adata = _read(args.file, backed=True)
     nuisance = args.nuisance or []
-    labels = tl.labels_of(adata, [*args.factors, *nuisance])
+    labels = _anndata.labels(adata, [*args.factors, *nuisance])
     labelled = labels.notna().all(axis=1)
     if not labelled.all():
         print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")

@@ -59,19 +59,20 @@ def cross_validate(
 ) -> tuple[float, pd.DataFrame]:
     """The g of the grid with the best held-out criterion, and the table of the criterion.
 
-    Axes come from the training cells of a fold. With s the score of a held-out cell and e the training
-    estimate of the axis's own effect in the cell's group, ``log(1 + sum v e s / sum v (s - e)^2)`` tells how well
-    the effect predicts the scores; the residual s - e holds within noise and the other effects alike. Sums run
-    over the axes of an effect and all folds, v makes every group count the same, and the criterion is the mean
-    over effects. Folds are whole donors when donors are given, else cells in equal shares of every group; a
-    fold that takes a group the effects need is left out.
+    Axes come from the training cells of a fold. With s the score of a held-out cell on an axis and e the training
+    estimate of the axis's own effect in the cell's group, r is the correlation of s with e without centring, over
+    all folds, every group counting the same: what is left of s is within noise and the other effects alike.
+    ``-log(1 - r^2)``, twice the information of a Gaussian channel, is averaged over the axes of an effect and then
+    over effects. Folds are whole donors when donors are given, else cells in equal shares of every group; a fold
+    that takes a group the effects need is left out. The target T stays that of all cells.
 
     Returns
     -------
     The chosen g, and a DataFrame with columns ``shrinkage, criterion``.
     """
     grid = [g for g in grid if g > 0 or isinstance(inverse, Primal)]
-    signal, noise = np.zeros((2, len(grid), len(design.effects)))
+    # products e s, e e and s s of every axis, summed over held-out cells
+    products = {e: np.zeros((len(grid), 3, n_components[e])) for e in design.effects}
     used = 0
     for train, test in folds(design, donors, random_state):
         part = design.subset(train)
@@ -87,13 +88,13 @@ def cross_validate(
         for i, g in enumerate(grid):
             K, held_out = fold.group_space(g)
             space = GroupSpace(K)
-            for j, effect in enumerate(part.effects):
+            for effect in part.effects:
                 others = [(b, penalties[e]) for e, b in part.contrasts.items() if e != effect]
                 _, weights = space.axes(part.contrasts[effect], others, n_components[effect])
                 scores = held_out @ weights
                 fitted = (part.fitted(effect) @ K @ weights)[groups]
-                signal[i, j] += np.sum(v @ (fitted * scores))
-                noise[i, j] += np.sum(v @ (scores - fitted) ** 2)
+                sums = np.stack([v @ (fitted * scores), v @ fitted**2, v @ scores**2])
+                products[effect][i, :, : scores.shape[1]] += sums
     if used == 0:
         g = ledoit_wolf(inverse)
         logger.warning(
@@ -102,10 +103,17 @@ def cross_validate(
             g,
         )
         return g, pd.DataFrame({"shrinkage": [g], "criterion": [np.nan]})
-    criterion = np.log1p(np.maximum(signal, 0) / noise).mean(axis=1)
+    criterion = np.mean([_information(*np.moveaxis(p, 1, 0)) for p in products.values()], axis=0)
     # ties go to more shrinkage
     best = max(range(len(grid)), key=lambda i: (criterion[i], grid[i]))
     return grid[best], pd.DataFrame({"shrinkage": grid, "criterion": criterion})
+
+
+def _information(es: np.ndarray, ee: np.ndarray, ss: np.ndarray) -> np.ndarray:
+    """Mean of ``-log(1 - r^2)`` over axes (last dimension); an anticorrelated axis counts as none."""
+    total = ee * ss
+    r2 = np.divide(np.maximum(es, 0) ** 2, total, out=np.zeros_like(total), where=total > 0)
+    return -np.log1p(-np.minimum(r2, 1 - 1e-12)).mean(axis=-1)
 
 
 def folds(

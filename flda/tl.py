@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 import warnings
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
-from . import arrays
+from . import _anndata
 from ._keys import Keys
 from .design import SEPARATOR
 from .estimators import FLDA
@@ -102,14 +101,14 @@ def flda(
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
     if isinstance(interactions, Iterable) and not isinstance(interactions, str):
         interactions = [i if isinstance(i, str) else SEPARATOR.join(i) for i in interactions]
-    labels = labels_of(adata, [*factors, *nuisance])
-    donors = None if donor is None else labels_of(adata, [donor])[donor]
+    labels = _anndata.labels(adata, [*factors, *nuisance])
+    donors = None if donor is None else _anndata.labels(adata, [donor])[donor]
     if not adata.var_names.is_unique:
         twin = adata.var_names[adata.var_names.duplicated()][0]
         raise ValueError(f"gene name {twin!r} occurs more than once; call adata.var_names_make_unique() first.")
-    genes = _gene_mask(adata, mask_var)
-    X = _expression(adata, layer)
-    _check_values(X, adata, layer)
+    genes = _anndata.gene_mask(adata, mask_var)
+    X = _anndata.expression(adata, layer)
+    _anndata.check_values(X, adata, layer)
     if not genes.all():
         X = X[:, genes]
 
@@ -182,70 +181,6 @@ def flda(
         keys.obsm, keys.varm, keys.varm_f, keys.var_sd, keys.uns, time.perf_counter() - start,
     )  # fmt: skip
     return adata if copy else None
-
-
-def labels_of(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
-    for name in columns:
-        if name not in adata.obs:
-            near = difflib.get_close_matches(str(name), [str(c) for c in adata.obs.columns], n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {list(adata.obs.columns)}."
-            raise ValueError(f"obs has no column {name!r}; {hint}")
-    if len(set(columns)) < len(columns):
-        raise ValueError(f"a column is named twice in {list(columns)}.")
-    return adata.obs[list(columns)]
-
-
-def _gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
-    if mask_var is None:
-        return np.ones(adata.n_vars, dtype=bool)
-    if isinstance(mask_var, str):
-        if mask_var not in adata.var:
-            raise ValueError(f"var has no column {mask_var!r} for mask_var; it has {list(adata.var.columns)}.")
-        mask = adata.var[mask_var].to_numpy()
-    else:
-        mask = np.asarray(mask_var)
-    if mask.dtype != bool or mask.shape != (adata.n_vars,):
-        raise ValueError(f"mask_var must be boolean with one entry for each of the {adata.n_vars} genes.")
-    if not mask.any():
-        raise ValueError("mask_var leaves no gene.")
-    return mask
-
-
-def _expression(adata: AnnData, layer: str | None):
-    if layer is not None and layer not in adata.layers:
-        names = [name for name in adata.layers if name is not None]
-        raise ValueError(f"there is no layer {layer!r}; layers are {names}.")
-    X = adata.X if layer is None else adata.layers[layer]
-    if X is None:
-        raise ValueError("adata.X is empty; name a layer.")
-    if adata.isbacked:
-        logger.info("reading the backed matrix into memory")
-        return X.to_memory() if hasattr(X, "to_memory") else X[:]
-    return X
-
-
-def _check_values(X, adata: AnnData, layer: str | None) -> None:
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    if not (arrays.is_sparse(X) or isinstance(X, np.ndarray)):
-        raise ValueError(
-            f"{where} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse matrix, "
-            "for instance with adata.to_memory()."
-        )
-    if X.dtype.kind not in "fiub":
-        raise ValueError(f"{where} holds {X.dtype} values; expression must be numeric.")
-    bad = arrays.first_nonfinite(X)
-    if bad is not None:
-        cell, gene, value = bad
-        raise ValueError(
-            f"{where} contains {value} for gene {adata.var_names[gene]!r} in cell {adata.obs_names[cell]!r}; remove or "
-            "impute such values first."
-        )
-    if arrays.looks_like_counts(X):
-        warnings.warn(
-            f"{where} looks like raw counts; FLDA expects log-normalised expression "
-            "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
-            stacklevel=3,
-        )
 
 
 def _spread(values: np.ndarray, genes: np.ndarray, fill: float) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""What a fit needs from an AnnData, or one sentence about what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from . import arrays
+
+logger = logging.getLogger(__name__)
+
+
+def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of ``obs``; suggests near names for one that is missing."""
+    for name in columns:
+        if name not in adata.obs:
+            near = difflib.get_close_matches(str(name), [str(c) for c in adata.obs.columns], n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {list(adata.obs.columns)}."
+            raise ValueError(f"obs has no column {name!r}; {hint}")
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"a column is named twice in {list(columns)}.")
+    return adata.obs[list(columns)]
+
+
+def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
+    """Which genes to use, (p,) boolean."""
+    if mask_var is None:
+        return np.ones(adata.n_vars, dtype=bool)
+    if isinstance(mask_var, str):
+        if mask_var not in adata.var:
+            raise ValueError(f"var has no column {mask_var!r} for mask_var; it has {list(adata.var.columns)}.")
+        mask = adata.var[mask_var].to_numpy()
+    else:
+        mask = np.asarray(mask_var)
+    if mask.dtype != bool or mask.shape != (adata.n_vars,):
+        raise ValueError(f"mask_var must be boolean with one entry for each of the {adata.n_vars} genes.")
+    if not mask.any():
+        raise ValueError("mask_var leaves no gene.")
+    return mask
+
+
+def expression(adata: AnnData, layer: str | None):
+    """``X`` or a layer, read into memory if backed."""
+    if layer is not None and layer not in adata.layers:
+        names = [name for name in adata.layers if name is not None]
+        raise ValueError(f"there is no layer {layer!r}; layers are {names}.")
+    X = adata.X if layer is None else adata.layers[layer]
+    if X is None:
+        raise ValueError("adata.X is empty; name a layer.")
+    if adata.isbacked:
+        logger.info("reading the backed matrix into memory")
+        return X.to_memory() if hasattr(X, "to_memory") else X[:]
+    return X
+
+
+def check_values(X, adata: AnnData, layer: str | None) -> None:
+    """Refuse what is not expression, naming gene and cell; warn about raw counts."""
+    where = "X" if layer is None else f"layers[{layer!r}]"
+    if not (arrays.is_sparse(X) or isinstance(X, np.ndarray)):
+        raise ValueError(
+            f"{where} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse matrix, "
+            "for instance with adata.to_memory()."
+        )
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"{where} holds {X.dtype} values; expression must be numeric.")
+    bad = arrays.first_nonfinite(X)
+    if bad is not None:
+        cell, gene, value = bad
+        raise ValueError(
+            f"{where} contains {value} for gene {adata.var_names[gene]!r} in cell {adata.obs_names[cell]!r}; remove or "
+            "impute such values first."
+        )
+    if arrays.looks_like_counts(X):
+        warnings.warn(
+            f"{where} looks like raw counts; FLDA expects log-normalised expression "
+            "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
+            stacklevel=4,
+        )

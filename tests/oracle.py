@@ -1,0 +1,89 @@
+"""Dense, independent computations that the package is tested against, and problems with known answers."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import scipy.linalg as sl
+
+
+def labels_of(codes, n_levels):
+    """Label table of integer codes, one column per factor, levels named A0, A1, ..., B0, ..."""
+    return pd.DataFrame(
+        {chr(65 + j): [f"{chr(65 + j)}{c}" for c in codes[:, j]] for j in range(len(n_levels))}
+    )
+
+
+def problem(n_cells, n_genes, n_levels, *, seed=0, condition=1.0, groups=None):
+    """Correlated expression with effects of every order and unequal groups.
+
+    ``condition`` is the ratio of the largest to the smallest standard deviation of the noise, in a rotated
+    basis. ``groups`` restricts the occupied combinations of levels.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.array(list(np.ndindex(*n_levels)) if groups is None else groups)
+    every = np.repeat(np.arange(len(groups)), 2)
+    share = rng.dirichlet(np.full(len(groups), 3.0))
+    codes = groups[np.concatenate([every, rng.choice(len(groups), n_cells - len(every), p=share)])]
+    rotation = np.linalg.qr(rng.normal(size=(n_genes, n_genes)))[0]
+    noise = rng.normal(size=(n_cells, n_genes)) * np.geomspace(1, 1 / condition, n_genes) @ rotation.T
+    X = noise + rng.normal(3, 1, size=n_genes)
+    for effect in effects_of(len(n_levels)):
+        shape = [n_levels[j] for j in effect]
+        X += rng.normal(scale=0.5, size=(*shape, n_genes))[tuple(codes[:, j] for j in effect)]
+    return X, labels_of(codes, n_levels)
+
+
+def effects_of(n_factors):
+    return [e for k in range(1, n_factors + 1) for e in itertools.combinations(range(n_factors), k)]
+
+
+def within_scatter(X, y, within, dtype=np.float64):
+    """M_e by its definition, and the group means in sorted order."""
+    X = np.asarray(X, dtype=dtype)
+    rows = y.groupby(list(y.columns), sort=True).indices
+    means = np.stack([X[i].mean(axis=0) for i in rows.values()])
+    squares = [(X[i] - m).T @ (X[i] - m) for i, m in zip(rows.values(), means, strict=True)]
+    n = np.array([len(i) for i in rows.values()])
+    if within == "pooled":
+        return sum(squares) / (n.sum() - len(n)), means
+    return sum(s / k for s, k in zip(squares, n, strict=True)) / np.sum((n - 1) / n), means
+
+
+def shrunken(scatter, g, target):
+    if target == "identity":
+        return (1 - g) * scatter + g * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
+    return (1 - g) * scatter + g * np.diag(np.diag(scatter))
+
+
+def effect_projector(effect, n_levels):
+    """P_S of a complete table, C x C."""
+    projector = np.ones((1, 1))
+    for j, n in enumerate(n_levels):
+        projector = np.kron(projector, np.eye(n) - 1 / n if j in effect else np.full((n, n), 1 / n))
+    return projector
+
+
+def effect_scatters(means, n_levels):
+    """M_S of every effect of a complete table by the projectors of the paper."""
+    out = {}
+    for effect in effects_of(len(n_levels)):
+        df = np.prod([n_levels[j] - 1 for j in effect])
+        rest = np.prod([n for j, n in enumerate(n_levels) if j not in effect])
+        out[effect] = means.T @ effect_projector(effect, n_levels) @ means / (df * rest)
+    return out
+
+
+def dense_flda(X, y, n_levels, *, g, target="diagonal", within="pooled", penalty=1.0):
+    """Eigenvalues and axes of every effect by a dense generalised eigensolver, largest first."""
+    scatter, means = within_scatter(X, y, within)
+    metric = shrunken(scatter, g, target)
+    scatters = effect_scatters(means, n_levels)
+    out = {}
+    for effect, own in scatters.items():
+        df = np.prod([n_levels[j] - 1 for j in effect])
+        objective = own - penalty * sum(m for e, m in scatters.items() if e != effect)
+        values, axes = sl.eigh(objective, metric)
+        name = ":".join(chr(65 + j) for j in effect)
+        out[name] = values[::-1][:df], axes[:, ::-1][:, :df]
+    return out, metric

@@ -1,0 +1,155 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import read_h5ad
+
+import flda
+from flda.cli import main
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "cells.h5ad"
+    adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=100)
+    adata.obs["broken"] = pd.Categorical(np.where(adata.obs["subtype"] == "T5d", "x", adata.obs["dendrite"]))
+    adata.write_h5ad(path)
+    return path
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+OUTPUTS = ["axes.csv", "certificate.csv", "design.csv", "figures", "gene_rankings.csv", "result.h5ad", "summary.json"]
+
+
+def test_run_writes_the_folder(file, tmp_path, capsys):
+    out = tmp_path / "deep" / "results"
+    assert run("run", file, "--factors", "dendrite", "axon", "--shrinkage", "0.3", "--n-genes", "5", "--out", out) == 0
+    printed = capsys.readouterr()
+    assert sorted(p.name for p in out.iterdir()) == OUTPUTS
+    assert "dendrite:axon_3" in printed.out
+    assert printed.err == ""
+    rankings = pd.read_csv(out / "gene_rankings.csv")
+    assert list(rankings.columns) == flda.get.RANKING_COLUMNS
+    assert rankings["selected"].sum() == 7 * 5
+    assert b"\r" not in (out / "gene_rankings.csv").read_bytes()
+    assert len(pd.read_csv(out / "design.csv")) == 8
+    assert pd.read_csv(out / "certificate.csv")["snr"].notna().all()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["params"]["factors"] == ["dendrite", "axon"]
+    result = read_h5ad(out / "result.h5ad")
+    assert result.obsm["X_flda"].shape == (300, 7)
+    assert (out / "figures" / "scores.png").stat().st_size > 10_000
+    assert [p.name for p in out.parent.iterdir()] == ["results"]  # no temporary folder is left
+
+
+def test_rankings_are_byte_identical(file, tmp_path):
+    for name in "ab":
+        run("run", file, "--factors", "dendrite", "axon", "--out", tmp_path / name)
+    for table in ("gene_rankings.csv", "axes.csv", "certificate.csv", "design.csv"):
+        assert (tmp_path / "a" / table).read_bytes() == (tmp_path / "b" / table).read_bytes()
+
+
+def test_options_reach_the_fit(file, tmp_path):
+    out = tmp_path / "out"
+    assert 0 == run(
+        "run", file, "--factors", "dendrite", "axon", "--interactions", "none", "--nuisance", "donor", "--penalty", "inf",
+        "--n-comps", "1", "--shrinkage", "oas", "--seed", "3", "--out", out,
+    )  # fmt: skip
+    assert pd.read_csv(out / "axes.csv")["axis"].tolist() == ["dendrite_1", "axon_1"]
+    params = json.loads((out / "summary.json").read_text())["params"]
+    assert params["nuisance"] == ["donor"]
+    assert params["penalty"] == float("inf")
+    assert params["random_state"] == 3
+
+
+def test_demo(tmp_path, capsys, monkeypatch):
+    small = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    monkeypatch.setattr(flda.datasets, "t4t5_simulated", lambda: small)
+    monkeypatch.chdir(tmp_path)
+    assert run("demo") == 0
+    assert run("demo") == 0  # an earlier demo is replaced
+    out = capsys.readouterr().out
+    assert "not real data" in out
+    assert "of the first 20 genes are planted" in out
+    assert sorted(p.name for p in (tmp_path / "flda_demo").iterdir()) == OUTPUTS
+
+
+def test_check(file, capsys):
+    assert run("check", file, "--factors", "dendrite", "axon", "--nuisance", "donor") == 0
+    out = capsys.readouterr().out
+    assert "300 cells x 100 genes" in out
+    assert "nuisance, no axes" in out
+    assert "dendrite:axon" in out
+    assert run("check", file, "--factors", "broken", "axon") == 0
+    assert "cannot be estimated" in capsys.readouterr().out
+
+
+def test_datasets(capsys):
+    assert run("datasets", "list") == 0
+    assert "rnamix" in capsys.readouterr().out
+    assert run("datasets", "fetch", "nope") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "{file}", "--factors", "dendrit", "axon"], "did you mean 'dendrite'"),
+        (["run", "{dir}/none.h5ad", "--factors", "a"], "there is no file"),
+        (["run", "{dir}/text.h5ad", "--factors", "a"], "cannot read {dir}/text.h5ad as h5ad"),
+        (["run", "{dir}/cut.h5ad", "--factors", "dendrite"], "cannot read {dir}/cut.h5ad as h5ad"),
+        (["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}/text.h5ad"], "is a file"),
+        (["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}"], "exists; name another folder"),
+        (["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}", "--overwrite"], "flda did not write"),
+        (["run", "{file}", "--factors", "dendrite", "axon", "--out", "/proc/x"], "cannot write to /proc"),
+        (["run", "{file}", "--factors", "dendrite", "axon", "--shrinkage", "lw", "--out", "{dir}/o"], "'ledoit-wolf'"),
+        (["run", "{file}", "--factors", "broken", "axon", "--interactions", "broken:axon", "--out", "{dir}/o"], "cannot estimate"),
+        (["check", "{file}", "--factors", "nothing"], "no column 'nothing'"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(file, tmp_path, capsys, arguments, message):
+    (tmp_path / "text.h5ad").write_text("not an h5ad file")
+    (tmp_path / "cut.h5ad").write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+    before = sorted(tmp_path.iterdir())
+    names = {"file": str(file), "dir": str(tmp_path)}
+    assert run(*(a.format(**names) for a in arguments)) == 2
+    err = capsys.readouterr().err
+    assert message.format(**names) in err
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_existing_result_is_replaced_on_request_only(file, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["run", file, "--factors", "dendrite", "axon", "--shrinkage", "0.3", "--out", out]
+    assert run(*arguments) == 0
+    assert run(*arguments) == 2
+    assert run(*arguments, "--overwrite") == 0
+
+
+def test_the_module_is_a_command_too(file):
+    done = subprocess.run([sys.executable, "-m", "flda", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"flda {flda.__version__}"
+
+
+def test_interrupt_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flda", "demo", "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout.readline().startswith("simulated")  # the work has begun
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert err == "flda: stopped; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []

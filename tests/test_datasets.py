@@ -1,0 +1,129 @@
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flda import datasets
+
+
+def test_simulation_is_reproducible_and_as_documented():
+    a, b = (datasets.t4t5_simulated(n_obs=500, n_vars=1000) for _ in range(2))
+    assert (a.X != b.X).nnz == 0
+    assert (a.X != datasets.t4t5_simulated(500, 1000, random_state=1).X).nnz > 0
+    assert a.obs["subtype"].value_counts().nunique() > 1
+    truth = a.var[["truth_dendrite", "truth_axon", "truth_dendrite:axon"]]
+    assert truth.sum().tolist() == [60, 80, 30]
+    assert (a.var["truth_dendrite"] & a.var["truth_axon"]).sum() == 20
+    counts = a.layers["counts"]
+    assert counts.dtype == a.X.dtype == np.float32
+    assert (counts.data == np.floor(counts.data)).all()
+    np.testing.assert_allclose(np.expm1(a.X).sum(axis=1), 1e4, rtol=1e-4)
+    assert 0.1 < counts.nnz / np.prod(counts.shape) < 0.4
+    assert not any(name.startswith(("dpr", "bi")) for name in a.var_names)
+
+
+def test_simulated_counts_are_overdispersed_and_carry_what_var_says():
+    a = datasets.t4t5_simulated(n_obs=3000, n_vars=300, effect_size=2.0)
+    counts = a.layers["counts"].toarray()
+    mean, variance = counts.mean(axis=0), counts.var(axis=0)
+    expressed = mean > 0.5
+    assert (variance[expressed] > mean[expressed]).mean() > 0.95
+    log = a.X.toarray()
+    t5 = (a.obs["dendrite"] == "T5").to_numpy()
+    difference = np.abs(log[t5].mean(axis=0) - log[~t5].mean(axis=0)) / log.std(axis=0)
+    carries = a.var["truth_dendrite"].to_numpy()
+    assert np.median(difference[carries]) > 4 * np.median(difference[~a.var.any(axis=1)])
+
+
+def test_whole_genome_size_stays_sparse():
+    a = datasets.t4t5_simulated(n_obs=100, n_vars=17492)
+    assert a.shape == (100, 17492)
+
+
+def test_too_small_a_simulation():
+    with pytest.raises(ValueError, match="at least 16 cells and 50 genes"):
+        datasets.t4t5_simulated(n_obs=5)
+
+
+def test_manifests_are_complete():
+    for name, manifest in datasets.manifests().items():
+        assert {"title", "organism", "doi", "citation", "licence", "folder", "files"} <= set(manifest), name
+        for entry in manifest["files"]:
+            assert len(entry["sha256"]) == 64
+            assert entry["url"].endswith(entry["name"])
+            assert entry["bytes"] > 0
+
+
+@pytest.mark.data
+def test_rnamix():
+    adata = datasets.rnamix()
+    assert adata.shape == (636, 16469)
+    assert adata.var["spike_in"].sum() == 45
+    groups = adata.obs.groupby(["mixture", "amount", "protocol"], observed=False).size()
+    assert len(groups) == 56
+    assert groups[groups == 0].index.tolist() == [("0-100-0", "15", "SORT-seq")]
+    assert list(adata.obs["amount"].cat.categories) == ["3.75", "7.5", "15", "30"]
+    assert adata.obs.loc[adata.obs["mixture"] == "33-33-33", "mix"].nunique() == 2
+    assert adata.layers["counts"].sum() == pytest.approx(np.round(adata.layers["counts"].sum()))
+
+
+@pytest.mark.data
+def test_a_damaged_file_is_named(tmp_path):
+    folder = Path(os.environ["FLDA_DATA_DIR"]) / "scmixology_rnamix"
+    for source in folder.glob("RNAmix*"):
+        shutil.copyfile(source, tmp_path / source.name)
+    assert datasets.rnamix(tmp_path).n_obs == 636
+    target = tmp_path / "RNAmix_celseq2.metadata.csv.gz"
+    target.write_bytes(target.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"RNAmix_celseq2.metadata.csv.gz does not match its checksum"):
+        datasets.rnamix(tmp_path)
+    target.unlink()
+    with pytest.raises(FileNotFoundError, match="looked there only"):
+        datasets.rnamix(tmp_path)
+
+
+def test_download_goes_through_pooch_and_is_verified(tmp_path, monkeypatch):
+    """The network is replaced by a file; pooch's own checksum test stays."""
+    pooch = pytest.importorskip("pooch", reason="pooch is in the extra 'data'")
+    source = tmp_path / "source.csv.gz"
+    source.write_bytes(b"some bytes")
+    manifest = {
+        "name": "toy",
+        "folder": "toy",
+        "files": [
+            {
+                "name": "toy.csv.gz",
+                "url": "https://example.invalid/toy.csv.gz",
+                "sha256": hashlib.sha256(b"some bytes").hexdigest(),
+            }
+        ],
+    }
+    monkeypatch.delenv("FLDA_DATA_DIR", raising=False)
+    monkeypatch.setattr(datasets, "manifests", lambda: {"toy": json.loads(json.dumps(manifest))})
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(
+        pooch.core, "choose_downloader", lambda *_, **__: lambda url, out, _: shutil.copyfile(source, out)
+    )
+    assert datasets.fetch("toy", "toy.csv.gz").read_bytes() == b"some bytes"
+    source.write_bytes(b"other bytes")
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(ValueError, match="does not match its checksum"):
+        datasets.fetch("toy", "toy.csv.gz")
+
+    def offline(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(pooch.core, "choose_downloader", lambda *_, **__: offline)
+    with pytest.raises(OSError, match="check the network, or put toy.csv.gz into a folder"):
+        datasets.fetch("toy", "toy.csv.gz")
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="unknown data set 'nope'; known"):
+        datasets.fetch("nope", "x")
+    with pytest.raises(ValueError, match="has no file 'x'"):
+        datasets.fetch("rnamix", "x")
