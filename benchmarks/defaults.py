@@ -2,9 +2,9 @@
 
     FLDA_DATA_DIR=... python benchmarks/defaults.py [--quick]
 
-Every row is a five-fold certificate (refitted and re-tuned in each fold) averaged over seeds of the folds. ``log_snr`` is
-the mean over effects of log(1 + summed held-out SNR of the effect's axes); ``crosstalk`` the summed held-out
-cross-talk of all axes over their summed SNR. Prints a Markdown table.
+Every row is a five-fold certificate (refitted and re-tuned in each fold) averaged over seeds of the folds.
+``log_snr`` is the mean over effects of log(1 + summed held-out SNR of the effect's axes); ``crosstalk`` the summed
+held-out cross-talk of all axes over their summed SNR. Prints a Markdown table and writes a CSV.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from problems import PROBLEMS
 
 from flda import FLDA
 from flda.validate import certify
+
+from problems import PROBLEMS
 
 SHRINKAGE = [0.01, 0.1, 0.5, 0.9, 0.97, "ledoit-wolf", "oas", "cv"]
 
@@ -47,9 +48,7 @@ def main() -> None:
         X, y, interactions = PROBLEMS[name]()
         for target, within, g in itertools.product(["identity", "diagonal"], ["pooled", "balanced"], SHRINKAGE):
             start = time.perf_counter()
-            model = FLDA(
-                interactions=interactions, shrinkage=g, shrinkage_target=target, within=within, random_state=0
-            )
+            model = FLDA(interactions=interactions, shrinkage=g, shrinkage_target=target, within=within, random_state=0)
             seeds = range(1 if args.quick else 2)
             scores = [quality(certify(model, X, y, random_state=s)) for s in seeds]
             fitted = model.fit(X, y)
@@ -59,7 +58,10 @@ def main() -> None:
                     **pd.DataFrame(scores).mean().to_dict(), "g": fitted.shrinkage_, "s": time.perf_counter() - start,
                 }
             )  # fmt: skip
-            print("| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in rows[-1].values()) + " |", flush=True)
+            print(
+                "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in rows[-1].values()) + " |",
+                flush=True,
+            )
     pd.DataFrame(rows).to_csv(args.out, index=False, float_format="%.4g")
 
 

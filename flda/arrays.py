@@ -7,6 +7,7 @@ Nothing here makes a dense copy larger than a block.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,7 +27,7 @@ def block_slices(length: int, other: int) -> Iterator[slice]:
         yield slice(start, min(start + step, length))
 
 
-def dense(block, order: str = "C") -> np.ndarray:
+def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
     """A float64 ndarray, copied, of a block of any kind."""
     if is_sparse(block):
         return block.toarray(order=order).astype(np.float64, order=order, copy=False)

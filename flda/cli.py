@@ -149,9 +149,7 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             "params": results["params"],
             "fit": results["fit"],
             "axes": results["axes"]["axis"].tolist(),
-            "not_estimable": results["estimability"]
-            .query("not estimable")[["effect", "reason"]]
-            .to_dict("records"),
+            "not_estimable": results["estimability"].query("not estimable")[["effect", "reason"]].to_dict("records"),
             "versions": results["versions"],
         }
         (folder / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
@@ -293,9 +291,14 @@ def _parser() -> argparse.ArgumentParser:
     def fit_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
         sub.add_argument("--n-genes", type=int, default=20, help="genes marked as selected per axis (default 20)")
-        sub.add_argument("--penalty", type=float, default=1.0, help="charge for other effects (default 1; inf nulls them)")
         sub.add_argument(
-            "--shrinkage", type=_number_or_name, default="auto", help="a number in [0, 1], cv, ledoit-wolf or oas"
+            "--penalty", type=float, default=1.0, help="charge for other effects (default 1; inf nulls them)"
+        )
+        sub.add_argument(
+            "--shrinkage",
+            type=_number_or_name,
+            default="auto",
+            help="a number in [0, 1], cv, ledoit-wolf or oas",
         )
         sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
 
@@ -304,7 +307,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns that cross")
         sub.add_argument("--nuisance", nargs="+", metavar="COLUMN", help="obs columns without axes, e.g. batch")
         sub.add_argument(
-            "--interactions", nargs="+", default=["all"], metavar="A:B", help="all (default), none, or a list such as A:B"
+            "--interactions",
+            nargs="+",
+            default=["all"],
+            metavar="A:B",
+            help="all (default), none, or a list such as A:B",
         )
 
     sub = command("demo", demo, "run on simulated T4/T5 cells, offline, in seconds")

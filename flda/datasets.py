@@ -212,11 +212,11 @@ def fetch(name: str, file: str, *, data_dir: str | os.PathLike | None = None) ->
         raise ValueError(f"data set {name!r} has no file {file!r}; it has {[f['name'] for f in manifest['files']]}.")
     folder = data_dir or os.environ.get("FLDA_DATA_DIR")
     if folder:
-        path = next(
-            (p for p in (Path(folder) / manifest["folder"] / file, Path(folder) / file) if p.is_file()), None
-        )
+        path = next((p for p in (Path(folder) / manifest["folder"] / file, Path(folder) / file) if p.is_file()), None)
         if path is None:
-            raise FileNotFoundError(f"{file} of data set {name!r} is not in {folder} (FLDA_DATA_DIR); looked there only.")
+            raise FileNotFoundError(
+                f"{file} of data set {name!r} is not in {folder} (FLDA_DATA_DIR); looked there only."
+            )
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != entry["sha256"]:
@@ -239,7 +239,7 @@ def fetch(name: str, file: str, *, data_dir: str | os.PathLike | None = None) ->
         )
     except ValueError as error:  # pooch's wording for a checksum mismatch
         raise ValueError(f"the download of {file} does not match its checksum; try again later. ({error})") from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever the network does, one line
         raise OSError(
             f"could not download {entry['url']} ({type(error).__name__}); check the network, or put {file} into a "
             "folder and set FLDA_DATA_DIR to it."

@@ -86,9 +86,7 @@ class Table:
             base = [np.ones((len(self.groups), 1)), *map(self.coding, kept)]
             full = _rank([*base, *map(self.coding, peers)])
             kept += [
-                e
-                for e in peers
-                if full - _rank([*base, *(self.coding(o) for o in peers if o != e)]) == self.df(e)
+                e for e in peers if full - _rank([*base, *(self.coding(o) for o in peers if o != e)]) == self.df(e)
             ]
         return [e for e in effects if e in kept]
 
@@ -171,9 +169,7 @@ class Design:
         counts = np.zeros(sizes, dtype=np.int64)
         counts[tuple(self.table.groups.T)] = self.counts
         grid = np.indices(sizes).reshape(len(sizes), -1)
-        frame = {
-            f: pd.Categorical.from_codes(grid[j], self.levels[f]) for j, f in enumerate(self.table.factors)
-        }
+        frame = {f: pd.Categorical.from_codes(grid[j], self.levels[f]) for j, f in enumerate(self.table.factors)}
         return pd.DataFrame({**frame, "n_cells": counts.ravel()})
 
     def subset(self, cells: np.ndarray) -> Design | None:
@@ -194,7 +190,7 @@ class Design:
 def make_design(
     labels: pd.DataFrame,
     *,
-    interactions: str | None | Iterable[str | Sequence[str]] = "all",
+    interactions: str | Iterable[str | Sequence[str]] | None = "all",
     nuisance: Iterable[str] = (),
 ) -> Design:
     """Build the design of a table of labels, one row per cell and one column per factor.
@@ -261,7 +257,7 @@ def make_design(
 
 
 def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
-    """lambda of every effect in the fit, from one number or a mapping of effect names (default 1)."""
+    """Lambda of every effect in the fit, from one number or a mapping of effect names (default 1)."""
     given = dict(penalty) if isinstance(penalty, Mapping) else {}
     names = {effect_name(e): e for e in design.contrasts}
     for name in given:
@@ -340,9 +336,7 @@ def _encode(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return codes.astype(np.int64), levels
 
 
-def _interactions(
-    factors: tuple[str, ...], interactions: str | None | Iterable[str | Sequence[str]]
-) -> list[Effect]:
+def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | Sequence[str]] | None) -> list[Effect]:
     """The interactions asked for, each in the order of the factors, lowest order first."""
     if interactions is None:
         return []
@@ -361,9 +355,7 @@ def _interactions(
         if effect not in out:
             out.append(effect)
     for effect in out:
-        lacking = [
-            m for k in range(2, len(effect)) for m in itertools.combinations(effect, k) if m not in out
-        ]
+        lacking = [m for k in range(2, len(effect)) for m in itertools.combinations(effect, k) if m not in out]
         if lacking:
             raise ValueError(
                 f"interaction {effect_name(effect)!r} needs its lower-order interactions "

@@ -47,8 +47,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         group means.
     shrinkage
         g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"``, the best
-        of a grid on held-out cells. ``"auto"`` is ``"cv"``: on five data sets it came within 0.03 of the best fixed g in
-        mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.2 (``benchmarks/RESULTS.md``).
+        of a grid on held-out cells. ``"auto"`` is ``"cv"``: on five data sets it came within 0.03 of the best fixed
+        g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.2 (``benchmarks/RESULTS.md``).
     shrinkage_target
         T: ``"identity"``, the mean variance of the genes times the identity, for genes on comparable scales; or
         ``"diagonal"``, each gene's own variance, which makes the axes independent of the genes' units. Diagonal was
@@ -113,7 +113,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        interactions: str | None | Iterable[str | Sequence[str]] = "all",
+        interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
         n_components: int | Mapping[str, int] | None = None,
         penalty: float | Mapping[str, float] = 1.0,
@@ -162,9 +162,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             For bad values in X or y, effects that cannot be estimated, or a singular scatter without shrinkage.
         """
         if y is None:
-            raise ValueError(
-                "This FLDA estimator requires y to be passed, but the target y is None. Pass the factors."
-            )
+            raise ValueError("This FLDA estimator requires y to be passed, but the target y is None. Pass the factors.")
         X = self._validated(X, reset=True)
         labels, self._y_kind = label_frame(y)
         if len(labels) != X.shape[0]:
@@ -176,7 +174,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
         N, p = X.shape
-        if N == design.n_groups:
+        if design.n_groups == N:
             raise ValueError(
                 f"every one of the {N} groups has a single cell, so there is no within-group scatter; "
                 "use fewer factors or levels."
@@ -258,7 +256,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         scores = np.asarray(X, dtype=np.float64)
         if scores.ndim != 2 or scores.shape[1] != self._n_features_out:
-            raise ValueError(f"scores must have {self._n_features_out} columns, one per axis; got shape {scores.shape}.")
+            raise ValueError(
+                f"scores must have {self._n_features_out} columns, one per axis; got shape {scores.shape}."
+            )
         gram = self._patterns @ self.components_.T
         return scores @ np.linalg.pinv(gram).T @ self._patterns + self._centre
 
@@ -276,9 +276,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         table = self.design_.table
         posterior = softmax(self._discriminate(X), axis=1)
-        probabilities = [
-            posterior @ (table.groups[:, [j]] == np.arange(n)) for j, n in enumerate(table.n_levels)
-        ]
+        probabilities = [posterior @ (table.groups[:, [j]] == np.arange(n)) for j, n in enumerate(table.n_levels)]
         if self._y_kind == "frame":
             columns = pd.MultiIndex.from_tuples(
                 [(f, level) for f in table.factors for level in self.design_.levels[f]],
@@ -308,10 +306,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         predicted = label_frame(self.predict(X))[0].to_numpy()
         return float(
             np.mean(
-                [
-                    accuracy_score(t, q, sample_weight=sample_weight)
-                    for t, q in zip(truth.T, predicted.T, strict=True)
-                ]
+                [accuracy_score(t, q, sample_weight=sample_weight) for t, q in zip(truth.T, predicted.T, strict=True)]
             )
         )
 
@@ -350,13 +345,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         g = self.shrinkage
         named = isinstance(g, str) and g in ("auto", "cv", "ledoit-wolf", "oas")
         if not named and not (isinstance(g, Real) and 0 <= g <= 1):
-            raise ValueError(
-                f"shrinkage={g!r}: use a number in [0, 1], 'auto', 'cv', 'ledoit-wolf' or 'oas'."
-            )
+            raise ValueError(f"shrinkage={g!r}: use a number in [0, 1], 'auto', 'cv', 'ledoit-wolf' or 'oas'.")
 
 
 def label_frame(y) -> tuple[pd.DataFrame, str]:
-    """y as a DataFrame of factors, and whether it was a "frame", a "matrix" or a "vector"."""
+    """Y as a DataFrame of factors, and whether it was a "frame", a "matrix" or a "vector"."""
     if isinstance(y, pd.DataFrame):
         return y.reset_index(drop=True), "frame"
     if isinstance(y, pd.Series | pd.Categorical):
@@ -377,7 +370,9 @@ def _donors(groups, n_cells: int) -> np.ndarray | None:
         return None
     donors = np.asarray(groups)
     if donors.shape != (n_cells,):
-        raise ValueError(f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}.")
+        raise ValueError(
+            f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}."
+        )
     if pd.isna(donors).any():
         raise ValueError(f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop or label them.")
     return pd.factorize(donors, sort=True)[0]

@@ -37,9 +37,7 @@ def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     return _results(adata, key)["design"].copy()
 
 
-def rank_genes_df(
-    adata: AnnData, effect: str | None = None, *, n_genes: int = 20, key: str = "flda"
-) -> pd.DataFrame:
+def rank_genes_df(adata: AnnData, effect: str | None = None, *, n_genes: int = 20, key: str = "flda") -> pd.DataFrame:
     """Genes of every axis, ranked by absolute standardised loading.
 
     Parameters
@@ -92,9 +90,7 @@ def rank_genes_df(
         loading = np.asarray(adata.varm[keys.varm])[used, j]
         score = loading * sd[used]
         total = ratios.sum(axis=1)
-        share = np.divide(
-            ratios[:, effects.index(own)], total, out=np.full(len(used), np.nan), where=total > 0
-        )
+        share = np.divide(ratios[:, effects.index(own)], total, out=np.full(len(used), np.nan), where=total > 0)
         order = np.lexsort((names.astype(str), -np.abs(score)))
         tables.append(
             pd.DataFrame(

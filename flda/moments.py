@@ -73,7 +73,7 @@ class Within:
         return self.weights[self.codes]
 
     def gene_scatter(self, cells: np.ndarray | None = None) -> np.ndarray:
-        """p x p sum of ``w (x - g)(x - g)'`` over all cells (then it is M_e) or over some of them."""
+        """P x p sum of ``w (x - g)(x - g)'`` over all cells (then it is M_e) or over some of them."""
         X, p = arrays.by_rows(self.X), self.shape[1]
         if cells is not None:
             X = X[cells]

@@ -25,7 +25,7 @@ def flda(
     adata: AnnData,
     factors: str | Sequence[str],
     *,
-    interactions: str | None | Iterable[str | Sequence[str]] = "all",
+    interactions: str | Iterable[str | Sequence[str]] | None = "all",
     nuisance: str | Sequence[str] | None = None,
     donor: str | None = None,
     layer: str | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
@@ -15,9 +16,7 @@ from .shrinkage import folds
 logger = logging.getLogger(__name__)
 
 
-def certify(
-    model: FLDA, X, y, groups=None, *, n_folds: int = 5, random_state: int | None = 0
-) -> pd.DataFrame:
+def certify(model: FLDA, X, y, groups=None, *, n_folds: int = 5, random_state: int | None = 0) -> pd.DataFrame:
     """Held-out signal and cross-talk of every axis, by cross-validation of the whole fit.
 
     Each fold refits the model, tuning included, without its cells, and scores those cells. On the held-out

@@ -9,9 +9,7 @@ import scipy.linalg as sl
 
 def labels_of(codes, n_levels):
     """Label table of integer codes, one column per factor, levels named A0, A1, ..., B0, ..."""
-    return pd.DataFrame(
-        {chr(65 + j): [f"{chr(65 + j)}{c}" for c in codes[:, j]] for j in range(len(n_levels))}
-    )
+    return pd.DataFrame({chr(65 + j): [f"{chr(65 + j)}{c}" for c in codes[:, j]] for j in range(len(n_levels))})
 
 
 def problem(n_cells, n_genes, n_levels, *, seed=0, condition=1.0, groups=None):

@@ -27,7 +27,15 @@ def run(*arguments):
     return main([str(a) for a in arguments])
 
 
-OUTPUTS = ["axes.csv", "certificate.csv", "design.csv", "figures", "gene_rankings.csv", "result.h5ad", "summary.json"]
+OUTPUTS = [
+    "axes.csv",
+    "certificate.csv",
+    "design.csv",
+    "figures",
+    "gene_rankings.csv",
+    "result.h5ad",
+    "summary.json",
+]
 
 
 def test_run_writes_the_folder(file, tmp_path, capsys):
@@ -60,10 +68,8 @@ def test_rankings_are_byte_identical(file, tmp_path):
 
 def test_options_reach_the_fit(file, tmp_path):
     out = tmp_path / "out"
-    assert 0 == run(
-        "run", file, "--factors", "dendrite", "axon", "--interactions", "none", "--nuisance", "donor", "--penalty", "inf",
-        "--n-comps", "1", "--shrinkage", "oas", "--seed", "3", "--out", out,
-    )  # fmt: skip
+    options = "--interactions none --nuisance donor --penalty inf --n-comps 1 --shrinkage oas --seed 3"
+    assert run("run", file, "--factors", "dendrite", "axon", *options.split(), "--out", out) == 0
     assert pd.read_csv(out / "axes.csv")["axis"].tolist() == ["dendrite_1", "axon_1"]
     params = json.loads((out / "summary.json").read_text())["params"]
     assert params["nuisance"] == ["donor"]
@@ -108,10 +114,29 @@ def test_datasets(capsys):
         (["run", "{dir}/cut.h5ad", "--factors", "dendrite"], "cannot read {dir}/cut.h5ad as h5ad"),
         (["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}/text.h5ad"], "is a file"),
         (["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}"], "exists; name another folder"),
-        (["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}", "--overwrite"], "flda did not write"),
+        (
+            ["run", "{file}", "--factors", "dendrite", "axon", "--out", "{dir}", "--overwrite"],
+            "flda did not write",
+        ),
         (["run", "{file}", "--factors", "dendrite", "axon", "--out", "/proc/x"], "cannot write to /proc"),
-        (["run", "{file}", "--factors", "dendrite", "axon", "--shrinkage", "lw", "--out", "{dir}/o"], "'ledoit-wolf'"),
-        (["run", "{file}", "--factors", "broken", "axon", "--interactions", "broken:axon", "--out", "{dir}/o"], "cannot estimate"),
+        (
+            ["run", "{file}", "--factors", "dendrite", "axon", "--shrinkage", "lw", "--out", "{dir}/o"],
+            "'ledoit-wolf'",
+        ),
+        (
+            [
+                "run",
+                "{file}",
+                "--factors",
+                "broken",
+                "axon",
+                "--interactions",
+                "broken:axon",
+                "--out",
+                "{dir}/o",
+            ],
+            "cannot estimate",
+        ),
         (["check", "{file}", "--factors", "nothing"], "no column 'nothing'"),
     ],
 )

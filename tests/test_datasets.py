@@ -118,7 +118,7 @@ def test_download_goes_through_pooch_and_is_verified(tmp_path, monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(pooch.core, "choose_downloader", lambda *_, **__: offline)
-    with pytest.raises(OSError, match="check the network, or put toy.csv.gz into a folder"):
+    with pytest.raises(OSError, match="check the network, or put toy"):
         datasets.fetch("toy", "toy.csv.gz")
 
 

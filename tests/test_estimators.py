@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from flda import FLDA
+
 from oracle import problem
 
 N_CHECKS = 60  # a check that stops being collected would otherwise go unnoticed
@@ -32,16 +33,17 @@ def test_one_factor_predicts_as_scikit_learns_lda(shrinkage, balanced):
     """scikit-learn averages the class covariances by the priors, which is within="balanced" here."""
     rng = np.random.default_rng(0)
     y = np.repeat(list("abcd"), [40] * 4 if balanced else [20, 35, 50, 80])
-    X = rng.normal(size=(len(y), 12)) @ rng.normal(size=(12, 12)) + rng.normal(size=(4, 12))[np.searchsorted(list("abcd"), y)]
+    X = (
+        rng.normal(size=(len(y), 12)) @ rng.normal(size=(12, 12))
+        + rng.normal(size=(4, 12))[np.searchsorted(list("abcd"), y)]
+    )
     reference = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage, priors=np.full(4, 0.25)).fit(X, y)
     model = FLDA(shrinkage=shrinkage, shrinkage_target="identity", within="balanced").fit(X, y)
     # their covariance divides by n_c, ours by n_c - 1 in expectation: a scale c of the whole metric
     scale = np.sum(1 - 1 / np.bincount(np.searchsorted(list("abcd"), y))) / 4
     ours = model._discriminate(X)
     theirs = reference.decision_function(X) - np.log(0.25)
-    np.testing.assert_allclose(
-        np.diff(ours, axis=1), scale * np.diff(theirs, axis=1), atol=1e-8 * np.abs(theirs).max()
-    )
+    np.testing.assert_allclose(np.diff(ours, axis=1), scale * np.diff(theirs, axis=1), atol=1e-8 * np.abs(theirs).max())
     np.testing.assert_array_equal(model.predict(X), reference.predict(X))
 
 

@@ -17,9 +17,8 @@ def adata():
 
 def test_ranking_columns_order_and_values(adata):
     table = flda.get.rank_genes_df(adata, n_genes=10)
-    assert list(table.columns) == RANKING_COLUMNS == (
-        "effect,axis,rank,gene,score,loading,selected,frequency,pval,pval_adj,specificity,kind".split(",")
-    )
+    contract = "effect,axis,rank,gene,score,loading,selected,frequency,pval,pval_adj,specificity,kind"
+    assert list(table.columns) == RANKING_COLUMNS == contract.split(",")
     model = flda.FLDA(shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
     for j, (axis, part) in enumerate(table.groupby("axis", sort=False)):
         assert axis == model.get_feature_names_out()[j]
@@ -46,7 +45,11 @@ def test_specificity_is_the_share_of_anova_f(adata):
     grand = x.mean()
     a, b = (frame.groupby(f, observed=True)["x"].transform("mean") for f in FACTORS)
     error = np.sum((x - cell) ** 2) / (160 - 8)
-    ratios = [np.sum((a - grand) ** 2), np.sum((b - grand) ** 2) / 3, np.sum((cell - a - b + grand) ** 2) / 3] / error
+    ratios = [
+        np.sum((a - grand) ** 2),
+        np.sum((b - grand) ** 2) / 3,
+        np.sum((cell - a - b + grand) ** 2) / 3,
+    ] / error
     np.testing.assert_allclose(balanced.varm["flda_F"][7], ratios, rtol=1e-6)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from flda import FLDA
 from flda.design import make_design
+
 from oracle import problem
 
 seeds = st.integers(0, 2**16)
@@ -58,9 +59,7 @@ def test_order_of_the_factors_does_not_matter(seed, design, target):
     for effect in model.effects_:
         mine = (model.axes_["effect"] == ":".join(effect)).to_numpy()
         theirs = (turned.axes_["effect"] == ":".join(reversed(effect))).to_numpy()
-        np.testing.assert_allclose(
-            model.eigenvalues_[mine], turned.eigenvalues_[theirs], rtol=1e-7, atol=1e-10
-        )
+        np.testing.assert_allclose(model.eigenvalues_[mine], turned.eigenvalues_[theirs], rtol=1e-7, atol=1e-10)
 
 
 @given(seeds, designs, st.floats(1e-3, 1e3), st.floats(-100, 100), solvers)

@@ -7,6 +7,7 @@ from flda import FLDA, shrinkage
 from flda.design import effect_components, effect_penalties, make_design
 from flda.moments import Within
 from flda.solve import Dual, Primal
+
 from oracle import problem
 
 
@@ -40,9 +41,7 @@ def test_cross_validation_does_not_depend_on_the_solver(target, within, shape):
     primal = FLDA(**options, solver="primal").fit(X, y)
     dual = FLDA(**options, solver="dual").fit(X, y)
     assert primal.shrinkage_ == dual.shrinkage_
-    np.testing.assert_allclose(
-        primal.shrinkage_path_["criterion"], dual.shrinkage_path_["criterion"], rtol=1e-8
-    )
+    np.testing.assert_allclose(primal.shrinkage_path_["criterion"], dual.shrinkage_path_["criterion"], rtol=1e-8)
 
 
 def test_criterion_equals_refits_from_scratch():
@@ -53,7 +52,12 @@ def test_criterion_equals_refits_from_scratch():
     inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
     g = 1.0  # the target alone, so that the scatter of the training cells enters nowhere
     _, path = shrinkage.cross_validate(
-        inverse, design, effect_penalties(design, 1.0), effect_components(design, None), grid=[g], random_state=3
+        inverse,
+        design,
+        effect_penalties(design, 1.0),
+        effect_components(design, None),
+        grid=[g],
+        random_state=3,
     )
     held_out = {effect: [] for effect in design.effects}
     for train, test in shrinkage.folds(design, None, 3):

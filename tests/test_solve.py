@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import scipy.linalg as sl
 
-from array_kinds import EXACT, KINDS
 from flda import FLDA
 from flda.design import make_design
 from flda.moments import Within
 from flda.solve import Dual, GroupSpace, Primal, solve
+
+from array_kinds import EXACT, KINDS
 from oracle import dense_flda, effect_projector, effect_scatters, problem, shrunken, within_scatter
 
 SHAPES = {

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import flda
+
 from array_kinds import KINDS
 from oracle import problem
 
@@ -29,7 +30,15 @@ def test_writes_the_contract(adata):
     model = flda.FLDA(shrinkage=0.3).fit(adata.X, adata.obs[FACTORS])
     np.testing.assert_allclose(adata.obsm["X_flda"], model.transform(adata.X))
     np.testing.assert_allclose(adata.varm["flda"], model.components_.T)
-    assert set(adata.uns["flda"]) == {"params", "axes", "design", "estimability", "effects", "fit", "versions"}
+    assert set(adata.uns["flda"]) == {
+        "params",
+        "axes",
+        "design",
+        "estimability",
+        "effects",
+        "fit",
+        "versions",
+    }
     assert flda.get.axes_df(adata)["axis"].tolist() == model.get_feature_names_out().tolist()
     assert flda.get.design_df(adata)["n_cells"].sum() == 300
     assert (adata.X != before.X).nnz == 0
@@ -50,7 +59,12 @@ def test_copy_leaves_the_input_alone(adata):
 def test_round_trip(adata, tmp_path, suffix, penalty):
     adata.obs["odd"] = pd.Categorical.from_codes(np.arange(300) % 2, ["a/b", "c:d"])
     flda.tl.flda(
-        adata, [*FACTORS, "odd"], interactions=[("dendrite", "axon")], nuisance="donor", penalty=penalty, shrinkage=0.3
+        adata,
+        [*FACTORS, "odd"],
+        interactions=[("dendrite", "axon")],
+        nuisance="donor",
+        penalty=penalty,
+        shrinkage=0.3,
     )
     path = tmp_path / f"x.{suffix}"
     getattr(adata, f"write_{suffix}")(path)

@@ -5,6 +5,7 @@ import pytest
 from flda import FLDA
 from flda.design import make_design
 from flda.validate import certify, effect_snr
+
 from oracle import problem
 
 

@@ -111,7 +111,7 @@ def choose_solver(solver: str, n_cells: int, n_genes: int, g: float | str) -> ty
     """The inverse for ``solver="auto"``: the smaller side, and always primal without shrinkage."""
     if solver == "auto":
         solver = "primal" if n_genes <= n_cells or g == 0 else "dual"
-    return {"primal": Primal, "dual": Dual}[solver]
+    return Primal if solver == "primal" else Dual
 
 
 def solve(inverse: Primal | Dual, g: float) -> tuple[np.ndarray, float]:
@@ -170,7 +170,7 @@ class _DualFold:
 
     def __init__(self, dual: Dual, train, test, codes, counts):
         within, gram = dual.within, dual.gram
-        (N, _), C, n = within.shape, len(counts), len(train)
+        (N, _), C = within.shape, len(counts)
         groups = within.codes[train][np.unique(codes, return_index=True)[1]]
         # row i of the Gram matrix is sqrt(w) times the residual of cell i; row N + c the mean of group c
         unweight = 1 / np.sqrt(within.cell_weights)
