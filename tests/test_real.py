@@ -1,0 +1,52 @@
+"""The main job on real data: what must come out, judged on cells that were not fitted."""
+
+import numpy as np
+import pytest
+
+import flda
+from flda.validate import certify
+
+
+@pytest.mark.data
+def test_rnamix_axes_follow_the_designed_factors():
+    adata = flda.datasets.rnamix()
+    factors = ["mixture", "amount", "protocol"]
+    flda.tl.flda(adata, factors, interactions=None)
+    table = certify(flda.FLDA(interactions=None, random_state=0), adata.X, adata.obs[factors]).set_index("axis")
+    # three cell lines span two dimensions, so two mixture axes carry nearly everything
+    assert (table.loc[["mixture_1", "mixture_2", "amount_1", "protocol_1"], "snr"] > 10).all()
+    assert table.loc["mixture_3", "snr"] < 0.2 * table.loc["mixture_2", "snr"]
+    assert (table["crosstalk"] < 0.2 * table["snr"]).loc[["mixture_1", "mixture_2", "amount_1", "protocol_1"]].all()
+    # less RNA means a larger share of spike-ins: 45 of 16,469 genes
+    first = flda.get.rank_genes_df(adata, "amount").query("axis == 'amount_1'").head(20)
+    assert adata.var.loc[first["gene"], "spike_in"].sum() >= 8
+    mixture = flda.get.rank_genes_df(adata, "mixture").query("axis == 'mixture_1'").head(20)
+    assert adata.var.loc[mixture["gene"], "spike_in"].sum() == 0
+
+
+@pytest.mark.data
+def test_rnamix_with_interactions_names_the_empty_group(caplog):
+    adata = flda.datasets.rnamix()
+    flda.tl.flda(adata, ["mixture", "amount", "protocol"], shrinkage=0.9)
+    assert "'mixture:amount:protocol': 1 of 56 groups are empty (0-100-0 x 15 x SORT-seq)" in caplog.text
+    assert len(flda.get.axes_df(adata)) == 6 + 3 + 1 + 18 + 6 + 3
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+def test_pbmc68k_reduced_with_five_empty_groups(caplog):
+    sc = pytest.importorskip("scanpy", reason="scanpy is an extra")
+    adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    factors = ["bulk_labels", "phase"]
+    flda.tl.flda(adata, factors)
+    assert "5 of 30 groups are empty" in caplog.text
+    assert flda.get.axes_df(adata).groupby("effect").size().to_dict() == {"bulk_labels": 9, "phase": 2}
+    assert (flda.get.design_df(adata)["n_cells"] == 0).sum() == 5
+    table = certify(flda.FLDA(interactions=None, random_state=0), adata.X, adata.obs[factors]).set_index("axis")
+    assert table.loc["bulk_labels_1", "snr"] > 3
+    assert table.loc["phase_1", "snr"] > 1
+    assert table.loc["phase_1", "crosstalk"] < 0.3 * table.loc["phase_1", "snr"]
+    # what a neurobiologist would ask of any method here: known genes of the cell cycle lead the phase axes
+    leading = set(flda.get.rank_genes_df(adata, "phase").groupby("axis").head(15)["gene"])
+    assert leading & {"TYMS", "PCNA", "STMN1", "TUBA1B", "HMGB2", "CKS1B", "KIAA0101", "PTTG1", "CDC20", "HMGN2"}
+    sc.pl.embedding(adata, basis="flda", color="phase", show=False)
+    assert np.isfinite(adata.obsm["X_flda"]).all()
