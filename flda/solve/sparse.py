@@ -1,0 +1,316 @@
+"""Sparse axes: maximise ``u' N u / u' M u`` over u with exactly k non-zero loadings.
+
+M is the shrunken within scatter M_e(g). N = H' Q H with few rows H (m x p): the centred group means, and for later
+axes of an effect one row M u for each earlier axis, whose negative weight in Q keeps the axes M-orthogonal.
+
+On a support A the optimum is the top eigenvalue of Q K with ``K = H_A M_AA^-1 H_A'`` (m x m). Adding gene j changes
+K by one rank: ``K + d d' / s`` with the part of the gene that the support does not explain,
+``d = H_j - H_A M_AA^-1 M_Aj`` and ``s = M_jj - M_jA M_AA^-1 M_Aj``; removing gene i, with P = M_AA^-1, by
+``K - z z' / P_ii``, ``z = H_A P_i``. So the exact gain of every addition, and of every swap, costs a few products with
+an m x p matrix: the search is greedy in exact gains, then swaps until none helps, from several starts.
+
+Only rows of M are ever formed, for genes that some support has held.
+
+The truncated Rayleigh flow (Tan, Wang, Liu and Zhang, J. R. Stat. Soc. B 80:1057, 2018) is the published
+alternative; it is matrix-free and here runs until the objective is still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from .. import arrays
+from .inverse import Dual, Primal
+
+# weight of a constraint inside the search, where effects weigh about 1; the refit then imposes it exactly
+STRONG = 1e6
+# a gene whose scatter the support explains up to this share is a copy of what the support holds
+INDEPENDENT = 1e-9
+# swaps must gain this share of the objective
+GAIN = 1e-10
+
+
+class ScatterRows:
+    """Rows of M_e(g), computed when asked for and kept."""
+
+    def __init__(self, inverse: Primal | Dual, g: float):
+        self._inverse, self._g = inverse, g
+        self._rows: dict[int, np.ndarray] = {}
+        shrunken = (1 - g) * inverse.variances + g * inverse.target
+        # a gene without any variance can carry no axis; any positive diagonal keeps it out
+        self.diagonal = np.where(shrunken > 0, shrunken, inverse.target)
+
+    def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """M_e(g)[genes], len(genes) x p."""
+        new = [int(j) for j in dict.fromkeys(genes) if int(j) not in self._rows]
+        if new:
+            for j, row in zip(new, self._unshrunken(new), strict=True):
+                row = (1 - self._g) * row
+                row[j] = self.diagonal[j]
+                self._rows[j] = row
+        return np.stack([self._rows[int(j)] for j in genes])
+
+    def _unshrunken(self, genes: list[int]) -> np.ndarray:
+        if isinstance(self._inverse, Primal):
+            return self._inverse.scatter[genes]
+        within = self._inverse.within
+        block = arrays.dense(self._columns[:, genes]) - within.means[within.codes][:, genes]
+        return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
+
+    @cached_property
+    def _columns(self):
+        return arrays.by_columns(self._inverse.within.X)
+
+    @cached_property
+    def largest_eigenvalue(self) -> float:
+        """Of M_e(g) in coordinates where every gene has unit variance."""
+        within, scale = self._inverse.within, np.sqrt(self.diagonal)
+        ridge = self.diagonal - (1 - self._g) * self._inverse.variances
+
+        def times(v):
+            x = np.ravel(v) / scale
+            return ((1 - self._g) * within.times(x[:, None])[:, 0] + ridge * x) / scale
+
+        p = len(scale)
+        if p < 3:
+            return float(np.linalg.eigvalsh(np.column_stack([times(e) for e in np.eye(p)]))[-1])
+        operator = LinearOperator((p, p), matvec=times, dtype=np.float64)
+        return float(eigsh(operator, k=1, v0=np.ones(p), tol=1e-3, return_eigenvectors=False)[0])
+
+
+@dataclass(frozen=True)
+class SparseProblem:
+    """One axis: maximise ``u' H' Q H u / u' M u`` over supports among the allowed genes.
+
+    Attributes
+    ----------
+    scatter
+        Rows of M.
+    H, Q
+        m x p and symmetric m x m.
+    allowed
+        Which genes may be taken, (p,) boolean.
+    """
+
+    scatter: ScatterRows
+    H: np.ndarray
+    Q: np.ndarray
+    allowed: np.ndarray
+
+    @cached_property
+    def own_ratio(self) -> np.ndarray:
+        """``N_jj / M_jj`` of every gene: its objective when taken alone, -inf where not allowed."""
+        ratio = np.einsum("mp,mn,np->p", self.H, self.Q, self.H) / self.scatter.diagonal
+        return np.where(self.allowed, ratio, -np.inf)
+
+    def value(self, genes: Sequence[int] | np.ndarray) -> float:
+        """The objective of the best axis on a support."""
+        genes = np.asarray(genes)
+        half = solve_triangular(cholesky(self.scatter(genes)[:, genes], lower=True), self.H[:, genes].T, lower=True)
+        return float(_top(half.T @ half, self.Q))
+
+
+def first(scores: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k largest scores, ties by position."""
+    return np.argsort(-scores, kind="stable")[:k]
+
+
+def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.ndarray:
+    """The best support of k genes found: greedy and every start, each improved by swaps until none helps.
+
+    Parameters
+    ----------
+    problem
+        The axis.
+    k
+        Number of genes.
+    starts
+        Further supports to start from, of at most k genes; shorter ones are extended greedily.
+
+    Returns
+    -------
+    Sorted gene indices, (k,).
+    """
+    best, best_value = None, -np.inf
+    seen: set[tuple[int, ...]] = set()
+    for start in [np.array([], dtype=np.int64), *starts]:
+        genes = swap(problem, extend(problem, start, k))
+        key = tuple(genes)
+        if key in seen:
+            continue
+        seen.add(key)
+        value = problem.value(genes)
+        if value > best_value:
+            best, best_value = genes, value
+    assert best is not None
+    return best
+
+
+def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) -> np.ndarray:
+    """Add the gene of the largest exact gain until there are k; genes of a start that are copies of others go."""
+    chosen: list[int] = []
+    half = np.empty((0, problem.H.shape[1]))  # L^-1 M_A for the Cholesky factor L of M_AA
+    rest, left = problem.H.copy(), problem.scatter.diagonal.copy()  # d and s of every gene
+    K = np.zeros((len(problem.H),) * 2)
+    queue = [int(j) for j in genes]
+    if queue:
+        problem.scatter(queue)  # one pass for all
+    while len(chosen) < k:
+        if queue:
+            j = queue.pop(0)
+            if left[j] <= INDEPENDENT * problem.scatter.diagonal[j] or not problem.allowed[j]:
+                continue
+        else:
+            j = _best_addition(problem, K, rest, left, chosen)[0]
+        d = rest[:, j] / np.sqrt(left[j])
+        row = (problem.scatter([j])[0] - half[:, j] @ half) / np.sqrt(left[j])
+        half = np.vstack([half, row])
+        rest -= d[:, None] * row
+        left -= row**2
+        K += np.outer(d, d)
+        chosen.append(j)
+    return np.sort(chosen)
+
+
+def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
+    """Exchange one gene at a time for the best other one, until no exchange improves the objective."""
+    genes = np.sort(genes)
+    if len(genes) >= problem.allowed.sum():
+        return genes
+    while True:
+        rows = problem.scatter(genes)
+        P = np.linalg.inv(rows[:, genes])
+        B = P @ rows
+        H = problem.H[:, genes]
+        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)
+        Z = H @ P  # m x k
+        K = Z @ H.T
+        now = _top(K, problem.Q)
+        threshold = now + GAIN * abs(now)
+        without = [_top(K - np.outer(z, z) / P[i, i], problem.Q) for i, z in enumerate(Z.T)]
+        for i in np.argsort(-np.asarray(without), kind="stable"):  # the gene that is missed least first
+            z = Z[:, i] / np.sqrt(P[i, i])
+            b = B[i] / np.sqrt(P[i, i])
+            found = _best_addition(
+                problem, K - np.outer(z, z), rest + z[:, None] * b, left + b**2, genes, threshold=threshold
+            )
+            if found[1] > threshold:
+                genes = np.sort(np.append(np.delete(genes, i), found[0]))
+                break
+        else:
+            return genes
+
+
+def flow(
+    problem: SparseProblem,
+    start: np.ndarray,
+    k: int,
+    *,
+    step: float = 0.9,
+    tol: float = 1e-9,
+    max_iter: int = 5000,
+) -> tuple[np.ndarray, float, int]:
+    """Truncated Rayleigh flow of Tan et al. (2018), on genes scaled to unit variance.
+
+    Each iteration takes ``x + (eta / rho) (N - rho M) x`` with rho the Rayleigh quotient, keeps the k largest
+    entries and normalises. ``eta = step / lambda_max(M)``. Adding sigma M to N leaves the direction as it is and makes
+    the quotient rho + sigma, so where rho is small or negative sigma keeps the divisor positive.
+
+    Returns
+    -------
+    Loadings (p,), objective and number of iterations. Stops when the objective changes by less than ``tol``,
+    relatively, over ten iterations.
+    """
+    scale = np.sqrt(problem.scatter.diagonal)
+    eta = step / problem.scatter.largest_eigenvalue
+    H = problem.H / scale
+    floor = 0.1 * max(_top(H @ H.T, problem.Q), np.finfo(float).tiny)
+
+    def truncate(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        kept = np.sort(first(np.where(problem.allowed, np.abs(y), -1.0), k))
+        return kept, y[kept] / np.linalg.norm(y[kept])
+
+    genes, x = truncate(start * scale)
+    history: list[float] = []
+    for _ in range(max_iter):
+        Mx = (x / scale[genes]) @ problem.scatter(genes) / scale
+        Hx = H[:, genes] @ x
+        bottom = Mx[genes] @ x
+        rho = (Hx @ problem.Q @ Hx) / bottom
+        history.append(rho)
+        if len(history) > 10 and np.ptp(history[-10:]) <= tol * abs(rho):
+            break
+        y = eta / max(rho, floor) * (H.T @ (problem.Q @ Hx) - rho * Mx)
+        y[genes] += x
+        genes, x = truncate(y)
+    u = np.zeros(len(scale))
+    u[genes] = x / scale[genes]
+    return u, history[-1], len(history)
+
+
+def _root(K: np.ndarray) -> np.ndarray:
+    """R with K = R R', without the directions that are rounding error."""
+    values, vectors = eigh(K)
+    keep = values > 1e-12 * max(values[-1], 0.0)
+    return vectors[:, keep] * np.sqrt(values[keep])
+
+
+def _top(K: np.ndarray, Q: np.ndarray) -> float:
+    """Largest eigenvalue of Q K on the range of K."""
+    R = _root(K)
+    return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf
+
+
+def _best_addition(
+    problem: SparseProblem,
+    K: np.ndarray,
+    rest: np.ndarray,
+    left: np.ndarray,
+    taken: Sequence[int] | np.ndarray,
+    threshold: float = -np.inf,
+) -> tuple[int, float]:
+    """The gene with the largest objective once added, and that objective.
+
+    With K = R R' and R' Q R = V L V', the objective of K + e e' is the top eigenvalue of the arrowhead matrix
+    ``[[L, b], [b', c]]``, ``b = V' R' Q e``, ``c = e' Q e``. Cheap bounds on it leave few genes to evaluate, none if no
+    bound exceeds the threshold.
+    """
+    free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
+    free[np.asarray(taken, dtype=np.int64)] = False
+    genes = np.flatnonzero(free)
+    if len(genes) == 0:
+        raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes.")
+    e = rest[:, genes] / np.sqrt(left[genes])
+    Qe = problem.Q @ e
+    c = np.einsum("mp,mp->p", e, Qe)
+    R = _root(K)
+    if R.shape[1] == 0:
+        j = first(c, 1)[0]
+        return int(genes[j]), float(c[j])
+    L, V = np.linalg.eigh(R.T @ problem.Q @ R)
+    b = (R @ V).T @ Qe
+    middle, half_gap = (L[-1] + c) / 2, (L[-1] - c) / 2
+    upper = middle + np.sqrt(half_gap**2 + np.einsum("rp,rp->p", b, b))
+    lower = middle + np.sqrt(half_gap**2 + b[-1] ** 2)
+    worth = np.flatnonzero(upper >= max(lower.max(), threshold))
+    if len(worth) == 0:
+        return -1, -np.inf
+    worth = worth[np.argsort(-upper[worth], kind="stable")]
+    r, best, best_value = len(L), -1, -np.inf
+    for part in np.array_split(worth, range(64, len(worth), 64)):
+        if upper[part[0]] < best_value:
+            break
+        arrow = np.zeros((len(part), r + 1, r + 1))
+        arrow[:, np.arange(r), np.arange(r)] = L
+        arrow[:, :r, r] = arrow[:, r, :r] = b[:, part].T
+        arrow[:, r, r] = c[part]
+        values = np.linalg.eigvalsh(arrow)[:, -1]
+        if values.max() > best_value:
+            best, best_value = int(genes[part[values.argmax()]]), float(values.max())
+    return best, best_value
