@@ -4,9 +4,9 @@ import logging
 from importlib.metadata import version
 
 from . import datasets, get, metrics, pl, tl, validate
-from .estimators import FLDA
+from .estimators import FLDA, SparseFLDA
 
-__all__ = ["FLDA", "datasets", "get", "metrics", "pl", "tl", "validate"]
+__all__ = ["FLDA", "SparseFLDA", "datasets", "get", "metrics", "pl", "tl", "validate"]
 __version__ = version("flda")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

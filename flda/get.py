@@ -12,7 +12,6 @@ RANKING_COLUMNS = [
     "effect", "axis", "rank", "gene", "score", "loading",
     "selected", "frequency", "pval", "pval_adj", "specificity", "kind",
 ]  # fmt: skip
-PURE = 0.5  # a gene is pure when its axis's own effect has at least this share of its F
 
 
 def axes_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:

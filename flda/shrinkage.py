@@ -103,13 +103,13 @@ def cross_validate(
             g,
         )
         return g, pd.DataFrame({"shrinkage": [g], "criterion": [np.nan]})
-    criterion = np.mean([_information(*np.moveaxis(p, 1, 0)) for p in products.values()], axis=0)
+    criterion = np.mean([information(*np.moveaxis(p, 1, 0)) for p in products.values()], axis=0)
     # ties go to more shrinkage
     best = max(range(len(grid)), key=lambda i: (criterion[i], grid[i]))
     return grid[best], pd.DataFrame({"shrinkage": grid, "criterion": criterion})
 
 
-def _information(es: np.ndarray, ee: np.ndarray, ss: np.ndarray) -> np.ndarray:
+def information(es: np.ndarray, ee: np.ndarray, ss: np.ndarray) -> np.ndarray:
     """Mean of ``-log(1 - r^2)`` over axes (last dimension); an anticorrelated axis counts as none."""
     total = ee * ss
     r2 = np.divide(np.maximum(es, 0) ** 2, total, out=np.zeros_like(total), where=total > 0)

@@ -60,7 +60,7 @@ class ScatterRows:
         if isinstance(self._inverse, Primal):
             return self._inverse.scatter[genes]
         within = self._inverse.within
-        block = arrays.dense(self._columns[:, genes]) - within.means[within.codes][:, genes]
+        block = arrays.dense(self._columns[:, genes]) - within.means[:, genes][within.codes]
         return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
 
     @cached_property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any, Self
 
@@ -14,12 +16,55 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import arrays, shrinkage
-from .design import Effect, effect_components, effect_name, effect_penalties, make_design
-from .moments import Within
-from .solve import GroupSpace, choose_solver, solve
+from .. import arrays, shrinkage
+from ..design import Design, Effect, effect_components, effect_name, effect_penalties, make_design
+from ..moments import Within
+from ..solve import Dual, GroupSpace, Primal, choose_solver, solve
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a fit knows before it looks for axes: one solve, shared by all effects."""
+
+    labels: pd.DataFrame
+    design: Design
+    donors: np.ndarray | None
+    penalties: dict[Effect, float]
+    n_components: dict[Effect, int]
+    inverse: Primal | Dual
+    g: float
+    Z: np.ndarray
+    residual: float
+
+    @property
+    def means(self) -> np.ndarray:
+        """Centred group means, C x p."""
+        return self.inverse.within.centred_means
+
+    @cached_property
+    def space(self) -> GroupSpace:
+        """The group space of all genes."""
+        return GroupSpace(self.means @ self.Z)
+
+    def others(self, effect: Effect) -> list[tuple[np.ndarray, float]]:
+        """Contrasts and penalties of the effects that an axis of ``effect`` is charged for."""
+        return [(b, self.penalties[e]) for e, b in self.design.contrasts.items() if e != effect]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a fit found: axes, and what predicts and reconstructs.
+
+    ``table`` has a row per axis; ``U`` is p x k; ``patterns`` (k x p) is M_e U transposed; ``discriminants`` (p x C)
+    takes centred expression to M_e^-1 G'.
+    """
+
+    table: pd.DataFrame
+    U: np.ndarray
+    patterns: np.ndarray
+    discriminants: np.ndarray
 
 
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -161,80 +206,29 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         ValueError
             For bad values in X or y, effects that cannot be estimated, or a singular scatter without shrinkage.
         """
-        if y is None:
-            raise ValueError("This FLDA estimator requires y to be passed, but the target y is None. Pass the factors.")
-        X = self._validated(X, reset=True)
-        labels, self._y_kind = label_frame(y)
-        if len(labels) != X.shape[0]:
-            raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
-        if X.shape[0] < 2:
-            raise ValueError("X holds 1 sample (cell); a design needs several cells per group.")
-        donors = _donors(groups, X.shape[0])
-        self._check_parameters()
-
-        design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
-        N, p = X.shape
-        if design.n_groups == N:
-            raise ValueError(
-                f"every one of the {N} groups has a single cell, so there is no within-group scatter; "
-                "use fewer factors or levels."
-            )
-        if self.shrinkage == 0 and p >= N - design.n_groups:
-            raise ValueError(
-                f"shrinkage=0 with {p} genes and {N} cells in {design.n_groups} groups: the within-group scatter is "
-                "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
-            )
-        penalties = effect_penalties(design, self.penalty)
-        n_components = effect_components(design, self.n_components)
-
-        inverse = choose_solver(self.solver, N, p, self.shrinkage)(
-            Within.from_data(X, design.codes, design.counts, self.within), self.shrinkage_target
-        )
-        within = inverse.within
-        self.shrinkage_path_: pd.DataFrame | None = None
-        if isinstance(self.shrinkage, Real):
-            g = float(self.shrinkage)
-        elif self.shrinkage == "ledoit-wolf":
-            g = shrinkage.ledoit_wolf(inverse)
-        elif self.shrinkage == "oas":
-            g = shrinkage.oas(inverse)
-        else:
-            g, self.shrinkage_path_ = shrinkage.cross_validate(
-                inverse, design, penalties, n_components, donors=donors, random_state=self.random_state
-            )
-        Z, residual = solve(inverse, g)
-        K = within.centred_means @ Z
-        space = GroupSpace(K)
-
-        rows, weights = [], []
-        for effect in design.effects:
-            others = [(b, penalties[e]) for e, b in design.contrasts.items() if e != effect]
-            values, w = space.axes(design.contrasts[effect], others, n_components[effect])
-            weights.append(w)
-            rows += [(effect_name(effect), c, v) for c, v in enumerate(values, start=1)]
-        W = np.hstack(weights)
-        sd = np.sqrt(inverse.variances)
-        W *= _signs((Z @ W) * sd[:, None])
-
+        solved = self._solve(X, y, groups)
+        axes = self._find_axes(solved)
+        within, design = solved.inverse.within, solved.design
         self.design_ = design
         self.effects_: list[Effect] = design.effects
-        self.axes_ = pd.DataFrame(rows, columns=["effect", "component", "eigenvalue"])
-        self.axes_.insert(0, "axis", [f"{e}_{c}" for e, c, _ in rows])
-        self.eigenvalues_ = self.axes_["eigenvalue"].to_numpy()
-        self.components_ = np.ascontiguousarray((Z @ W).T)
+        self.axes_ = axes.table
+        self.eigenvalues_ = axes.table["eigenvalue"].to_numpy()
+        self.within_sd_ = np.sqrt(solved.inverse.variances)
+        signs = _signs(axes.U * self.within_sd_[:, None])
+        self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = within.means
-        self.within_sd_ = sd
-        self.shrinkage_, self.solver_, self.residual_ = g, inverse.name, residual
-        levels = [design.levels[f] for f in labels.columns]
+        self.shrinkage_, self.solver_, self.residual_ = solved.g, solved.inverse.name, solved.residual
+        levels = [design.levels[f] for f in solved.labels.columns]
         self.classes_ = levels[0] if len(levels) == 1 else levels
-        # transform and predict need these three only: x -> (x - centre)' u, and x -> (x - centre)' Z - diag(K) / 2
+        # transform, inverse_transform and predict need these only
         self._centre = within.centre
-        self._patterns = W.T @ within.centred_means
-        self._discriminants, self._offsets = Z, np.einsum("ij,ji->i", within.centred_means, Z) / 2
-        self._n_features_out = len(rows)
+        self._patterns = axes.patterns * signs[:, None]
+        self._discriminants = axes.discriminants
+        self._offsets = np.einsum("ij,ji->i", within.centred_means, axes.discriminants) / 2
+        self._n_features_out = len(axes.table)
         logger.info(
             "flda: %d cells x %d genes, %d groups, %d axes; solver %s, shrinkage %.3g (%s), residual %.1e",
-            N, p, design.n_groups, len(rows), self.solver_, g, self.shrinkage, residual,
+            *within.shape, design.n_groups, len(axes.table), self.solver_, solved.g, self.shrinkage, solved.residual,
         )  # fmt: skip
         return self
 
@@ -315,6 +309,61 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.axes_["axis"].to_numpy(dtype=object)
 
+    def _solve(self, X, y, groups) -> Solved:
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None. Pass the factors.")
+        X = self._validated(X, reset=True)
+        labels, self._y_kind = label_frame(y)
+        if len(labels) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
+        if X.shape[0] < 2:
+            raise ValueError("X holds 1 sample (cell); a design needs several cells per group.")
+        donors = _donors(groups, X.shape[0])
+        self._check_parameters()
+
+        design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
+        N, p = X.shape
+        if design.n_groups == N:
+            raise ValueError(
+                f"every one of the {N} groups has a single cell, so there is no within-group scatter; "
+                "use fewer factors or levels."
+            )
+        if self.shrinkage == 0 and p >= N - design.n_groups:
+            raise ValueError(
+                f"shrinkage=0 with {p} genes and {N} cells in {design.n_groups} groups: the within-group scatter is "
+                "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
+            )
+        penalties = effect_penalties(design, self.penalty)
+        n_components = effect_components(design, self.n_components)
+
+        inverse = choose_solver(self.solver, N, p, self.shrinkage)(
+            Within.from_data(X, design.codes, design.counts, self.within), self.shrinkage_target
+        )
+        self.shrinkage_path_: pd.DataFrame | None = None
+        if isinstance(self.shrinkage, Real):
+            g = float(self.shrinkage)
+        elif self.shrinkage == "ledoit-wolf":
+            g = shrinkage.ledoit_wolf(inverse)
+        elif self.shrinkage == "oas":
+            g = shrinkage.oas(inverse)
+        else:
+            g, self.shrinkage_path_ = shrinkage.cross_validate(
+                inverse, design, penalties, n_components, donors=donors, random_state=self.random_state
+            )
+        Z, residual = solve(inverse, g)
+        return Solved(labels, design, donors, penalties, n_components, inverse, g, Z, residual)
+
+    def _find_axes(self, solved: Solved) -> Axes:
+        rows, weights = [], []
+        for effect in solved.design.effects:
+            values, w = solved.space.axes(
+                solved.design.contrasts[effect], solved.others(effect), solved.n_components[effect]
+            )
+            weights.append(w)
+            rows += [axis_row(effect, c, eigenvalue=v) for c, v in enumerate(values, start=1)]
+        W = np.hstack(weights)
+        return Axes(pd.DataFrame(rows), solved.Z @ W, W.T @ solved.means, solved.Z)
+
     def _discriminate(self, X) -> np.ndarray:
         X = self._validated(X, reset=False)
         return arrays.times(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
@@ -346,6 +395,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         named = isinstance(g, str) and g in ("auto", "cv", "ledoit-wolf", "oas")
         if not named and not (isinstance(g, Real) and 0 <= g <= 1):
             raise ValueError(f"shrinkage={g!r}: use a number in [0, 1], 'auto', 'cv', 'ledoit-wolf' or 'oas'.")
+
+
+def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:
+    """One row of ``axes_``."""
+    name = effect_name(effect)
+    return {"axis": f"{name}_{component}", "effect": name, "component": component, **values}
 
 
 def label_frame(y) -> tuple[pd.DataFrame, str]:

@@ -1,0 +1,6 @@
+"""The scikit-learn estimators. Arrays in, arrays out; AnnData lives one floor up."""
+
+from ._flda import FLDA, label_frame
+from ._sparse import SparseFLDA
+
+__all__ = ["FLDA", "SparseFLDA", "label_frame"]
