@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,20 @@ def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
     if len(set(columns)) < len(columns):
         raise ValueError(f"a column is named twice in {list(columns)}.")
     return adata.obs[list(columns)]
+
+
+def plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as they were written, after a file format has turned lists into arrays and numbers into NumPy's."""
+    out = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            value = plain(value)
+        elif isinstance(value, np.ndarray):
+            value = value.tolist()
+        elif isinstance(value, np.generic):
+            value = value.item()
+        out[name] = value
+    return out
 
 
 def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
@@ -82,3 +98,48 @@ def check_values(X, adata: AnnData, layer: str | None) -> None:
             "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
             stacklevel=4,
         )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Expression and labels of an AnnData, checked."""
+
+    X: Any
+    labels: pd.DataFrame
+    donors: pd.Series | None
+    labelled: np.ndarray
+
+    def fit(self, model, genes: np.ndarray) -> Any:
+        """Fit on the labelled cells and the given genes; returns the expression of all cells in those genes."""
+        X = self.X if genes.all() else self.X[:, genes]
+        if self.labelled.all():
+            model.fit(X, self.labels, None if self.donors is None else self.donors.to_numpy())
+        else:
+            donors = None if self.donors is None else self.donors[self.labelled].to_numpy()
+            model.fit(X[self.labelled], self.labels[self.labelled], donors)
+        return X
+
+
+def read_cells(
+    adata: AnnData, factors: Sequence[str], nuisance: Sequence[str], donor: str | None, layer: str | None
+) -> Cells:
+    """Read and check what a fit needs."""
+    table = labels(adata, [*factors, *nuisance])
+    donors = None if donor is None else labels(adata, [donor])[donor]
+    if not adata.var_names.is_unique:
+        twin = adata.var_names[adata.var_names.duplicated()][0]
+        raise ValueError(f"gene name {twin!r} occurs more than once; call adata.var_names_make_unique() first.")
+    X = expression(adata, layer)
+    check_values(X, adata, layer)
+    labelled = table.notna().all(axis=1).to_numpy()
+    if donors is not None:
+        labelled &= donors.notna().to_numpy()
+    if not labelled.all():
+        missing = [c for c in table if table[c].isna().any()]
+        logger.warning(
+            "%d of %d cells have no label in %s; they get scores but take no part in the fit",
+            np.sum(~labelled), adata.n_obs, missing or [donor],
+        )  # fmt: skip
+    if not labelled.any():
+        raise ValueError(f"no cell has a label in every one of {list(table)}.")
+    return Cells(X, table, donors, labelled)

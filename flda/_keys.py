@@ -22,6 +22,11 @@ class Keys:
         return self.key
 
     @property
+    def varm_sparse(self) -> str:
+        """Loadings of the sparse axes, p x k."""
+        return f"{self.key}_sparse"
+
+    @property
     def varm_f(self) -> str:
         """F ratio of every gene for every effect, p x effects in the fit."""
         return f"{self.key}_F"

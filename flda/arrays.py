@@ -99,6 +99,14 @@ def first_nonfinite(X) -> tuple[int, int, float] | None:
     return None
 
 
+def detected(X) -> np.ndarray:
+    """Number of cells in which each gene is not zero, (p,)."""
+    if is_sparse(X):
+        entries = X.tocoo()
+        return np.bincount(entries.coords[1][entries.data != 0], minlength=X.shape[1])
+    return np.count_nonzero(X, axis=0)
+
+
 def looks_like_counts(X) -> bool:
     """Whether every stored value is a whole, non-negative number and some exceed 1."""
     values = X.data if is_sparse(X) else X

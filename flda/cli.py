@@ -20,7 +20,7 @@ from anndata import AnnData, read_h5ad
 from . import __version__, _anndata, datasets, get, pl, tl
 from ._keys import Keys
 from .design import make_design
-from .estimators import FLDA
+from .estimators import FLDA, SparseFLDA
 from .validate import certify
 
 logger = logging.getLogger("flda")
@@ -60,13 +60,13 @@ def demo(args: argparse.Namespace) -> None:
     out = args.out or Path("flda_demo")
     # a demo may replace an earlier demo, never anything else
     _analyse(adata, args, out, overwrite=True)
-    table = get.rank_genes_df(adata, n_genes=args.n_genes)
+    table = get.rank_genes_df(adata)
     chosen = table[table["selected"]].assign(
         hit=lambda t: [adata.var.loc[g, f"truth_{e}"] for g, e in zip(t["gene"], t["effect"], strict=True)]
     )
     for axis, part in chosen.groupby("axis", sort=False):
         genes = ", ".join(part["gene"].head(4))
-        print(f"  {axis:<17} {part['hit'].sum():>2} of the first {len(part)} genes are planted there: {genes}, ...")
+        print(f"  {axis:<17} {part['hit'].sum():>2} of the {len(part)} selected genes are planted there: {genes}, ...")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -132,9 +132,8 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             shrinkage=args.shrinkage,
             random_state=args.seed,
         )
-        get.rank_genes_df(adata, n_genes=args.n_genes).to_csv(
-            folder / "gene_rankings.csv", index=False, float_format="%.8g", lineterminator="\n"
-        )
+        tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
+        _to_csv(get.rank_genes_df(adata), folder / "gene_rankings.csv")
         _to_csv(get.axes_df(adata), folder / "axes.csv")
         _to_csv(get.design_df(adata), folder / "design.csv")
         certificate = _certificate(adata, args)
@@ -160,10 +159,11 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
         f"residual {fit['residual']:.0e}"
     )
     if certificate is not None:
-        print("held out, in units of within-group variance:")
-        print(f"  {'axis':<28} {'own effect':>10} {'cross-talk':>10}")
-        for row in certificate.itertuples():
-            print(f"  {row.axis:<28} {row.snr:>10.2f} {row.crosstalk:>10.3f}")
+        print("held out, in units of within-group variance (own effect, cross-talk):")
+        print(f"  {'axis':<28} {'all genes':>16} {'selected genes':>16}")
+        for axis, part in certificate.groupby("axis", sort=False):
+            pairs = {row.genes: f"{row.snr:>8.2f} {row.crosstalk:>7.3f}" for row in part.itertuples()}
+            print(f"  {axis:<28} {pairs.get('all', ''):>16} {pairs.get('selected', ''):>16}")
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
@@ -174,26 +174,27 @@ def _certificate(adata: AnnData, args: argparse.Namespace) -> pd.DataFrame | Non
     labelled = adata.obs[[*columns, *([args.donor] if args.donor else [])]].notna().all(axis=1).to_numpy()
     genes = adata.var[Keys().var_sd].notna().to_numpy()
     X = adata.X if args.layer is None else adata.layers[args.layer]
-    model = FLDA(
-        interactions=params["interactions"],
-        nuisance=params["nuisance"],
-        n_components=params["n_comps"],
-        penalty=params["penalty"],
-        shrinkage=params["shrinkage"],
-        random_state=args.seed,
-    )
+    options = {
+        "interactions": params["interactions"],
+        "nuisance": params["nuisance"],
+        "n_components": params["n_comps"],
+        "penalty": params["penalty"],
+        "shrinkage": params["shrinkage"],
+        "random_state": args.seed,
+    }
+    models = {"all": FLDA(**options), "selected": SparseFLDA(n_genes=args.n_genes, mode=args.mode, **options)}
+    donors = adata.obs.loc[labelled, args.donor].to_numpy() if args.donor else None
     try:
         with _quiet():
-            return certify(
-                model,
-                X[labelled][:, genes],
-                adata.obs.loc[labelled, columns],
-                adata.obs.loc[labelled, args.donor].to_numpy() if args.donor else None,
-                random_state=args.seed,
-            )
+            tables = [
+                certify(model, X[labelled][:, genes], adata.obs.loc[labelled, columns], donors, random_state=args.seed)
+                for model in models.values()
+            ]
     except ValueError as error:
         logger.warning("no certificate.csv: %s (%d cells)", error, fit["n_cells"])
         return None
+    table = pd.concat(tables, keys=models, names=["genes"]).reset_index(level=0)
+    return table[["axis", "genes", *[c for c in table if c not in ("axis", "genes")]]]
 
 
 def _figures(adata: AnnData, factors: list[str], folder: Path) -> None:
@@ -269,6 +270,10 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.WARNING)
 
 
+def _size(text: str) -> int | str:
+    return text if text == "cv" else int(text)
+
+
 def _number_or_name(text: str) -> float | str:
     try:
         return float(text)
@@ -290,7 +295,10 @@ def _parser() -> argparse.ArgumentParser:
 
     def fit_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
-        sub.add_argument("--n-genes", type=int, default=20, help="genes marked as selected per axis (default 20)")
+        sub.add_argument("--n-genes", type=_size, default=20, help="genes selected per axis, or cv (default 20)")
+        sub.add_argument(
+            "--mode", choices=["axis", "marker"], default="axis", help="best axis, or genes that are specific alone"
+        )
         sub.add_argument(
             "--penalty", type=float, default=1.0, help="charge for other effects (default 1; inf nulls them)"
         )

@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from ._keys import Keys
+from .metrics import specificity
 
 RANKING_COLUMNS = [
     "effect", "axis", "rank", "gene", "score", "loading",
@@ -25,7 +26,7 @@ def axes_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     >>> axes_df(adata)["axis"].tolist()[:2]
     ['dendrite_1', 'axon_1']
     """
-    return _results(adata, key)["axes"].copy()
+    return results(adata, key)["axes"].copy()
 
 
 def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
@@ -33,11 +34,13 @@ def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
 
     What could be estimated is in ``adata.uns["flda"]["estimability"]``.
     """
-    return _results(adata, key)["design"].copy()
+    return results(adata, key)["design"].copy()
 
 
-def rank_genes_df(adata: AnnData, effect: str | None = None, *, n_genes: int = 20, key: str = "flda") -> pd.DataFrame:
-    """Genes of every axis, ranked by absolute standardised loading.
+def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda") -> pd.DataFrame:
+    """Genes of every axis: those selected by :func:`flda.tl.rank_genes` first, then all others.
+
+    Before :func:`flda.tl.rank_genes` has run, the ranking is that of the dense axes and nothing is selected.
 
     Parameters
     ----------
@@ -45,8 +48,6 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, n_genes: int = 2
         With the results of :func:`flda.tl.flda`.
     effect
         Only the axes of this effect, e.g. ``"dendrite"``.
-    n_genes
-        The first ``n_genes`` of an axis are marked in ``selected``.
     key
         The ``key_added`` of the fit.
 
@@ -54,10 +55,11 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, n_genes: int = 2
     -------
     DataFrame with the columns
 
-    * ``effect, axis, rank, gene``
-    * ``score``: standardised loading, loading x within-group standard deviation (ties by gene name)
-    * ``loading``: raw loading
-    * ``selected``: among the first ``n_genes``
+    * ``effect, axis, rank, gene``: rank by absolute score; genes with a score of zero follow in the order of the
+      dense axis; ties by gene name
+    * ``score``: standardised loading, loading x within-group standard deviation
+    * ``loading``: raw loading, zero for genes that were not selected
+    * ``selected``: whether the axis uses the gene
     * ``frequency, pval, pval_adj``: empty; they belong to stability selection and permutation tests
     * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
     * ``kind``: ``pure`` if that share is at least one half, else ``cancelling``: the gene carries other effects
@@ -72,25 +74,25 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, n_genes: int = 2
     >>> table.shape, table["rank"].iloc[0]
     ((200, 12), np.int64(1))
     """
-    keys = Keys(key)
-    results = _results(adata, key)
-    axes = results["axes"]
+    keys, found = Keys(key), results(adata, key)
+    dense_axes, dense = found["axes"]["axis"].tolist(), np.asarray(adata.varm[keys.varm])
+    sparse = "sparse_axes" in found
+    axes = found["sparse_axes"] if sparse else found["axes"]
+    loadings = np.asarray(adata.varm[keys.varm_sparse]) if sparse else dense
     if effect is not None and effect not in set(axes["effect"]):
         raise ValueError(f"no axes for the effect {effect!r}; effects are {list(dict.fromkeys(axes['effect']))}.")
     sd = adata.var[keys.var_sd].to_numpy()
     used = np.flatnonzero(~np.isnan(sd))
-    names = adata.var_names.to_numpy()[used]
-    ratios = adata.varm[keys.varm_f][used]
-    effects = list(results["effects"])
+    names, sd = adata.var_names.to_numpy()[used], sd[used]
+    ratios = pd.DataFrame(np.asarray(adata.varm[keys.varm_f])[used], columns=list(found["effects"]))
     tables = []
     for j, (axis, own) in enumerate(zip(axes["axis"], axes["effect"], strict=True)):
         if effect is not None and own != effect:
             continue
-        loading = np.asarray(adata.varm[keys.varm])[used, j]
-        score = loading * sd[used]
-        total = ratios.sum(axis=1)
-        share = np.divide(ratios[:, effects.index(own)], total, out=np.full(len(used), np.nan), where=total > 0)
-        order = np.lexsort((names.astype(str), -np.abs(score)))
+        loading = loadings[used, j]
+        score = loading * sd
+        share, kind = specificity(ratios, own)
+        order = np.lexsort((names.astype(str), -np.abs(dense[used, dense_axes.index(axis)] * sd), -np.abs(score)))
         tables.append(
             pd.DataFrame(
                 {
@@ -100,19 +102,20 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, n_genes: int = 2
                     "gene": names[order],
                     "score": score[order],
                     "loading": loading[order],
-                    "selected": np.arange(len(used)) < n_genes,
+                    "selected": (loading[order] != 0) if sparse else False,
                     "frequency": np.nan,
                     "pval": np.nan,
                     "pval_adj": np.nan,
                     "specificity": share[order],
-                    "kind": np.where(share[order] >= PURE, "pure", "cancelling"),
+                    "kind": kind[order],
                 }
             )
         )
     return pd.concat(tables, ignore_index=True)[RANKING_COLUMNS]
 
 
-def _results(adata: AnnData, key: str) -> dict:
+def results(adata: AnnData, key: str) -> dict:
+    """The results of :func:`flda.tl.flda` in ``uns``, or an error that says what to run."""
     if Keys(key).uns not in adata.uns:
         raise ValueError(f"uns has no {key!r}; run flda.tl.flda first, or name its key_added.")
     return adata.uns[Keys(key).uns]

@@ -58,10 +58,10 @@ def specificity(ratios: pd.DataFrame, effect: str) -> tuple[np.ndarray, np.ndarr
 def gene_report(
     axes: pd.DataFrame,
     U: np.ndarray,
+    *,
     within_sd: np.ndarray,
     means: np.ndarray,
     design: Design,
-    *,
     names: np.ndarray | None,
     rows: Callable[[np.ndarray], np.ndarray],
     shrinkage: float,
@@ -93,7 +93,7 @@ def gene_report(
     """
     ratios = gene_f(means, within_sd**2, design)
     names = np.arange(len(U)) if names is None else np.asarray(names)
-    signs = np.where((U * within_sd[:, None])[np.abs(U * within_sd[:, None]).argmax(axis=0), range(U.shape[1])] < 0, -1, 1)
+    signs = largest_signs(U * within_sd[:, None])
     tables = []
     for j, (axis, effect) in enumerate(zip(axes["axis"], axes["effect"], strict=True)):
         genes = np.flatnonzero(U[:, j])
@@ -121,6 +121,12 @@ def gene_report(
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def largest_signs(standardised: np.ndarray) -> np.ndarray:
+    """+1 or -1 per axis, to make the largest absolute standardised loading (p x k) positive; the first one on ties."""
+    largest = np.abs(standardised).argmax(axis=0)
+    return np.where(standardised[largest, np.arange(standardised.shape[1])] < 0, -1.0, 1.0)
 
 
 def _level_means(effect: Effect, means: np.ndarray, design: Design) -> dict[str, np.ndarray]:

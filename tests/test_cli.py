@@ -50,7 +50,9 @@ def test_run_writes_the_folder(file, tmp_path, capsys):
     assert rankings["selected"].sum() == 7 * 5
     assert b"\r" not in (out / "gene_rankings.csv").read_bytes()
     assert len(pd.read_csv(out / "design.csv")) == 8
-    assert pd.read_csv(out / "certificate.csv")["snr"].notna().all()
+    certificate = pd.read_csv(out / "certificate.csv")
+    assert certificate["snr"].notna().all()
+    assert certificate.groupby("genes").size().to_dict() == {"all": 7, "selected": 7}
     summary = json.loads((out / "summary.json").read_text())
     assert summary["params"]["factors"] == ["dendrite", "axon"]
     result = read_h5ad(out / "result.h5ad")
@@ -85,7 +87,7 @@ def test_demo(tmp_path, capsys, monkeypatch):
     assert run("demo") == 0  # an earlier demo is replaced
     out = capsys.readouterr().out
     assert "not real data" in out
-    assert "of the first 20 genes are planted" in out
+    assert "of the 20 selected genes are planted" in out
     assert sorted(p.name for p in (tmp_path / "flda_demo").iterdir()) == OUTPUTS
 
 

@@ -18,8 +18,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import arrays, shrinkage
 from ..design import Design, Effect, effect_components, effect_name, effect_penalties, make_design
+from ..metrics import largest_signs
 from ..moments import Within
 from ..solve import Dual, GroupSpace, Primal, choose_solver, solve
+from ._labels import donor_codes, label_frame
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +216,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.axes_ = axes.table
         self.eigenvalues_ = axes.table["eigenvalue"].to_numpy()
         self.within_sd_ = np.sqrt(solved.inverse.variances)
-        signs = _signs(axes.U * self.within_sd_[:, None])
+        signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = within.means
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solved.inverse.name, solved.residual
@@ -311,14 +313,15 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _solve(self, X, y, groups) -> Solved:
         if y is None:
-            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None. Pass the factors.")
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
         X = self._validated(X, reset=True)
         labels, self._y_kind = label_frame(y)
         if len(labels) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
         if X.shape[0] < 2:
             raise ValueError("X holds 1 sample (cell); a design needs several cells per group.")
-        donors = _donors(groups, X.shape[0])
+        donors = donor_codes(groups, X.shape[0])
         self._check_parameters()
 
         design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
@@ -401,39 +404,3 @@ def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:
     """One row of ``axes_``."""
     name = effect_name(effect)
     return {"axis": f"{name}_{component}", "effect": name, "component": component, **values}
-
-
-def label_frame(y) -> tuple[pd.DataFrame, str]:
-    """Y as a DataFrame of factors, and whether it was a "frame", a "matrix" or a "vector"."""
-    if isinstance(y, pd.DataFrame):
-        return y.reset_index(drop=True), "frame"
-    if isinstance(y, pd.Series | pd.Categorical):
-        series = pd.Series(y).reset_index(drop=True)
-        return series.to_frame("y" if series.name is None else series.name), "vector"
-    y = np.asarray(y)
-    if y.ndim == 1:
-        return pd.DataFrame({"y": y}), "vector"
-    if y.ndim == 2 and y.shape[1] == 1:
-        return pd.DataFrame({"y": y[:, 0]}), "matrix"
-    if y.ndim == 2:
-        return pd.DataFrame({f"factor{j}": y[:, j] for j in range(y.shape[1])}), "matrix"
-    raise ValueError(f"y must be a DataFrame, (N, F) or (N,); got an array of {y.ndim} dimensions.")
-
-
-def _donors(groups, n_cells: int) -> np.ndarray | None:
-    if groups is None:
-        return None
-    donors = np.asarray(groups)
-    if donors.shape != (n_cells,):
-        raise ValueError(
-            f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}."
-        )
-    if pd.isna(donors).any():
-        raise ValueError(f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop or label them.")
-    return pd.factorize(donors, sort=True)[0]
-
-
-def _signs(standardised: np.ndarray) -> np.ndarray:
-    """+1 or -1 per axis so that the largest absolute standardised loading is positive; the first gene on ties."""
-    largest = np.abs(standardised).argmax(axis=0)
-    return np.where(standardised[largest, np.arange(standardised.shape[1])] < 0, -1.0, 1.0)

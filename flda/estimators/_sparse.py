@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,18 +34,19 @@ class SparseFLDA(FLDA):
     Parameters
     ----------
     n_genes
-        k: one number, a dict from effect name to number (20 for those not named), or ``"cv"``: per effect the smallest of 3, 5,
-        10, 20 and 50 whose held-out information is within one standard error of the best (folds by donor if ``groups`` are
-        given to fit).
+        k: one number, a dict from effect name to number (20 for those not named), or ``"cv"``: per effect the smallest
+        of 3, 5, 10, 20 and 50 whose held-out information is within one standard error of the best (folds by donor if
+        ``groups`` are given to fit).
     mode
-        ``"axis"``: the best k-gene axis; a gene may enter to cancel another effect of its partners. ``"marker"``: the k
-        genes with the largest ratio ``N_jj / M_jj`` of their own, shared by the axes of the effect, with the best weights.
+        ``"axis"``: the best k-gene axis; a gene may enter to cancel another effect of its partners.
+        ``"marker"``: the k genes with the largest ratio ``N_jj / M_jj`` of their own, shared by the axes of the effect,
+        with the best weights.
     selector
-        For ``mode="axis"``. ``"refit"``: greedy in exact gains, then single swaps until none helps, from three starts; weights
-        solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until its objective is
-        still, for comparison.
+        For ``mode="axis"``. ``"refit"``: greedy in exact gains, then single swaps until none helps, from three starts;
+        weights solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until its
+        objective is still, for comparison.
     candidates
-        Genes that may be selected, a boolean array (p,); None for all. The others still shape nothing but the shrinkage.
+        Genes that may be selected, a boolean array (p,); None for all. The others count for the shrinkage alone.
     interactions, nuisance, n_components, penalty, shrinkage, shrinkage_target, within, solver, random_state
         As in :class:`FLDA`. With ``n_components=None`` an effect has no more axes than genes per axis.
 
@@ -128,7 +129,8 @@ class SparseFLDA(FLDA):
         sizes = sorted({int(k) for k in n_genes})
         model = clone(self).set_params(n_genes=sizes[-1] if sizes else 0)
         solved = model._solve(X, y, groups)
-        scatter, rows, warm = ScatterRows(solved.inverse, solved.g), [], {}
+        scatter, rows = ScatterRows(solved.inverse, solved.g), []
+        warm: dict[Effect, list[np.ndarray]] = {}
         for k in sizes:
             for effect in solved.design.effects:
                 axes = model._axes_of(effect, k, solved, scatter, warm.get(effect, ()))
@@ -161,9 +163,7 @@ class SparseFLDA(FLDA):
         if self.n_genes == "cv":
             sizes, self.n_genes_path_ = self._choose_sizes(X, solved)
         scatter = ScatterRows(solved.inverse, solved.g)
-        found = [
-            a for effect in solved.design.effects for a in self._axes_of(effect, sizes[effect], solved, scatter)
-        ]
+        found = [a for effect in solved.design.effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]
         p = solved.inverse.within.shape[1]
         U = np.zeros((p, len(found)))
         for j, axis in enumerate(found):
@@ -176,9 +176,15 @@ class SparseFLDA(FLDA):
         }
         sd = np.sqrt(solved.inverse.variances)
         self.gene_report_ = gene_report(
-            table, U, sd, solved.inverse.within.means, solved.design,
-            names=getattr(self, "feature_names_in_", None), rows=scatter, shrinkage=solved.g,
-        )  # fmt: skip
+            table,
+            U,
+            within_sd=sd,
+            means=solved.inverse.within.means,
+            design=solved.design,
+            names=getattr(self, "feature_names_in_", None),
+            rows=scatter,
+            shrinkage=solved.g,
+        )
         union = np.unique(np.concatenate([a.genes for a in found]))
         discriminants = np.zeros((p, solved.design.n_groups))
         block = cho_factor(scatter(union)[:, union])
@@ -279,10 +285,10 @@ class SparseFLDA(FLDA):
             return dict.fromkeys(solved.design.effects, min(GRID))
         return dict.fromkeys(solved.design.effects, self.n_genes)
 
-    def _check_size(self, effect: Effect, k, solved: Solved) -> None:
+    def _check_size(self, effect: Effect, k: Any, solved: Solved) -> None:
         available = int(self._allowed(solved).sum())
         name = effect_name(effect)
-        if not isinstance(k, Integral) or not 1 <= k <= available:
+        if not isinstance(k, int | np.integer) or not 1 <= k <= available:
             raise ValueError(
                 f"n_genes={k!r} for {name!r}: there are {available} genes to choose from, so use 1 to {available}."
             )

@@ -180,9 +180,8 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
 
 def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
     """Exchange one gene at a time for the best other one, until no exchange improves the objective."""
-    genes = np.sort(genes)
-    if len(genes) >= problem.allowed.sum():
-        return genes
+    best, best_value = np.sort(genes), -np.inf
+    genes = best
     while True:
         rows = problem.scatter(genes)
         P = np.linalg.inv(rows[:, genes])
@@ -192,19 +191,25 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
         Z = H @ P  # m x k
         K = Z @ H.T
         now = _top(K, problem.Q)
+        if now <= best_value:  # the promised gain was rounding error; without this the loop could go in circles
+            return best
+        best, best_value = genes, now
+        if len(genes) >= problem.allowed.sum():
+            return best
+        size = np.trace(K)
         threshold = now + GAIN * abs(now)
-        without = [_top(K - np.outer(z, z) / P[i, i], problem.Q) for i, z in enumerate(Z.T)]
+        without = [_top(K - np.outer(z, z) / P[i, i], problem.Q, size) for i, z in enumerate(Z.T)]
         for i in np.argsort(-np.asarray(without), kind="stable"):  # the gene that is missed least first
             z = Z[:, i] / np.sqrt(P[i, i])
             b = B[i] / np.sqrt(P[i, i])
             found = _best_addition(
-                problem, K - np.outer(z, z), rest + z[:, None] * b, left + b**2, genes, threshold=threshold
+                problem, K - np.outer(z, z), rest + z[:, None] * b, left + b**2, genes, size=size, threshold=threshold
             )
             if found[1] > threshold:
                 genes = np.sort(np.append(np.delete(genes, i), found[0]))
                 break
         else:
-            return genes
+            return best
 
 
 def flow(
@@ -254,16 +259,16 @@ def flow(
     return u, history[-1], len(history)
 
 
-def _root(K: np.ndarray) -> np.ndarray:
-    """R with K = R R', without the directions that are rounding error."""
+def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
+    """R with K = R R', without the directions that are rounding error next to K or to ``size``."""
     values, vectors = eigh(K)
-    keep = values > 1e-12 * max(values[-1], 0.0)
+    keep = values > 1e-12 * max(values[-1], size, 0.0)
     return vectors[:, keep] * np.sqrt(values[keep])
 
 
-def _top(K: np.ndarray, Q: np.ndarray) -> float:
+def _top(K: np.ndarray, Q: np.ndarray, size: float = 0.0) -> float:
     """Largest eigenvalue of Q K on the range of K."""
-    R = _root(K)
+    R = _root(K, size)
     return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf
 
 
@@ -273,13 +278,15 @@ def _best_addition(
     rest: np.ndarray,
     left: np.ndarray,
     taken: Sequence[int] | np.ndarray,
+    size: float = 0.0,
     threshold: float = -np.inf,
 ) -> tuple[int, float]:
     """The gene with the largest objective once added, and that objective.
 
     With K = R R' and R' Q R = V L V', the objective of K + e e' is the top eigenvalue of the arrowhead matrix
-    ``[[L, b], [b', c]]``, ``b = V' R' Q e``, ``c = e' Q e``. Cheap bounds on it leave few genes to evaluate, none if no
-    bound exceeds the threshold.
+    ``[[L, b], [b', c]]``, ``b = V' R' Q e``, ``c = e' Q e``: the largest root of ``m = c + sum_i b_i^2 / (m - L_i)``.
+    With the largest L alone left in the sum that is a 2 x 2 problem, and a bound on m in the other terms bounds m from
+    the other side. Three rounds leave few genes to evaluate, none if no bound exceeds the threshold.
     """
     free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
     free[np.asarray(taken, dtype=np.int64)] = False
@@ -289,16 +296,30 @@ def _best_addition(
     e = rest[:, genes] / np.sqrt(left[genes])
     Qe = problem.Q @ e
     c = np.einsum("mp,mp->p", e, Qe)
-    R = _root(K)
+    R = _root(K, size)
     if R.shape[1] == 0:
         j = first(c, 1)[0]
         return int(genes[j]), float(c[j])
     L, V = np.linalg.eigh(R.T @ problem.Q @ R)
     b = (R @ V).T @ Qe
-    middle, half_gap = (L[-1] + c) / 2, (L[-1] - c) / 2
-    upper = middle + np.sqrt(half_gap**2 + np.einsum("rp,rp->p", b, b))
-    lower = middle + np.sqrt(half_gap**2 + b[-1] ** 2)
-    worth = np.flatnonzero(upper >= max(lower.max(), threshold))
+    squares = b**2
+
+    def root_with(others: np.ndarray | float) -> np.ndarray:
+        """Largest root when the terms of the smaller L_i add ``others``."""
+        corner = c + others
+        return (L[-1] + corner) / 2 + np.sqrt(((L[-1] - corner) / 2) ** 2 + squares[-1])
+
+    def others_at(m: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = squares[:-1] / np.maximum(m - L[:-1, None], 0)
+        return np.where(squares[:-1] > 0, terms, 0).sum(axis=0)
+
+    lower = root_with(0.0)
+    for _ in range(3):
+        upper = root_with(others_at(lower))
+        lower = root_with(others_at(upper))
+    # rounding must not hide the best gene between its own bounds
+    worth = np.flatnonzero(upper >= max(lower.max() - 1e-12 * abs(lower.max()), threshold))
     if len(worth) == 0:
         return -1, -np.inf
     worth = worth[np.argsort(-upper[worth], kind="stable")]

@@ -1,0 +1,272 @@
+"""Sparse axes on cells that were not fitted: how SparseFLDA compares with other ways to k genes.
+
+    FLDA_DATA_DIR=... python benchmarks/sparse.py [--quick]
+
+The first axis of every main effect, with 5, 10, 20 and 50 genes, fitted on a training half and scored on the rest.
+``snr`` is the held-out variance of the axis's own effect over the within-group variance, ``crosstalk`` that of all other
+effects together, ``purity`` crosstalk over snr (lower is purer; 0 up to noise is perfect, and unbiased estimates may be
+negative). Averages over splits (or seeds) and main effects; purity is the ratio of the averages.
+
+Methods. All but the reference scheme and the logistic regression use one shrinkage per split, chosen by
+``FLDA(shrinkage="cv")`` on the training half, so that they differ in selection only.
+
+* reference scheme: dense axis with a ridge of 0.01 towards the identity, two steps of the truncated Rayleigh flow
+  (eta = 0.01, less where that would diverge) on unscaled genes, no refit.
+* converged flow: the flow on scaled genes until its objective is still, then a refit (``selector="flow"``).
+* F ranking + refit: the k genes with the largest F of the effect, then the best axis on them.
+* no factorial penalty: ``penalty=0``, sparse LDA of one effect.
+* L1 logistic: multinomial, per factor, standardised genes (the 1,000 with the largest F in training where there are
+  more), C from a path so that the number of genes is as near k as possible; the axis is the leading right-singular
+  vector of the class-centred coefficients. ``genes`` in the CSV is the number it really used.
+* flda, flda marker: ``SparseFLDA()`` and ``SparseFLDA(mode="marker")``.
+
+``objective`` is the training objective of FLDA reached by the axis over that of flda. ``seconds`` are of one fit of all
+axes on one thread count, the dense solve included (F ranking: one fit per effect; logistic: its path over the four k).
+Prints a Markdown table; writes a CSV and a figure.
+"""
+
+from __future__ import annotations
+
+if __name__ != "__main__":
+    # dask looks for the package "sparse" when it is imported, and from this folder it would find this script
+    raise ImportError("benchmarks/sparse.py is a script")
+
+import argparse
+import logging
+import time
+import warnings
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from flda import FLDA, SparseFLDA
+from flda.design import Design, Effect, effect_name, make_design
+from flda.metrics import gene_f
+from flda.validate import effect_snr
+
+from problems import PROBLEMS
+
+SIZES = (5, 10, 20, 50)
+DEFAULT, FLOW = "flda (default)", "converged flow"
+METHODS = (
+    DEFAULT, "flda marker", FLOW, "F ranking + refit", "no factorial penalty", "L1 logistic", "reference scheme",
+)  # fmt: skip
+
+
+def mixed(seed: int):
+    """2 x 2, 500 genes: 30 carry A and B with signs of their own, 8 weak ones A only and 8 B only.
+
+    Effects of +-0.35 to 0.65 (pure genes 0.3) noise sd; each gene shares one of five factors, correlation 0.3.
+    200 cells per group for training, then 2,000 per group for testing.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.concatenate([np.repeat(np.arange(4), 200), np.repeat(np.arange(4), 2000)])
+    a, b = 2 * (groups // 2)[:, None] - 1, 2 * (groups % 2)[:, None] - 1
+    factor = rng.integers(5, size=500)
+    X = np.sqrt(0.7) * rng.normal(size=(len(groups), 500)) + np.sqrt(0.3) * rng.normal(size=(len(groups), 5))[:, factor]
+    sizes = rng.uniform(0.35, 0.65, size=(2, 30)) * rng.choice([-1, 1], size=(2, 30))
+    X[:, :30] += a * sizes[0] + b * sizes[1]
+    X[:, 30:38] += 0.3 * a * rng.choice([-1, 1], size=8)
+    X[:, 38:46] += 0.3 * b * rng.choice([-1, 1], size=8)
+    y = pd.DataFrame({"A": a[:, 0].astype(str), "B": b[:, 0].astype(str)})
+    return X, y, "all", np.arange(800), np.arange(800, len(groups))
+
+
+def halved(name: str, seed: int):
+    """A problem and a random half of the cells of every group; a group's odd cell goes to training."""
+    X, y, interactions = PROBLEMS[name]()
+    order = np.random.default_rng(seed).permutation(len(y))
+    codes = pd.Series(make_design(y, interactions=interactions).codes[order])
+    rank, size = codes.groupby(codes).cumcount(), codes.map(codes.value_counts())
+    train = (rank < (size + 1) // 2).to_numpy()
+    return X, y, interactions, np.sort(order[train]), np.sort(order[~train])
+
+
+class Training:
+    """Group means, residuals and scatter of the training cells, written out plainly."""
+
+    def __init__(self, X, design: Design):
+        X = (X.toarray() if hasattr(X, "toarray") else np.asarray(X)).astype(float)
+        self.design = design
+        self.means = np.stack([X[design.codes == c].mean(axis=0) for c in range(design.n_groups)])
+        self.residuals = X - self.means[design.codes]
+        self.means -= self.means.mean(axis=0)
+        self.freedom = len(X) - design.n_groups
+        self.variances = np.sum(self.residuals**2, axis=0) / self.freedom
+
+    def signal(self, effect: Effect, x: np.ndarray) -> np.ndarray:
+        """(M_S - the sum of M_T over the other effects) x."""
+        Q = sum((1 if e == effect else -1) * self.design.scatter_weights(e) for e in self.design.contrasts)
+        return self.means.T @ (Q @ (self.means @ x))
+
+    def noise(self, g: float, target: float | np.ndarray, x: np.ndarray) -> np.ndarray:
+        """M_e(g) x."""
+        return (1 - g) / self.freedom * (self.residuals.T @ (self.residuals @ x)) + g * target * x
+
+    def objective(self, effect: Effect, g: float, x: np.ndarray) -> float:
+        return float(x @ self.signal(effect, x) / (x @ self.noise(g, self.variances, x)))
+
+
+def reference_scheme(training: Training, effect: Effect, dense: np.ndarray, k: int, g: float = 0.01) -> np.ndarray:
+    target = training.variances.mean()
+    largest = (1 - g) / training.freedom * np.linalg.norm(training.residuals, ord=2) ** 2 + g * target
+    eta = min(0.01, 0.9 / largest)
+    x = dense / np.linalg.norm(dense)
+    for _ in range(2):
+        signal, noise = training.signal(effect, x), training.noise(g, target, x)
+        rho = (x @ signal) / (x @ noise)
+        y = x + eta / rho * (signal - rho * noise)
+        y[np.argsort(-np.abs(y), kind="stable")[k:]] = 0
+        x = y / np.linalg.norm(y)
+    return x
+
+
+def logistic_axes(X, labels: pd.Series, f: np.ndarray) -> dict[int, np.ndarray]:
+    """Axis of every k from one path of C, each fit started from the one before."""
+    kept = np.sort(np.argsort(-f, kind="stable")[:1000])
+    X = X[:, kept].toarray() if hasattr(X, "toarray") else X[:, kept]
+    scaler = StandardScaler().fit(X)
+    Z = scaler.transform(X)
+    levels = pd.get_dummies(labels).to_numpy(float)
+    C = 1.05 / np.abs(Z.T @ (levels - levels.mean(axis=0))).max()  # just above the C that keeps every gene out
+    model = LogisticRegression(l1_ratio=1, solver="saga", tol=1e-3, max_iter=200, warm_start=True, random_state=0)
+    best: dict[int, np.ndarray] = {}
+    for _ in range(100):
+        coefficients = model.set_params(C=C).fit(Z, labels).coef_
+        if len(coefficients) > 1:
+            coefficients = coefficients - coefficients.mean(axis=0)
+        n = np.count_nonzero(np.abs(coefficients).max(axis=0))
+        axis = np.zeros(len(f))
+        axis[kept] = np.linalg.svd(coefficients, full_matrices=False)[2][0] * (np.abs(coefficients).max(axis=0) > 0)
+        axis[kept] /= scaler.scale_
+        for k in SIZES:
+            if n and (k not in best or abs(n - k) < abs(np.count_nonzero(best[k]) - k)):
+                best[k] = axis
+        if n >= max(SIZES):
+            break
+        C *= 1.07
+    return best
+
+
+def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict]:
+    """All methods on one split: a row per method, k and main effect."""
+    design, held_out = (make_design(y, interactions=interactions).subset(part) for part in (train, test))
+    if design is None or held_out is None:
+        return []
+    X_train, y_train = X[train], y.iloc[train].reset_index(drop=True)
+    mains = [e for e in design.effects if len(e) == 1]
+    training = Training(X_train, design)
+    dense = FLDA(interactions=interactions, n_components=1, shrinkage="cv", random_state=0).fit(X_train, y_train)
+    g = dense.shrinkage_
+    ratios = gene_f(dense.means_, dense.within_sd_**2, dense.design_).fillna(-np.inf)
+    rows: list[dict] = []
+
+    def record(method: str, k: int, axes: dict[Effect, np.ndarray], seconds: float) -> None:
+        snr = effect_snr(X[test] @ np.column_stack([axes[e] for e in mains]), held_out)
+        for j, e in enumerate(mains):
+            own, total = snr[effect_name(e)][j], sum(v[j] for v in snr.values())
+            rows.append(
+                {
+                    "data": name, "split": split, "effect": effect_name(e), "method": method, "k": k, "g": g,
+                    "snr": own, "crosstalk": total - own, "genes": np.count_nonzero(axes[e]),
+                    "objective": training.objective(e, g, axes[e]), "seconds": seconds,
+                }
+            )  # fmt: skip
+
+    def sparse(k: int, **parameters) -> dict[Effect, np.ndarray]:
+        model = SparseFLDA(n_genes=k, interactions=interactions, n_components=1, shrinkage=g, **parameters)
+        model.fit(X_train, y_train)
+        axes = dict(zip(model.effects_, model.components_, strict=True))
+        for e, value in zip(model.effects_, model.eigenvalues_, strict=True):
+            o = training.objective(e, g, axes[e])
+            if not("penalty" in parameters or np.isclose(value, o, rtol=1e-6)): print("MISMATCH", k, parameters.keys(), e, value, o, model.within_sd_[axes[e]!=0].min())
+        return axes
+
+    start = time.perf_counter()
+    fixed = FLDA(interactions=interactions, n_components=1, shrinkage=0.01, shrinkage_target="identity")
+    fixed.fit(X_train, y_train)
+    solved = time.perf_counter() - start
+    for k in SIZES:
+        start = time.perf_counter()
+        axes = {e: reference_scheme(training, e, fixed.components_[fixed.effects_.index(e)], k) for e in mains}
+        record("reference scheme", k, axes, solved + time.perf_counter() - start)
+        for method, parameters in {
+            DEFAULT: {}, FLOW: {"selector": "flow"}, "no factorial penalty": {"penalty": 0}, "flda marker": {"mode": "marker"},
+        }.items():  # fmt: skip
+            start = time.perf_counter()
+            axes = sparse(k, **parameters)
+            record(method, k, axes, time.perf_counter() - start)
+        start, axes = time.perf_counter(), {}
+        for e in mains:
+            candidates = np.zeros(X.shape[1], dtype=bool)
+            candidates[np.argsort(-ratios[effect_name(e)].to_numpy(), kind="stable")[:k]] = True
+            axes[e] = sparse(k, candidates=candidates)[e]
+        record("F ranking + refit", k, axes, time.perf_counter() - start)
+    start = time.perf_counter()
+    logistic = {e: logistic_axes(X_train, y_train[e[0]], ratios[e[0]].to_numpy()) for e in mains}
+    seconds = time.perf_counter() - start
+    for k in SIZES:
+        record("L1 logistic", k, {e: logistic[e][k] for e in mains}, seconds)
+    return rows
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    names = list(dict.fromkeys(table["data"]))
+    figure, axes = plt.subplots(2, len(names), figsize=(3 * len(names), 5.6), sharex=True, squeeze=False)
+    colours = dict(zip(METHODS, sns.color_palette("colorblind", len(METHODS)), strict=True))
+    for column, name in zip(axes.T, names, strict=True):
+        for method in METHODS:
+            line = table[(table["data"] == name) & (table["method"] == method)]
+            style = {"color": colours[method], "marker": "o", "ms": 4, "lw": 2.2 if method == DEFAULT else 1.3}
+            column[0].plot(line["genes"], line["snr"], label=method, **style)
+            column[1].plot(line["genes"], line["purity"].clip(lower=FLOOR), **style)
+        column[0].set_title(name)
+        column[0].set_ylim(bottom=0)
+        column[1].set(xscale="log", yscale="log", xlabel="genes per axis", xticks=SIZES)
+        column[1].set_xticklabels([str(k) for k in SIZES])
+        column[1].minorticks_off()
+    axes[0, 0].set_ylabel("held-out SNR")
+    axes[1, 0].set_ylabel("held-out cross-talk / SNR")
+    sns.despine(figure)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+FLOOR = 1e-4  # purity drawn no lower
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed of the mixed simulation and one split of pbmc68k")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the path keeps what max_iter gives
+    rows = []
+    for name, n in {"mixed": 1, "pbmc68k": 1}.items() if args.quick else SPLITS.items():
+        for split in range(n):
+            problem = mixed(split) if name == "mixed" else halved(name, split)
+            rows += compare(*problem, name, split)
+            print(f"{name}, split {split} done: {len(rows)} rows", flush=True)
+    rows = pd.DataFrame(rows)
+    report(rows, args.out)
+
+
+SPLITS = {"mixed": 3, "t4t5": 2, "rnamix": 2, "pbmc68k": 2}
+
+
+def report(rows, out):
+    rows.to_pickle("/tmp/sparse_rows.pkl")
+
+if __name__ == "__main__":
+    main()

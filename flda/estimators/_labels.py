@@ -1,0 +1,37 @@
+"""y and groups in all the forms users have them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def label_frame(y) -> tuple[pd.DataFrame, str]:
+    """Y as a DataFrame of factors, and whether it was a "frame", a "matrix" or a "vector"."""
+    if isinstance(y, pd.DataFrame):
+        return y.reset_index(drop=True), "frame"
+    if isinstance(y, pd.Series | pd.Categorical):
+        series = pd.Series(y).reset_index(drop=True)
+        return series.to_frame("y" if series.name is None else series.name), "vector"
+    y = np.asarray(y)
+    if y.ndim == 1:
+        return pd.DataFrame({"y": y}), "vector"
+    if y.ndim == 2 and y.shape[1] == 1:
+        return pd.DataFrame({"y": y[:, 0]}), "matrix"
+    if y.ndim == 2:
+        return pd.DataFrame({f"factor{j}": y[:, j] for j in range(y.shape[1])}), "matrix"
+    raise ValueError(f"y must be a DataFrame, (N, F) or (N,); got an array of {y.ndim} dimensions.")
+
+
+def donor_codes(groups, n_cells: int) -> np.ndarray | None:
+    """Donors as integers, or None."""
+    if groups is None:
+        return None
+    donors = np.asarray(groups)
+    if donors.shape != (n_cells,):
+        raise ValueError(
+            f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}."
+        )
+    if pd.isna(donors).any():
+        raise ValueError(f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop or label them.")
+    return pd.factorize(donors, sort=True)[0]
