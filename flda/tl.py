@@ -123,6 +123,7 @@ def flda(
     with warnings.catch_warnings():
         # writing into a view makes it a real object, which is what the caller asked for
         warnings.simplefilter("ignore", ImplicitModificationWarning)
+        _forget_selection(adata, keys)
         adata.obsm[keys.obsm] = scores
         adata.varm[keys.varm] = loadings
         adata.varm[keys.varm_f] = _spread(ratios.to_numpy(), genes, np.nan)
@@ -207,6 +208,7 @@ def rank_genes(
     * ``uns["rank_genes_flda"]``: ``params`` and the records ``names, scores`` (standardised loadings, zero for genes
       that were not selected), ``logfoldchanges, pvals, pvals_adj`` (NaN: no test was run), a field per axis. Fold
       changes are log2 of the mean expression, plus 0.1, of the groups on the positive side over the negative side.
+      The colon of an interaction is written `` x `` in field names (``"dendrite x axon_1"``): zarr allows no colon.
     * ``varm["flda_sparse"]``: loadings, p x sparse axes
     * ``uns["flda"]["sparse_axes"]`` and ``uns["flda"]["gene_report"]``: the axes, and what each selected gene does
 
@@ -297,17 +299,27 @@ def rank_genes(
     return adata if copy else None
 
 
+def _forget_selection(adata: AnnData, keys: Keys) -> None:
+    """Remove what :func:`rank_genes` wrote for an earlier fit under the same key."""
+    adata.varm.pop(keys.varm_sparse, None)
+    for name, value in list(adata.uns.items()):
+        params = value.get("params", {}) if isinstance(value, Mapping) else {}
+        if isinstance(params, Mapping) and params.get("method") == "flda" and params.get("key") == keys.key:
+            del adata.uns[name]
+
+
 def _scanpy_records(ranking: pd.DataFrame, changes: pd.DataFrame) -> dict[str, np.ndarray]:
     """The five record arrays that scanpy's readers want, a field per axis and rows in the order of the ranking."""
     columns: dict[str, dict[str, np.ndarray]] = {
         "names": {}, "scores": {}, "logfoldchanges": {}, "pvals": {}, "pvals_adj": {}
     }  # fmt: skip
     for axis, part in ranking.groupby("axis", sort=False):
-        columns["names"][axis] = part["gene"].to_numpy(dtype=object)
-        columns["scores"][axis] = part["score"].to_numpy()
-        columns["logfoldchanges"][axis] = changes.loc[part["gene"], axis].to_numpy()
-        columns["pvals"][axis] = part["pval"].to_numpy()
-        columns["pvals_adj"][axis] = part["pval_adj"].to_numpy()
+        field = axis.replace(SEPARATOR, " x ")  # zarr allows no colon in a field name
+        columns["names"][field] = part["gene"].to_numpy(dtype=object)
+        columns["scores"][field] = part["score"].to_numpy()
+        columns["logfoldchanges"][field] = changes.loc[part["gene"], axis].to_numpy()
+        columns["pvals"][field] = part["pval"].to_numpy()
+        columns["pvals_adj"][field] = part["pval_adj"].to_numpy()
     kinds = {"names": "O", "scores": "float32", "logfoldchanges": "float32", "pvals": "float64", "pvals_adj": "float64"}
     return {
         name: pd.DataFrame(fields).to_records(index=False, column_dtypes=kinds[name])

@@ -32,6 +32,8 @@ from .inverse import Dual, Primal
 STRONG = 1e6
 # a gene whose scatter the support explains up to this share is a copy of what the support holds
 INDEPENDENT = 1e-9
+# with no more genes than this to choose from, every one of them starts a search
+MANY = 50
 # swaps must gain this share of the objective
 GAIN = 1e-10
 
@@ -122,7 +124,10 @@ def first(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.ndarray:
-    """The best support of k genes found: greedy and every start, each improved by swaps until none helps.
+    """The best support of k genes found, from several starts, each improved by swaps until none helps.
+
+    The starts: greedy growth to k; greedy growth to 2 k and dropping back; those given; and with no more than
+    ``MANY`` genes to choose from, greedy growth from every one of them.
 
     Parameters
     ----------
@@ -139,7 +144,12 @@ def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.n
     """
     best, best_value = None, -np.inf
     seen: set[tuple[int, ...]] = set()
-    for start in [np.array([], dtype=np.int64), *starts]:
+    pool = np.flatnonzero(problem.allowed)
+    none = np.array([], dtype=np.int64)
+    supports = [none, drop(problem, extend(problem, none, min(2 * k, len(pool))), k), *starts]
+    if len(pool) <= MANY:
+        supports += [pool[[j]] for j in range(len(pool))]
+    for start in supports:
         genes = swap(problem, extend(problem, start, k))
         key = tuple(genes)
         if key in seen:
@@ -176,6 +186,18 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
         K += np.outer(d, d)
         chosen.append(j)
     return np.sort(chosen)
+
+
+def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
+    """Remove the gene that is missed least until k are left."""
+    while len(genes) > k:
+        P = np.linalg.inv(problem.scatter(genes)[:, genes])
+        H = problem.H[:, genes]
+        Z = H @ P
+        K = Z @ H.T
+        without = [_top(K - np.outer(z, z) / P[i, i], problem.Q, np.trace(K)) for i, z in enumerate(Z.T)]
+        genes = np.delete(genes, int(np.argmax(without)))
+    return genes
 
 
 def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
@@ -224,18 +246,20 @@ def flow(
     """Truncated Rayleigh flow of Tan et al. (2018), on genes scaled to unit variance.
 
     Each iteration takes ``x + (eta / rho) (N - rho M) x`` with rho the Rayleigh quotient, keeps the k largest
-    entries and normalises. ``eta = step / lambda_max(M)``. Adding sigma M to N leaves the direction as it is and makes
-    the quotient rho + sigma, so where rho is small or negative sigma keeps the divisor positive.
+    entries and normalises. ``eta = step / lambda_max(M)``. N is indefinite here, and directions that it charges heavily
+    would be overshot where rho is small or negative: the divisor is then ``(|rho| + |lambda_min(N)| / lambda_max(M)) / 2``,
+    the smallest that keeps the step a contraction there. (As if sigma M were added to N, which moves no optimum.)
 
     Returns
     -------
-    Loadings (p,), objective and number of iterations. Stops when the objective changes by less than ``tol``,
-    relatively, over ten iterations.
+    Loadings (p,), objective and number of iterations, of the best iterate. Stops when the objective changes by less
+    than ``tol``, relatively, over ten iterations.
     """
     scale = np.sqrt(problem.scatter.diagonal)
-    eta = step / problem.scatter.largest_eigenvalue
+    largest = problem.scatter.largest_eigenvalue
+    eta = step / largest
     H = problem.H / scale
-    floor = 0.1 * max(_top(H @ H.T, problem.Q), np.finfo(float).tiny)
+    charged = max(_top(H @ H.T, -problem.Q), 0.0) / largest
 
     def truncate(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         kept = np.sort(first(np.where(problem.allowed, np.abs(y), -1.0), k))
@@ -243,20 +267,24 @@ def flow(
 
     genes, x = truncate(start * scale)
     history: list[float] = []
+    best: tuple[float, np.ndarray, np.ndarray] = (-np.inf, genes, x)
     for _ in range(max_iter):
         Mx = (x / scale[genes]) @ problem.scatter(genes) / scale
         Hx = H[:, genes] @ x
         bottom = Mx[genes] @ x
         rho = (Hx @ problem.Q @ Hx) / bottom
         history.append(rho)
+        if rho > best[0]:
+            best = rho, genes, x
         if len(history) > 10 and np.ptp(history[-10:]) <= tol * abs(rho):
             break
-        y = eta / max(rho, floor) * (H.T @ (problem.Q @ Hx) - rho * Mx)
+        y = eta / max(rho, (abs(rho) + charged) / 2, np.finfo(float).tiny) * (H.T @ (problem.Q @ Hx) - rho * Mx)
         y[genes] += x
         genes, x = truncate(y)
+    value, genes, x = best
     u = np.zeros(len(scale))
     u[genes] = x / scale[genes]
-    return u, history[-1], len(history)
+    return u, value, len(history)
 
 
 def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
