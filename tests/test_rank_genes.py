@@ -63,12 +63,12 @@ def test_scanpy_readers(adata):
     flda.tl.rank_genes(adata, n_genes=5)
     frame = sc.get.rank_genes_groups_df(adata, group="axon_2", key="rank_genes_flda")
     assert list(frame.columns) == FIELDS
-    assert (
-        frame["names"].tolist()[:5]
-        == flda.get.rank_genes_df(adata, "axon").query("axis == 'axon_2'")["gene"].tolist()[:5]
-    )
-    sc.pl.rank_genes_groups(adata, key="rank_genes_flda", n_genes=5, show=False)
-    sc.pl.rank_genes_groups_dotplot(adata, key="rank_genes_flda", groupby="subtype", n_genes=3, show=False)
+    expected = flda.get.rank_genes_df(adata, "axon").query("axis == 'axon_2'")["gene"]
+    assert frame["names"].tolist() == expected.tolist()
+    assert len(sc.get.rank_genes_groups_df(adata, group="dendrite x axon_1", key="rank_genes_flda")) == 150
+    shown = {"key": "rank_genes_flda", "n_genes": 3, "show": False}
+    sc.pl.rank_genes_groups(adata, **shown)
+    sc.pl.rank_genes_groups_dotplot(adata, groupby="subtype", dendrogram=False, **shown)
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
@@ -147,3 +147,4 @@ def test_a_new_fit_forgets_the_old_selection(adata):
     table = flda.get.rank_genes_df(adata)
     assert not table["selected"].any()
     assert "flda_sparse" not in adata.varm
+    assert "rank_genes_flda" not in adata.uns

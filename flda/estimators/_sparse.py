@@ -42,8 +42,8 @@ class SparseFLDA(FLDA):
         ``"marker"``: the k genes with the largest ratio ``N_jj / M_jj`` of their own, shared by the axes of the effect,
         with the best weights.
     selector
-        For ``mode="axis"``. ``"refit"``: greedy in exact gains, then single swaps until none helps, from several starts;
-        weights solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until its
+        For ``mode="axis"``. ``"refit"``: greedy in exact gains, then single swaps until none helps, from several
+        starts; weights solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until its
         objective is still, for comparison.
     candidates
         Genes that may be selected, a boolean array (p,); None for all. The others count for the shrinkage alone.
@@ -290,7 +290,8 @@ class SparseFLDA(FLDA):
         name = effect_name(effect)
         if not isinstance(k, int | np.integer) or not 1 <= k <= available:
             raise ValueError(
-                f"n_genes={k!r} for {name!r}: there are {available} feature(s) (genes) to choose from, so use 1 to {available}."
+                f"n_genes={k!r} for {name!r}: there are {available} feature(s) (genes) to choose from, "
+                f"so use 1 to {available}."
             )
         if self.n_components is not None and self.mode == "axis" and solved.n_components[effect] > k:
             raise ValueError(

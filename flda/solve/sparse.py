@@ -246,9 +246,9 @@ def flow(
     """Truncated Rayleigh flow of Tan et al. (2018), on genes scaled to unit variance.
 
     Each iteration takes ``x + (eta / rho) (N - rho M) x`` with rho the Rayleigh quotient, keeps the k largest
-    entries and normalises. ``eta = step / lambda_max(M)``. N is indefinite here, and directions that it charges heavily
-    would be overshot where rho is small or negative: the divisor is then ``(|rho| + |lambda_min(N)| / lambda_max(M)) / 2``,
-    the smallest that keeps the step a contraction there. (As if sigma M were added to N, which moves no optimum.)
+    entries and normalises. ``eta = step / lambda_max(M)``. N is indefinite here, and directions that it charges
+    heavily would be overshot where rho is small or negative: the divisor is then
+    ``(|rho| + |lambda_min(N)| / lambda_max(M)) / 2``, the smallest that keeps the step a contraction there.
 
     Returns
     -------
