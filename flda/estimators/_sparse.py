@@ -43,8 +43,8 @@ class SparseFLDA(FLDA):
         with the best weights.
     selector
         For ``mode="axis"``. ``"refit"``: greedy in exact gains, then single swaps until none helps, from several
-        starts; weights solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until its
-        objective is still, for comparison.
+        starts; weights solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until
+        its objective is still, for comparison.
     candidates
         Genes that may be selected, a boolean array (p,); None for all. The others count for the shrinkage alone.
     interactions, nuisance, n_components, penalty, shrinkage, shrinkage_target, within, solver, random_state

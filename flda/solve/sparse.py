@@ -191,12 +191,8 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
 def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
     """Remove the gene that is missed least until k are left."""
     while len(genes) > k:
-        P = np.linalg.inv(problem.scatter(genes)[:, genes])
-        H = problem.H[:, genes]
-        Z = H @ P
-        K = Z @ H.T
-        without = [_top(K - np.outer(z, z) / P[i, i], problem.Q, np.trace(K)) for i, z in enumerate(Z.T)]
-        genes = np.delete(genes, int(np.argmax(without)))
+        _, missed, *_ = _on_support(problem, genes)
+        genes = np.delete(genes, int(np.argmin(missed)))
     return genes
 
 
@@ -205,23 +201,18 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
     best, best_value = np.sort(genes), -np.inf
     genes = best
     while True:
-        rows = problem.scatter(genes)
-        P = np.linalg.inv(rows[:, genes])
-        B = P @ rows
-        H = problem.H[:, genes]
-        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)
-        Z = H @ P  # m x k
-        K = Z @ H.T
-        now = _top(K, problem.Q)
+        now, missed, P, Z = _on_support(problem, genes)
         if now <= best_value:  # the promised gain was rounding error; without this the loop could go in circles
             return best
         best, best_value = genes, now
         if len(genes) >= problem.allowed.sum():
             return best
+        rows, H = problem.scatter(genes), problem.H[:, genes]
+        B, K = P @ rows, Z @ H.T
+        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)
         size = np.trace(K)
         threshold = now + GAIN * abs(now)
-        without = [_top(K - np.outer(z, z) / P[i, i], problem.Q, size) for i, z in enumerate(Z.T)]
-        for i in np.argsort(-np.asarray(without), kind="stable"):  # the gene that is missed least first
+        for i in np.argsort(missed, kind="stable"):
             z = Z[:, i] / np.sqrt(P[i, i])
             b = B[i] / np.sqrt(P[i, i])
             found = _best_addition(
@@ -287,6 +278,23 @@ def flow(
     return u, value, len(history)
 
 
+def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Objective, how much each gene would be missed, ``P = M_AA^-1`` and ``Z = H_A P``.
+
+    Without gene i the best axis loses about ``u_i^2 / P_ii`` of its metric, the usual test of a single coefficient.
+    """
+    P = np.linalg.inv(problem.scatter(genes)[:, genes])
+    Z = problem.H[:, genes] @ P
+    values, vectors = eigh(Z @ problem.H[:, genes].T)
+    keep = values > 1e-12 * max(values[-1], 0.0)
+    if not keep.any():
+        return -np.inf, np.zeros(len(genes)), P, Z
+    R = vectors[:, keep] * np.sqrt(values[keep])
+    tops, V = np.linalg.eigh(R.T @ problem.Q @ R)
+    u = Z.T @ (vectors[:, keep] / np.sqrt(values[keep]) @ V[:, -1])
+    return float(tops[-1]), u**2 / np.diag(P), P, Z
+
+
 def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
     """R with K = R R', without the directions that are rounding error next to K or to ``size``."""
     values, vectors = eigh(K)
@@ -294,9 +302,9 @@ def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
     return vectors[:, keep] * np.sqrt(values[keep])
 
 
-def _top(K: np.ndarray, Q: np.ndarray, size: float = 0.0) -> float:
+def _top(K: np.ndarray, Q: np.ndarray) -> float:
     """Largest eigenvalue of Q K on the range of K."""
-    R = _root(K, size)
+    R = _root(K)
     return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf
 
 
