@@ -21,7 +21,7 @@ from . import __version__, _anndata, datasets, get, pl, tl
 from ._keys import Keys
 from .design import make_design
 from .estimators import FLDA, SparseFLDA
-from .validate import certify
+from .validate import certify_together
 
 logger = logging.getLogger("flda")
 
@@ -132,7 +132,8 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             shrinkage=args.shrinkage,
             random_state=args.seed,
         )
-        tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
+        with _quiet():
+            tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
         _to_csv(get.rank_genes_df(adata), folder / "gene_rankings.csv")
         _to_csv(get.axes_df(adata), folder / "axes.csv")
         _to_csv(get.design_df(adata), folder / "design.csv")
@@ -186,15 +187,12 @@ def _certificate(adata: AnnData, args: argparse.Namespace) -> pd.DataFrame | Non
     donors = adata.obs.loc[labelled, args.donor].to_numpy() if args.donor else None
     try:
         with _quiet():
-            tables = [
-                certify(model, X[labelled][:, genes], adata.obs.loc[labelled, columns], donors, random_state=args.seed)
-                for model in models.values()
-            ]
+            return certify_together(
+                models, X[labelled][:, genes], adata.obs.loc[labelled, columns], donors, random_state=args.seed
+            )
     except ValueError as error:
         logger.warning("no certificate.csv: %s (%d cells)", error, fit["n_cells"])
         return None
-    table = pd.concat(tables, keys=models, names=["genes"]).reset_index(level=0)
-    return table[["axis", "genes", *[c for c in table if c not in ("axis", "genes")]]]
 
 
 def _figures(adata: AnnData, factors: list[str], folder: Path) -> None:

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda import FLDA
+from flda import FLDA, SparseFLDA
 from flda.design import make_design
-from flda.validate import certify, effect_snr
+from flda.validate import certify, certify_together, effect_snr
 
 from oracle import problem
 
@@ -66,3 +66,14 @@ def test_columns_and_refusal():
     np.testing.assert_allclose(table.filter(like="snr_").sum(axis=1), table["snr"] + table["crosstalk"])
     with pytest.raises(ValueError, match="no fold of 5 keeps every effect"):
         certify(FLDA(shrinkage=0.2), X, y, groups=(y["A"] + y["B"]).to_numpy())
+
+
+def test_together_is_one_by_one():
+    """Sharing the tuned shrinkage within a fold changes nothing."""
+    X, y = problem(160, 25, (2, 3))
+    models = {"all": FLDA(random_state=0), "few": SparseFLDA(n_genes=4, random_state=0)}
+    both = certify_together(models, X, y)
+    for name, model in models.items():
+        alone = certify(model, X, y)
+        part = both[both["genes"] == name].drop(columns="genes").reset_index(drop=True)
+        pd.testing.assert_frame_equal(part, alone)

@@ -196,14 +196,19 @@ class SparseFLDA(FLDA):
         self, effect: Effect, k: int, solved: Solved, scatter: ScatterRows, warm: Sequence[np.ndarray] = ()
     ) -> list[_SparseAxis]:
         """All axes of one effect with k genes each."""
-        contrasts, others = solved.design.contrasts[effect], solved.others(effect)
         n_components = min(solved.n_components[effect], k)
-        dense, w = solved.space.axes(contrasts, others, n_components)
+        dense, w = solved.space.axes(solved.design.contrasts[effect], solved.others(effect), n_components)
+        # N needs the group means through the contrasts of the effects only: rows of H are B_T G for every T in the fit
+        H = np.vstack([b @ solved.means for b in solved.design.contrasts.values()])
+        rows_of = np.split(np.eye(len(H)), np.cumsum([len(b) for b in solved.design.contrasts.values()])[:-1])
+        select_rows = dict(zip(solved.design.contrasts, rows_of, strict=True))
+        contrasts = select_rows[effect]
+        others = [(b, solved.penalties[e]) for e, b in select_rows.items() if e != effect]
         strong = STRONG * max(1.0, abs(dense[0]))
         Q = contrasts.T @ contrasts / len(contrasts)
         for b, penalty in others:
             Q = Q - min(penalty, strong) * b.T @ b / len(b)
-        H, allowed = solved.means, self._allowed(solved)
+        allowed = self._allowed(solved)
         found: list[_SparseAxis] = []
         if self.mode == "marker":
             problem = SparseProblem(scatter, H, Q, allowed)

@@ -145,6 +145,8 @@ def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.n
     best, best_value = None, -np.inf
     seen: set[tuple[int, ...]] = set()
     pool = np.flatnonzero(problem.allowed)
+    if len(pool) == k:
+        return extend(problem, pool, k)
     none = np.array([], dtype=np.int64)
     supports = [none, drop(problem, extend(problem, none, min(2 * k, len(pool))), k), *starts]
     if len(pool) <= MANY:
@@ -354,8 +356,9 @@ def _best_addition(
     for _ in range(3):
         upper = root_with(others_at(lower))
         lower = root_with(others_at(upper))
-    # rounding must not hide the best gene between its own bounds
-    worth = np.flatnonzero(upper >= max(lower.max() - 1e-12 * abs(lower.max()), threshold))
+    # rounding, on the scale of the heaviest weights, must not hide the best gene between its own bounds
+    slack = 1e-12 * max(np.abs(L).max(), np.abs(lower).max())
+    worth = np.flatnonzero(upper >= max(lower.max() - slack, threshold))
     if len(worth) == 0:
         return -1, -np.inf
     worth = worth[np.argsort(-upper[worth], kind="stable")]

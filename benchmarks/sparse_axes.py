@@ -1,6 +1,6 @@
 """Sparse axes on cells that were not fitted: how SparseFLDA compares with other ways to k genes.
 
-    FLDA_DATA_DIR=... python benchmarks/sparse.py [--quick]
+    FLDA_DATA_DIR=... python benchmarks/sparse_axes.py [--quick]
 
 The first axis of every main effect, with 5, 10, 20 and 50 genes, fitted on a training half and scored on the other
 (mixed: on new cells). ``snr`` is the held-out variance of the axis's own effect over the within-group variance,
@@ -18,25 +18,23 @@ estimates of 0 may be negative. Means over splits or seeds, then over main effec
 * flda (default) and flda marker: ``SparseFLDA()`` and ``SparseFLDA(mode="marker")``.
 
 All but the reference scheme and the logistic regression use one shrinkage per split, the choice of
-``FLDA(shrinkage="cv")`` in training, so they differ in selection only. ``objective`` is the training objective of FLDA over that of flda (default),
-negative where the other effects outweigh the axis's own. ``seconds`` are of one fit of all axes, dense solve included
-(F ranking: a fit per effect; logistic: the path for all k). Prints Markdown; writes a CSV and a figure.
+``FLDA(shrinkage="cv")`` in training, so they differ in selection only. ``objective`` is the training objective of FLDA
+over that of flda (default), negative where the other effects outweigh the axis's own. ``seconds`` are of one fit of all
+axes, dense solve included (F ranking: a fit per effect; logistic: the path for all k). Prints Markdown; writes a CSV
+and a figure.
 """
 
 from __future__ import annotations
-
-if __name__ != "__main__":
-    # dask looks for the package "sparse" when it is imported, and from this folder it would find this script
-    raise ImportError("benchmarks/sparse.py is a script")
 
 import argparse
 import logging
 import time
 from pathlib import Path
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -49,6 +47,7 @@ from problems import PROBLEMS
 
 SIZES = (5, 10, 20, 50)
 SPLITS = {"mixed": 3, "t4t5": 2, "rnamix": 2, "pbmc68k": 2}
+REAL = ("rnamix", "pbmc68k")
 FLOOR = 1e-3  # purity is drawn no lower
 DEFAULT, FLOW = "flda (default)", "converged flow"
 OURS = {
@@ -146,10 +145,9 @@ def logistic_axes(X, labels: pd.Series, f: np.ndarray) -> dict[int, np.ndarray]:
         coefficients = model.set_params(C=C).fit(Z, labels).coef_
         if len(coefficients) > 1:
             coefficients = coefficients - coefficients.mean(axis=0)
-        n = np.count_nonzero(np.abs(coefficients).max(axis=0))
-        axis = np.zeros(len(f))
-        axis[kept] = np.linalg.svd(coefficients, full_matrices=False)[2][0] * (np.abs(coefficients).max(axis=0) > 0)
-        axis[kept] /= scaler.scale_
+        used, axis = np.any(coefficients != 0, axis=0), np.zeros(len(f))
+        axis[kept] = np.linalg.svd(coefficients, full_matrices=False)[2][0] * used / scaler.scale_
+        n = np.count_nonzero(used)
         for k in SIZES:
             if n and (k not in best or abs(n - k) < abs(np.count_nonzero(best[k]) - k)):
                 best[k] = axis
@@ -189,11 +187,11 @@ def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict
 
     start = time.perf_counter()
     fixed = FLDA(interactions=interactions, n_components=1, shrinkage=0.01, shrinkage_target="identity")
-    fixed.fit(X_train, y_train)
+    starts = dict(zip(design.effects, fixed.fit(X_train, y_train).components_, strict=True))
     solved = time.perf_counter() - start
     for k in SIZES:
         start = time.perf_counter()
-        axes = {e: reference_scheme(training, e, fixed.components_[fixed.effects_.index(e)], k) for e in mains}
+        axes = {e: reference_scheme(training, e, starts[e], k) for e in mains}
         record("reference scheme", k, axes, solved + time.perf_counter() - start)
         for method, parameters in OURS.items():
             start = time.perf_counter()
@@ -214,30 +212,31 @@ def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    names = list(dict.fromkeys(table["data"]))
-    figure, axes = plt.subplots(2, len(names), figsize=(3 * len(names), 5.6), sharex=True, squeeze=False)
-    colours = dict(zip(METHODS, sns.color_palette("colorblind", len(METHODS)), strict=True))
-    for column, name in zip(axes.T, names, strict=True):
-        for method in METHODS:
+    names, palette = list(dict.fromkeys(table["data"])), sns.color_palette("colorblind")
+    figure, axes = plt.subplots(2, len(names), figsize=(3 * len(names), 5.8), sharex=True, squeeze=False)
+    for (top, bottom), name in zip(axes.T, names, strict=True):
+        for method, colour, marker in zip(METHODS, (0, 1, 2, 3, 4, 9, 7), "oDs^vPX", strict=True):
             line = table[(table["data"] == name) & (table["method"] == method)]
-            style = {"color": colours[method], "marker": "o", "ms": 4, "lw": 2.2 if method == DEFAULT else 1.3}
-            column[0].plot(line["genes"], line["snr"], label=method, **style)
-            column[1].plot(line["genes"], line["purity"].clip(lower=FLOOR), **style)
-        column[0].set_title(name)
-        column[0].set_ylim(bottom=0)
-        column[1].set(xscale="log", yscale="log", xlabel="genes per axis", xticks=SIZES)
-        column[1].set_xticklabels([str(k) for k in SIZES])
-        column[1].minorticks_off()
+            style = {
+                "color": palette[colour],
+                "marker": marker,
+                "ms": 4.5,
+                "lw": 1 + (method == DEFAULT),
+                "label": method,
+            }
+            top.plot(line["genes"], line["snr"], **style)
+            bottom.plot(line["genes"], line["purity"].clip(lower=FLOOR), **style)
+        top.set(title=f"{name} ({'real' if name in REAL else 'simulated'})")
+        bottom.set(xscale="log", yscale="log", ylim=(FLOOR * 0.8, 1.2), xlabel="genes per axis")
+        bottom.set_xticks(SIZES, labels=map(str, SIZES))
+        bottom.minorticks_off()
+        top.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("held-out SNR")
-    axes[1, 0].set_ylabel("held-out cross-talk / SNR\n(drawn at 0.001 when lower)")
+    axes[1, 0].set_ylabel(f"held-out cross-talk / SNR\n(drawn at {FLOOR} when lower)")
     sns.despine(figure)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=120)
 
 
 def report(rows: pd.DataFrame) -> pd.DataFrame:
@@ -246,8 +245,8 @@ def report(rows: pd.DataFrame) -> pd.DataFrame:
     wide = rows.pivot(index=case, columns="method", values="objective")
     gain = (wide[DEFAULT] - wide[FLOW]) / wide[FLOW].abs()
     print(
-        f"\nThe training objective of {DEFAULT} is below that of the {FLOW} in {(gain < -1e-9).sum()} of {len(gain)} cases, "
-        f"equal in {(gain.abs() <= 1e-9).sum()}; over the flow's it is {1 + gain.min():.6g} at worst, "
+        f"\nThe training objective of {DEFAULT} is below that of the {FLOW} in {(gain < -1e-9).sum()} of {len(gain)} "
+        f"cases, equal in {(gain.abs() <= 1e-9).sum()}; over the flow's it is {1 + gain.min():.6g} at worst, "
         f"{1 + gain.median():.4g} in the median, {1 + gain.max():.4g} at best.\n"
     )
     rows = rows.assign(objective=rows["objective"] / rows[case].merge(wide[DEFAULT].reset_index(), on=case)[DEFAULT])
