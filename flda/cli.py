@@ -204,7 +204,7 @@ def _figures(adata: AnnData, factors: list[str], folder: Path) -> None:
         figure = Figure(figsize=(4.8 * len(factors), 4), layout="constrained")
         for ax, factor in zip(np.atleast_1d(figure.subplots(1, len(factors))), factors, strict=True):
             pl.scores(adata, color=factor, ax=ax)
-            ax.set_title(f"coloured by {factor}")
+            ax.set_title(f"fitted cells, coloured by {factor}")
         figure.savefig(folder / "scores.png", dpi=150)
 
 

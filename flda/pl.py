@@ -26,6 +26,9 @@ def scores(
 ) -> Axes:
     """Scores of the cells on two axes, coloured by a column of ``obs``, with the mean of every group of the design.
 
+    Cells that were fitted lie closer to their group's mean than new cells would, and the more so the more genes there
+    are per cell; what an axis separates is in the certificate (:func:`flda.validate.certify`), not in this picture.
+
     Parameters
     ----------
     adata

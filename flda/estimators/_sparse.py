@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
+from ..arrays import by_rows
 from ..design import Effect, effect_name
 from ..metrics import gene_report
 from ..shrinkage import folds, information
@@ -153,15 +154,13 @@ class SparseFLDA(FLDA):
             self._check_size(effect, k, solved)
         if self.selector == "flow" and np.isinf(list(solved.penalties.values())).any():
             raise ValueError("selector='flow' needs finite penalties; use selector='refit'.")
-        self._X = X  # for the folds of n_genes="cv"; dropped at the end of the fit
         return solved
 
     def _find_axes(self, solved: Solved) -> Axes:
-        X, self._X = self._X, None
         sizes = self._sizes(solved)
         self.n_genes_path_ = None
         if self.n_genes == "cv":
-            sizes, self.n_genes_path_ = self._choose_sizes(X, solved)
+            sizes, self.n_genes_path_ = self._choose_sizes(solved)
         scatter = ScatterRows(solved.inverse, solved.g)
         found = [a for effect in solved.design.effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]
         p = solved.inverse.within.shape[1]
@@ -237,11 +236,11 @@ class SparseFLDA(FLDA):
             found.append(_SparseAxis(row, genes, loadings[:, 0]))
         return found
 
-    def _choose_sizes(self, X, solved: Solved) -> tuple[dict[Effect, int], pd.DataFrame]:
+    def _choose_sizes(self, solved: Solved) -> tuple[dict[Effect, int], pd.DataFrame]:
         """Per effect the smallest k within one standard error of the best held-out information."""
         design = solved.design
         grid = [k for k in GRID if k <= self._allowed(solved).sum()]
-        X = self._validated(X, reset=False)
+        X = by_rows(solved.inverse.within.X)
         scores: dict[Effect, list[list[float]]] = {e: [] for e in design.effects}
         for train, test in folds(design, solved.donors, self.random_state):
             part = design.subset(train)
