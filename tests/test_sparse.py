@@ -118,13 +118,15 @@ def test_extension_takes_the_largest_exact_gain():
     assert set(extend(p, genes, 3)) == {4, 9, max(gains, key=gains.get)}
 
 
-def test_after_swapping_no_single_exchange_helps():
-    X, y = problem(100, 25, (2, 3), seed=3)
-    p = sparse_problem(X, y, 0)
+@pytest.mark.parametrize("seed", range(8))
+def test_after_swapping_no_single_exchange_helps(seed):
+    """Genes correlate strongly here, so the gains are right only if those of the removed gene's partners are too."""
+    X, y = problem(100, 25, (2, 3), seed=seed, condition=20)
+    p = sparse_problem(X, y, seed % 3, g=0.01)
     genes = swap(p, np.array([0, 1, 2, 3, 4]))
     value = p.value(genes)
     for out, new in itertools.product(genes, set(range(25)) - set(genes)):
-        assert p.value([new if j == out else j for j in genes]) <= value * (1 + 1e-9)
+        assert p.value([new if j == out else j for j in genes]) <= value * (1 + 1e-8)
 
 
 def test_flow_is_safe_when_the_quotient_is_negative():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from numbers import Real
 from typing import Any, Self
 
@@ -17,56 +15,14 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import arrays, shrinkage
-from ..design import Design, Effect, effect_components, effect_name, effect_penalties, make_design
+from ..design import Effect, effect_components, effect_penalties, make_design
 from ..metrics import largest_signs
 from ..moments import Within
-from ..solve import Dual, GroupSpace, Primal, choose_solver, solve
+from ..solve import choose_solver, solve
 from ._labels import donor_codes, label_frame
+from ._solved import Axes, Solved, axis_row
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Solved:
-    """What a fit knows before it looks for axes: one solve, shared by all effects."""
-
-    labels: pd.DataFrame
-    design: Design
-    donors: np.ndarray | None
-    penalties: dict[Effect, float]
-    n_components: dict[Effect, int]
-    inverse: Primal | Dual
-    g: float
-    Z: np.ndarray
-    residual: float
-
-    @property
-    def means(self) -> np.ndarray:
-        """Centred group means, C x p."""
-        return self.inverse.within.centred_means
-
-    @cached_property
-    def space(self) -> GroupSpace:
-        """The group space of all genes."""
-        return GroupSpace(self.means @ self.Z)
-
-    def others(self, effect: Effect) -> list[tuple[np.ndarray, float]]:
-        """Contrasts and penalties of the effects that an axis of ``effect`` is charged for."""
-        return [(b, self.penalties[e]) for e, b in self.design.contrasts.items() if e != effect]
-
-
-@dataclass(frozen=True)
-class Axes:
-    """What a fit found: axes, and what predicts and reconstructs.
-
-    ``table`` has a row per axis; ``U`` is p x k; ``patterns`` (k x p) is M_e U transposed; ``discriminants`` (p x C)
-    takes centred expression to M_e^-1 G'.
-    """
-
-    table: pd.DataFrame
-    U: np.ndarray
-    patterns: np.ndarray
-    discriminants: np.ndarray
 
 
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -95,7 +51,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     shrinkage
         g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"``, the best
         of a grid on held-out cells. ``"auto"`` is ``"cv"``: on five data sets it came within 0.03 of the best fixed
-        g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.2 (``benchmarks/RESULTS.md``).
+        g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
     shrinkage_target
         T: ``"identity"``, the mean variance of the genes times the identity, for genes on comparable scales; or
         ``"diagonal"``, each gene's own variance, which makes the axes independent of the genes' units. Diagonal was
@@ -398,9 +354,3 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         named = isinstance(g, str) and g in ("auto", "cv", "ledoit-wolf", "oas")
         if not named and not (isinstance(g, Real) and 0 <= g <= 1):
             raise ValueError(f"shrinkage={g!r}: use a number in [0, 1], 'auto', 'cv', 'ledoit-wolf' or 'oas'.")
-
-
-def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:
-    """One row of ``axes_``."""
-    name = effect_name(effect)
-    return {"axis": f"{name}_{component}", "effect": name, "component": component, **values}

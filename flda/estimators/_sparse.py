@@ -18,7 +18,8 @@ from ..metrics import gene_report
 from ..shrinkage import folds, information
 from ..solve import GroupSpace
 from ..solve.sparse import STRONG, ScatterRows, SparseProblem, first, flow, select
-from ._flda import FLDA, Axes, Solved, axis_row
+from ._flda import FLDA
+from ._solved import Axes, Solved, axis_row
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .. import arrays
@@ -113,9 +113,7 @@ class SparseProblem:
 
     def value(self, genes: Sequence[int] | np.ndarray) -> float:
         """The objective of the best axis on a support."""
-        genes = np.asarray(genes)
-        half = solve_triangular(cholesky(self.scatter(genes)[:, genes], lower=True), self.H[:, genes].T, lower=True)
-        return float(_top(half.T @ half, self.Q))
+        return _on_support(self, np.asarray(genes))[0]
 
 
 def first(scores: np.ndarray, k: int) -> np.ndarray:
@@ -287,13 +285,11 @@ def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.nd
     """
     P = np.linalg.inv(problem.scatter(genes)[:, genes])
     Z = problem.H[:, genes] @ P
-    values, vectors = eigh(Z @ problem.H[:, genes].T)
-    keep = values > 1e-12 * max(values[-1], 0.0)
-    if not keep.any():
+    R = _root(Z @ problem.H[:, genes].T)
+    if R.shape[1] == 0:
         return -np.inf, np.zeros(len(genes)), P, Z
-    R = vectors[:, keep] * np.sqrt(values[keep])
     tops, V = np.linalg.eigh(R.T @ problem.Q @ R)
-    u = Z.T @ (vectors[:, keep] / np.sqrt(values[keep]) @ V[:, -1])
+    u = Z.T @ (R / np.sum(R**2, axis=0)) @ V[:, -1]  # the columns of R are orthogonal
     return float(tops[-1]), u**2 / np.diag(P), P, Z
 
 
