@@ -7,6 +7,17 @@ The within-group scatter is one formula with a weight w_c per group::
 ``pooled``: w_c constant, so M_e is the sum of squares over N - C. ``balanced``: w_c proportional to
 1 / n_c, so every group's own covariance counts the same (the paper's estimator up to a constant). Both
 are unbiased when the groups share one covariance; a group of one cell adds nothing to either.
+
+When a factor varies between donors, cells of a donor are no independent evidence for it, and the error term gets
+the donor level. With m_s the mean of sample s (the cells of one donor in one group), S samples, ``n`` their harmonic
+mean size and group means g_c that are means of sample means, so that every donor counts the same::
+
+    M_e = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})' + n M_donor,    sum_c w_c (n_c - S_c) = 1
+    M_donor = sum_s (m_s - g_{c(s)}) (m_s - g_{c(s)})' / (S - C)
+
+which is n times the variance of a sample mean, seen from the cells and from the donors. It is again one sum over
+cells: ``x_i - m_s + phi_s (m_s - g_c) = x_i - h_s`` with ``phi_s^2 = n / (w_c n_s (S - C))`` and the centres
+``h_s = g_c - (phi_s - 1) (m_s - g_c)``. Without donors the samples are the groups, and h is g.
 """
 
 from __future__ import annotations
@@ -18,12 +29,20 @@ import numpy as np
 from scipy.linalg.blas import dsyrk
 
 from . import arrays
+from .donors import Samples
 
 
-def group_weights(counts: np.ndarray, within: str) -> np.ndarray:
-    """w_c of each group for ``within="pooled"`` or ``"balanced"``."""
+def group_weights(counts: np.ndarray, within: str, n_samples: np.ndarray | int = 1) -> np.ndarray:
+    """w_c of each group for ``within="pooled"`` or ``"balanced"``; ``n_samples`` are the samples per group S_c."""
     raw = {"pooled": np.ones(len(counts)), "balanced": 1.0 / counts}[within]
-    return raw / np.sum(raw * (counts - 1))
+    return raw / np.sum(raw * (counts - n_samples))
+
+
+def donor_lift(samples: Samples, weights: np.ndarray) -> np.ndarray:
+    """phi_s of each sample, (S,)."""
+    n = len(samples.counts) / np.sum(1 / samples.counts)
+    df = len(samples.groups) - len(weights)
+    return np.sqrt(n / (weights[samples.groups] * samples.counts * df))
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,10 @@ class Within:
         Group of each cell (N,), cells (C,) and weight w_c (C,) of each group.
     means
         Group means G, C x p.
+    places, centres
+        Sample, or group, of each cell (N,) and the centre h that it is measured from, S x p.
+    samples, donor_variances
+        The samples, and diag(M_donor), when donors are in the error term.
     """
 
     X: object
@@ -45,12 +68,25 @@ class Within:
     counts: np.ndarray
     weights: np.ndarray
     means: np.ndarray
+    places: np.ndarray
+    centres: np.ndarray
+    samples: Samples | None = None
+    donor_variances: np.ndarray | None = None
 
     @classmethod
-    def from_data(cls, X, codes: np.ndarray, counts: np.ndarray, within: str) -> Within:
+    def from_data(cls, X, codes: np.ndarray, counts: np.ndarray, within: str, samples: Samples | None = None) -> Within:
         """One pass over the data for the means."""
-        means = arrays.group_sums(X, codes, len(counts)) / counts[:, None]
-        return cls(X, codes, counts, group_weights(counts, within), means)
+        if samples is None:
+            means = arrays.group_sums(X, codes, len(counts)) / counts[:, None]
+            return cls(X, codes, counts, group_weights(counts, within), means, codes, means)
+        n_samples = np.bincount(samples.groups)
+        weights = group_weights(counts, within, n_samples)
+        own = arrays.group_sums(X, samples.codes, len(samples.counts)) / samples.counts[:, None]
+        means = arrays.group_sums(own, samples.groups, len(counts)) / n_samples[:, None]
+        spread = own - means[samples.groups]
+        centres = means[samples.groups] - (donor_lift(samples, weights)[:, None] - 1) * spread
+        between = np.sum(spread**2, axis=0) / (len(own) - len(counts))
+        return cls(X, codes, counts, weights, means, samples.codes, centres, samples, between)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,14 +109,15 @@ class Within:
         return self.weights[self.codes]
 
     def gene_scatter(self, cells: np.ndarray | None = None) -> np.ndarray:
-        """P x p sum of ``w (x - g)(x - g)'`` over all cells (then it is M_e) or over some of them."""
+        """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them."""
         X, p = arrays.by_rows(self.X), self.shape[1]
-        if cells is not None:
+        if cells is None:
+            cells = np.arange(self.shape[0])
+        else:
             X = X[cells]
-        codes = self.codes if cells is None else self.codes[cells]
         out = np.zeros((p, p), order="F")
-        for rows in arrays.block_slices(len(codes), p):
-            block = self._residuals(X[rows], codes[rows])
+        for rows in arrays.block_slices(len(cells), p):
+            block = self._residuals(X[rows], cells[rows])
             # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
             out = dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
         return _mirror(out)
@@ -88,7 +125,7 @@ class Within:
     def cell_gram(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """Gram matrix of cells and groups in the metric of the target, and the gene variances diag(M_e).
 
-        The N + C rows are R, the weighted residuals ``sqrt(w) (x - g)`` of the cells, and the centred
+        The N + C rows are R, the weighted residuals ``sqrt(w) (x - h)`` of the cells, and the centred
         group means Gc; the result is ``[R; Gc] T^-1 [R; Gc]'``. One pass over the data, by genes.
         """
         (N, p), C = self.shape, len(self.counts)
@@ -97,7 +134,7 @@ class Within:
         for genes in arrays.block_slices(p, N + C):
             block = np.empty((N + C, genes.stop - genes.start), order="F")
             block[:N] = arrays.dense(X[:, genes], order="F")
-            block[:N] -= self.means[self.codes, genes]
+            block[:N] -= self.centres[:, genes][self.places]
             block[:N] *= root
             block[N:] = self.centred_means[:, genes]
             variances[genes] = self._gene_variances(np.einsum("ij,ij->j", block[:N], block[:N]), genes)
@@ -117,11 +154,23 @@ class Within:
         """Within-group variance of each gene, from M_e."""
         return self._gene_variances(np.diag(scatter).copy(), slice(None))
 
+    def donor_share(self, variances: np.ndarray) -> float | None:
+        """Share of donors in the within-group variance of all genes, given diag(M_e); None without them in M_e.
+
+        Of the spread M_donor of sample means, cells account for 1/n of their variance; negative if that is more.
+        """
+        if self.samples is None or self.donor_variances is None:
+            return None
+        n = len(self.samples.counts) / np.sum(1 / self.samples.counts)
+        cells = np.sum(variances - n * self.donor_variances)
+        donors = np.sum(self.donor_variances) - cells / n
+        return float(donors / (donors + cells))
+
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Squared length of the weighted residual of each cell in the metric of the target, (N,)."""
         X, norms = arrays.by_rows(self.X), np.empty(self.shape[0])
         for rows in arrays.block_slices(*self.shape):
-            norms[rows] = self._residuals(X[rows], self.codes[rows]) ** 2 @ (1 / target)
+            norms[rows] = self._residuals(X[rows], np.arange(rows.start, rows.stop)) ** 2 @ (1 / target)
         return norms
 
     def times(self, B: np.ndarray) -> np.ndarray:
@@ -130,21 +179,21 @@ class Within:
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
         """``R @ B`` (N x k): weighted residual scores of the cells."""
-        scores = arrays.times(self.X, B) - (self.means @ B)[self.codes]
+        scores = arrays.times(self.X, B) - (self.centres @ B)[self.places]
         scores *= np.sqrt(self.cell_weights)[:, None]
         return scores
 
     def genes_of(self, V: np.ndarray) -> np.ndarray:
         """``R' @ V`` (p x k) for N x k V."""
         V = np.sqrt(self.cell_weights)[:, None] * V
-        sums = arrays.indicator(self.codes, len(self.counts)) @ V
-        return arrays.transposed_times(self.X, V) - self.means.T @ sums
+        sums = arrays.indicator(self.places, len(self.centres)) @ V
+        return arrays.transposed_times(self.X, V) - self.centres.T @ sums
 
-    def _residuals(self, block, codes: np.ndarray) -> np.ndarray:
-        """``sqrt(w) (x - g)`` of a block of cells, dense."""
+    def _residuals(self, block, cells: np.ndarray) -> np.ndarray:
+        """``sqrt(w) (x - h)`` of a block of cells, dense."""
         out = arrays.dense(block)
-        out -= self.means[codes]
-        out *= np.sqrt(self.weights[codes])[:, None]
+        out -= self.centres[self.places[cells]]
+        out *= np.sqrt(self.cell_weights[cells])[:, None]
         return out
 
     def _gene_variances(self, raw: np.ndarray, genes: slice) -> np.ndarray:

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.utils import check_random_state
 
 from .design import Design, Effect
+from .donors import folds
 from .solve import Dual, GroupSpace, Primal
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def cross_validate(
     # products e s, e e and s s of every axis, summed over held-out cells
     products = {e: np.zeros((len(grid), 3, n_components[e])) for e in design.effects}
     used = 0
-    for train, test in folds(design, donors, random_state):
+    for train, test in folds(design, donors, random_state, N_FOLDS):
         part = design.subset(train)
         if part is None:
             continue
@@ -114,34 +113,3 @@ def information(es: np.ndarray, ee: np.ndarray, ss: np.ndarray) -> np.ndarray:
     total = ee * ss
     r2 = np.divide(np.maximum(es, 0) ** 2, total, out=np.zeros_like(total), where=total > 0)
     return -np.log1p(-np.minimum(r2, 1 - 1e-12)).mean(axis=-1)
-
-
-def folds(
-    design: Design,
-    donors: np.ndarray | None,
-    random_state: int | np.random.RandomState | None,
-    n_folds: int = N_FOLDS,
-):
-    """Training and test cells of each fold: whole donors, or equal shares of the cells of every group.
-
-    A group of one cell is never held out.
-    """
-    N = len(design.codes)
-    rng = check_random_state(random_state)
-    if donors is not None:
-        n_folds = min(n_folds, len(np.unique(donors)))
-        if n_folds < 2:
-            raise ValueError("groups (donors) holds one donor; held-out folds by donor need two or more.")
-        split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
-        yield from split.split(np.zeros((N, 1)), design.codes, donors)
-        return
-    order = rng.permutation(N)
-    rank = pd.Series(design.codes[order]).groupby(design.codes[order]).cumcount().to_numpy()
-    # start each group at its own fold so that small groups do not all land in the first ones
-    fold = np.empty(N, dtype=np.int64)
-    fold[order] = (rank + rng.randint(n_folds, size=design.n_groups)[design.codes[order]]) % n_folds
-    fold[design.counts[design.codes] == 1] = -1
-    for k in range(n_folds):
-        test = np.flatnonzero(fold == k)
-        if len(test):
-            yield np.flatnonzero(fold != k), test

@@ -11,8 +11,8 @@ from sklearn.base import clone
 
 from .arrays import group_sums
 from .design import Design, effect_name, make_design
+from .donors import folds
 from .estimators import FLDA, label_frame
-from .shrinkage import folds
 
 logger = logging.getLogger(__name__)
 

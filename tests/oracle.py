@@ -48,6 +48,39 @@ def within_scatter(X, y, within, dtype=np.float64):
     return sum(s / k for s, k in zip(squares, n, strict=True)) / np.sum((n - 1) / n), means
 
 
+def donor_scatter(X, y, donors):
+    """Cells around their donor's mean, plus n times the covariance of donor means; and means of donor means."""
+    X = np.asarray(X, dtype=float)
+    frame = y.assign(donor=np.asarray(donors))
+    samples = frame.groupby(list(frame.columns), sort=True, observed=True).indices
+    own = {key: X[i].mean(axis=0) for key, i in samples.items()}
+    groups = sorted({key[:-1] for key in own})
+    means = np.stack([np.mean([m for key, m in own.items() if key[:-1] == g], axis=0) for g in groups])
+    cells = sum((X[i] - own[key]).T @ (X[i] - own[key]) for key, i in samples.items())
+    spread = np.stack([m - means[groups.index(key[:-1])] for key, m in own.items()])
+    n = len(samples) / sum(1 / len(i) for i in samples.values())
+    return cells / (len(X) - len(samples)) + n * spread.T @ spread / (len(samples) - len(groups)), means
+
+
+def donor_problem(n_donors, n_cells, n_genes, *, seed=0, donor_sd=0.5, effect=0.5, rank=3):
+    """Treatment (between donors) x type (within): donors differ along a few directions of the genes.
+
+    Genes 0 to 4 carry the treatment, 5 to 9 the type; ``n_donors`` per level, each with unequal cells. Returns
+    X, labels, donors.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(n_cells // 2, 2 * n_cells, size=2 * n_donors)
+    donors = np.repeat(np.arange(2 * n_donors), sizes)
+    treatment, kind = donors % 2, rng.integers(2, size=len(donors))
+    directions = rng.normal(size=(rank, n_genes))
+    X = rng.normal(size=(len(donors), n_genes))
+    X += (donor_sd * rng.normal(size=(2 * n_donors, rank)) @ directions)[donors]
+    X[:, :5] += effect * (2 * treatment[:, None] - 1)
+    X[:, 5:10] += effect * (2 * kind[:, None] - 1)
+    y = pd.DataFrame({"treatment": np.array(["no", "yes"])[treatment], "type": np.array(["p", "q"])[kind]})
+    return X, y, np.array([f"d{d:02d}" for d in donors])
+
+
 def shrunken(scatter, g, target):
     if target == "identity":
         return (1 - g) * scatter + g * np.trace(scatter) / len(scatter) * np.eye(len(scatter))

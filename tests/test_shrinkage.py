@@ -1,10 +1,10 @@
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage, oas
 
 from flda import FLDA, shrinkage
 from flda.design import effect_components, effect_penalties, make_design
+from flda.donors import folds
 from flda.moments import Within
 from flda.solve import Dual, Primal
 
@@ -60,7 +60,7 @@ def test_criterion_equals_refits_from_scratch():
         random_state=3,
     )
     held_out = {effect: [] for effect in design.effects}
-    for train, test in shrinkage.folds(design, None, 3):
+    for train, test in folds(design, None, 3, shrinkage.N_FOLDS):
         model = FLDA(shrinkage=g, shrinkage_target="identity").fit(X[train], y.iloc[train])
         part = make_design(y.iloc[train])
         groups = design.codes[test]
@@ -92,25 +92,6 @@ def test_cross_validation_shrinks_where_it_helps():
     little = FLDA(shrinkage="cv", random_state=0).fit(long, y)
     assert much.shrinkage_ >= 0.5
     assert little.shrinkage_ <= 0.05
-
-
-def test_folds_cover_every_cell_once_and_keep_small_groups_in_training():
-    y = np.repeat(["a", "b", "c"], [1, 3, 50])
-    design = make_design(pd.DataFrame({"f": y}))
-    held_out = [test for _, test in shrinkage.folds(design, None, 0)]
-    assert sorted(np.concatenate(held_out)) == list(range(1, 54))
-    sizes = [np.sum(design.codes[t] == 2) for t in held_out]
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_folds_hold_out_whole_donors():
-    X, y = problem(200, 10, (2, 2))
-    donors = np.arange(200) % 7
-    design = make_design(y)
-    for train, test in shrinkage.folds(design, donors, 0):
-        assert not set(donors[train]) & set(donors[test])
-    model = FLDA(shrinkage="cv", random_state=0).fit(X, y, groups=donors.astype(str))
-    assert model.shrinkage_path_ is not None
 
 
 def test_without_usable_folds_it_falls_back_and_says_so(caplog):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import arrays, shrinkage
 from ..design import Effect, effect_components, effect_penalties, make_design
+from ..donors import samples_in_error
 from ..metrics import largest_signs
 from ..moments import Within
 from ..solve import choose_solver, solve
@@ -81,7 +82,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     means_ : ndarray of shape (C, p)
         Group means, rows as in ``design_.group_levels()``.
     within_sd_ : ndarray of shape (p,)
-        Within-group standard deviation of each gene, unshrunken.
+        Within-group standard deviation of each gene, unshrunken: the square root of the diagonal of M_e.
+    donor_share_ : float or None
+        Share of donors in the within-group variance of all genes, when donors are in the error term; corrected for the
+        spread that cells alone give to the means of donors, so it can be negative.
     shrinkage_ : float
         The g that was used. ``shrinkage_path_`` has the criterion over the grid for ``"cv"``, else None.
     solver_ : str
@@ -153,7 +157,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         y
             Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
         groups
-            Donor of each cell, (N,). Cross-validated shrinkage then holds out whole donors.
+            Donor of each cell, (N,). Cross-validated shrinkage then holds out whole donors. If a factor varies between
+            donors, group means are means of the donors' means, and M_e is n times the variance of a donor's mean: that
+            of its cells plus n times the spread between donors, with n the (harmonic) mean number of cells.
 
         Returns
         -------
@@ -175,6 +181,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = within.means
+        self.donor_share_ = within.donor_share(solved.inverse.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solved.inverse.name, solved.residual
         levels = [design.levels[f] for f in solved.labels.columns]
         self.classes_ = levels[0] if len(levels) == 1 else levels
@@ -277,7 +284,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
         if X.shape[0] < 2:
             raise ValueError("X holds 1 sample (cell); a design needs several cells per group.")
-        donors = donor_codes(groups, X.shape[0])
+        donors, donor_names = donor_codes(groups, X.shape[0])
         self._check_parameters()
 
         design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
@@ -296,7 +303,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         n_components = effect_components(design, self.n_components)
 
         inverse = choose_solver(self.solver, N, p, self.shrinkage)(
-            Within.from_data(X, design.codes, design.counts, self.within), self.shrinkage_target
+            Within.from_data(
+                X, design.codes, design.counts, self.within, samples_in_error(design, donors, donor_names)
+            ),
+            self.shrinkage_target,
         )
         self.shrinkage_path_: pd.DataFrame | None = None
         if isinstance(self.shrinkage, Real):

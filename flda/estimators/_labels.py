@@ -23,10 +23,10 @@ def label_frame(y) -> tuple[pd.DataFrame, str]:
     raise ValueError(f"y must be a DataFrame, (N, F) or (N,); got an array of {y.ndim} dimensions.")
 
 
-def donor_codes(groups, n_cells: int) -> np.ndarray | None:
-    """Donors as integers, or None."""
+def donor_codes(groups, n_cells: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Donor of each cell as an integer, and the names of the donors; both None without donors."""
     if groups is None:
-        return None
+        return None, None
     donors = np.asarray(groups)
     if donors.shape != (n_cells,):
         raise ValueError(
@@ -34,4 +34,5 @@ def donor_codes(groups, n_cells: int) -> np.ndarray | None:
         )
     if pd.isna(donors).any():
         raise ValueError(f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop or label them.")
-    return pd.factorize(donors, sort=True)[0]
+    codes, names = pd.factorize(donors, sort=True)
+    return codes, np.asarray(names)

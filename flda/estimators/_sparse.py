@@ -14,8 +14,9 @@ from sklearn.base import clone
 
 from ..arrays import by_rows
 from ..design import Effect, effect_name
+from ..donors import folds
 from ..metrics import gene_report
-from ..shrinkage import folds, information
+from ..shrinkage import N_FOLDS, information
 from ..solve import GroupSpace
 from ..solve.sparse import STRONG, ScatterRows, SparseProblem, first, flow, select
 from ._flda import FLDA
@@ -243,7 +244,7 @@ class SparseFLDA(FLDA):
         grid = [k for k in GRID if k <= self._allowed(solved).sum()]
         X = by_rows(solved.inverse.within.X)
         scores: dict[Effect, list[list[float]]] = {e: [] for e in design.effects}
-        for train, test in folds(design, solved.donors, self.random_state):
+        for train, test in folds(design, solved.donors, self.random_state, N_FOLDS):
             part = design.subset(train)
             if part is None:
                 continue

@@ -10,6 +10,7 @@ Dual algebra: with R the weighted residuals (M_e = R'R), a = 1 - g and Kc = R T^
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,8 @@ import scipy.sparse as sp
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from .. import arrays
-from ..moments import Within, target_diagonal
+from ..donors import Samples
+from ..moments import Within, donor_lift, target_diagonal
 
 SINGULAR_SHARE = 1e-13  # unexplained share of a gene's variance below which genes count as dependent
 
@@ -106,6 +108,18 @@ class Dual:
         N = self.within.shape[0]
         return self.gram[:N, :N]
 
+    @cached_property
+    def plain_gram(self) -> np.ndarray:
+        """The Gram matrix with residuals from the group means, whatever the error term: folds start from it."""
+        within, N = self.within, self.within.shape[0]
+        if within.samples is None:
+            return self.gram
+        undo = 1 / donor_lift(within.samples, within.weights)
+        out = self.gram.copy()
+        out[:N] = lifted(out[:N], within.places, undo)
+        out[:, :N] = lifted(out[:, :N].T, within.places, undo).T
+        return out
+
 
 def choose_solver(solver: str, n_cells: int, n_genes: int, g: float | str) -> type[Primal] | type[Dual]:
     """The inverse for ``solver="auto"``: the smaller side, and always primal without shrinkage."""
@@ -141,20 +155,53 @@ def solve(inverse: Primal | Dual, g: float) -> tuple[np.ndarray, float]:
     return Z, float(residual)
 
 
+class _Training:
+    """How the training cells of a fold make up group means and the within scatter.
+
+    Attributes
+    ----------
+    places
+        Sample (or group) of each training cell, (n,); ``place_counts`` (S,) are their cells, ``groups`` (S,) their
+        training groups and ``full`` (S,) their places among all cells.
+    shares
+        Weight of each training cell in the mean of its group, (n,).
+    weights
+        Weight of each training group in the scatter, (C,).
+    lift
+        phi of each place (S,), None without donors in the error term.
+    """
+
+    def __init__(self, within: Within, train: np.ndarray, codes: np.ndarray, counts: np.ndarray):
+        self.full, first, self.places = np.unique(within.places[train], return_index=True, return_inverse=True)
+        self.place_counts = np.bincount(self.places)
+        self.groups = codes[first]
+        n_places = np.bincount(self.groups)
+        self.shares = 1 / (n_places[self.groups] * self.place_counts)[self.places]
+        # the first cell of each training group tells its group in the full design
+        raw = within.weights[within.codes[train][np.unique(codes, return_index=True)[1]]]
+        self.norm = np.sum(raw * (counts - n_places))
+        self.weights = raw / self.norm
+        self.lift = None
+        if within.samples is not None and len(self.groups) > len(counts):
+            self.lift = donor_lift(Samples(self.places, self.place_counts, self.groups), self.weights)
+
+
 class _PrimalFold:
-    """Training scatter = M_e - held-out part - shift of the group means, all p x p."""
+    """Training scatter = M_e - held-out part - shift of the centres, all p x p."""
 
     def __init__(self, primal: Primal, train, test, codes, counts):
         within = primal.within
-        X = arrays.by_rows(within.X)
-        C = len(counts)
-        means = arrays.group_sums(X[train], codes, C) / counts[:, None]
-        # first cell of each training group tells its group in the full design
-        groups = within.codes[train][np.unique(codes, return_index=True)[1]]
-        weights, shift = within.weights[groups], means - within.means[groups]
-        scatter = primal.scatter - within.gene_scatter(test)
-        scatter -= shift.T @ (shift * (weights * counts)[:, None])
-        self.scatter = scatter / np.sum(weights * (counts - 1))
+        X, part = arrays.by_rows(within.X), _Training(within, train, codes, counts)
+        own = arrays.group_sums(X[train], part.places, len(part.full)) / part.place_counts[:, None]
+        means = arrays.indicator(part.groups, len(counts)) @ own / np.bincount(part.groups)[:, None]
+        shift = own - within.centres[part.full]
+        size = part.place_counts * part.weights[part.groups]
+        scatter = (primal.scatter - within.gene_scatter(test)) / part.norm
+        scatter -= shift.T @ (shift * size[:, None])
+        if part.lift is not None:
+            spread = part.lift[:, None] * (own - means[part.groups])
+            scatter += spread.T @ (spread * size[:, None])
+        self.scatter = scatter
         self.primal, self.held_out = primal, X[test]
         self.centre = means.mean(axis=0)
         self.means = means - self.centre
@@ -169,15 +216,16 @@ class _DualFold:
     """The same from the Gram matrix of cells and groups: every vector is a combination of its rows."""
 
     def __init__(self, dual: Dual, train, test, codes, counts):
-        within, gram = dual.within, dual.gram
+        within, gram = dual.within, dual.plain_gram
         (N, _), C = within.shape, len(counts)
+        part = _Training(within, train, codes, counts)
         groups = within.codes[train][np.unique(codes, return_index=True)[1]]
         # row i of the Gram matrix is sqrt(w) times the residual of cell i; row N + c the mean of group c
         unweight = 1 / np.sqrt(within.cell_weights)
-        average = arrays.indicator(codes, C) / counts[:, None]
+        average = arrays.indicator(codes, C) * part.shares
         means = sp.csr_array(
             (
-                np.concatenate([unweight[train] / counts[codes], np.ones(C)]),
+                np.concatenate([unweight[train] * part.shares, np.ones(C)]),
                 (np.concatenate([codes, np.arange(C)]), np.concatenate([train, N + groups])),
             ),
             shape=(C, N + within.means.shape[0]),
@@ -192,10 +240,11 @@ class _DualFold:
         )
 
         def centred(rows: np.ndarray) -> np.ndarray:
-            """Subtract the mean of its training group from each training column."""
-            return rows - (rows @ average.T)[:, codes]
+            """Subtract the mean of its training group from each training column, and magnify the donors."""
+            rows = rows - (rows @ average.T)[:, codes]
+            return rows if part.lift is None else lifted(rows.T, part.places, part.lift).T
 
-        scale = np.sqrt(np.sum(within.weights[groups] * (counts - 1)))
+        scale = np.sqrt(part.norm)
         to_means = (means @ gram) - centre @ gram  # centred training means against every row, C x (N + C)
         self.means = to_means @ means.T - (to_means @ centre)[:, None]
         self.residuals = centred(to_means[:, train]).T / scale  # R T^-1 G', n x C
@@ -207,6 +256,13 @@ class _DualFold:
         inner = (1 - g) * cho_solve(_shifted(self.cells, g), self.residuals, check_finite=False)
         K = (self.means - self.residuals.T @ inner) / g
         return K, (self.test_means - self.test_residuals @ inner) / g
+
+
+def lifted(rows: np.ndarray, places: np.ndarray, lift: np.ndarray) -> np.ndarray:
+    """Rows (n x k) with the mean of each sample multiplied by its factor."""
+    marks = arrays.indicator(places, len(lift))
+    means = (marks @ rows) / np.bincount(places)[:, None]
+    return rows + ((lift - 1)[:, None] * means)[places]
 
 
 def _shifted(cells: np.ndarray, g: float):

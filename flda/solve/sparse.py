@@ -62,7 +62,7 @@ class ScatterRows:
         if isinstance(self._inverse, Primal):
             return self._inverse.scatter[genes]
         within = self._inverse.within
-        block = arrays.dense(self._columns[:, genes]) - within.means[:, genes][within.codes]
+        block = arrays.dense(self._columns[:, genes]) - within.centres[:, genes][within.places]
         return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
 
     @cached_property
