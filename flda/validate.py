@@ -1,24 +1,31 @@
-"""Held-out certificates: what an axis shows on cells that it was not fitted on."""
+"""Held-out certificates: what an axis shows on cells, or donors, that it was not fitted on."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
+from sklearn.metrics import recall_score
+from sklearn.utils import check_random_state
 
-from .arrays import group_sums
-from .design import Design, effect_name, make_design
-from .donors import folds
-from .estimators import FLDA, label_frame
+from .design import Design, Effect, effect_name, make_design
+from .donors import between_factors, donor_strata, folds
+from .estimators import FLDA, donor_codes, label_frame
+from .metrics import effect_snr
 
 logger = logging.getLogger(__name__)
 
+ACCURACY = ":accuracy"  # no effect can have this name
+PENALTIES = (0.1, 1.0, 10.0, 100.0, float("inf"))
 
-def certify(model: FLDA, X, y, groups=None, *, n_folds: int = 5, random_state: int | None = 0) -> pd.DataFrame:
-    """Held-out signal and cross-talk of every axis, by cross-validation of the whole fit.
+
+def certify(
+    model: FLDA, X, y, groups=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
+) -> pd.DataFrame:
+    """Held-out signal, cross-talk and accuracy of every axis, by cross-validation of the whole fit.
 
     Each fold refits the model, tuning included, without its cells, and scores those cells. On the held-out
     scores of an axis the variance of every effect is estimated from the group means, less what noise alone adds
@@ -30,15 +37,26 @@ def certify(model: FLDA, X, y, groups=None, *, n_folds: int = 5, random_state: i
     model
         Estimator with the parameters to certify; it is cloned, never changed.
     X, y, groups
-        As in :meth:`FLDA.fit`. With ``groups`` (donors) whole donors are held out.
-    n_folds, random_state
-        Number of folds and seed of their choice.
+        As in :meth:`FLDA.fit`. With ``groups`` (donors) whole donors are held out, and the noise of donors is
+        taken off too. For a factor that varies between donors this needs two held-out donors for each of its levels,
+        so there are at most half as many folds as donors per level.
+    n_folds, n_repeats, random_state
+        Folds, how often the cells are dealt anew, and the seed of the dealing.
 
     Returns
     -------
-    DataFrame with one row per axis: ``axis, effect, component, snr`` (own effect over within variance), ``crosstalk``
-    (sum over the other effects), ``snr_<effect>`` for every effect in the fit, ``n_folds`` that could be used. NaN
-    where no fold could estimate an effect.
+    DataFrame with one row per axis:
+
+    * ``axis, effect, component``
+    * ``snr``: variance of its own effect over the within-group variance; ``crosstalk``: that of the other effects
+    * ``snr_<effect>``: that of every effect in the fit
+    * ``sd_snr, sd_crosstalk``: standard deviation over folds and repeats. Folds share training cells, so it shows
+      how much the fits differ and is no standard error
+    * ``accuracy``: balanced accuracy of the levels of the effect's factors, by the nearest training mean on all axes of
+      the effect; ``chance``: one over the number of levels
+    * ``n_folds, n_repeats``: folds that could be used, and repeats
+
+    NaN where no fold could estimate an effect.
 
     Examples
     --------
@@ -48,12 +66,19 @@ def certify(model: FLDA, X, y, groups=None, *, n_folds: int = 5, random_state: i
     >>> table.loc[0, "axis"], bool(table.loc[0, "snr"] > 10 * abs(table.loc[0, "crosstalk"]))
     ('dendrite_1', True)
     """
-    table = certify_together({"": model}, X, y, groups, n_folds=n_folds, random_state=random_state)
-    return table.drop(columns="genes")
+    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
+    return certify_together({"": model}, X, y, groups, **options).drop(columns="genes")  # type: ignore[arg-type]
 
 
 def certify_together(
-    models: Mapping[str, FLDA], X, y, groups=None, *, n_folds: int = 5, random_state: int | None = 0
+    models: Mapping[str, FLDA],
+    X,
+    y,
+    groups=None,
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Certificates of several models of one design, on the same folds.
 
@@ -64,7 +89,7 @@ def certify_together(
     ----------
     models
         Name -> estimator; interactions and nuisance must be the same in all.
-    X, y, groups, n_folds, random_state
+    X, y, groups, n_folds, n_repeats, random_state
         As in :func:`certify`.
 
     Returns
@@ -72,12 +97,14 @@ def certify_together(
     The columns of :func:`certify` after ``axis`` and ``genes``, the name of the model.
     """
     labels = label_frame(y)[0]
-    donors = None if groups is None else pd.factorize(np.asarray(groups), sort=True)[0]
+    donors, _ = donor_codes(groups, len(labels))
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
+    n_folds = _folds_with_two_donors(design, donors, n_folds)
+    rng = check_random_state(random_state)
+    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     n_used = 0
-    for train, test in folds(design, donors, random_state, n_folds):
+    for train, test in (fold for _ in range(n_repeats) for fold in folds(design, donors, rng, n_folds)):
         held_out = design.subset(test)
         if design.subset(train) is None or held_out is None or len(test) == held_out.n_groups:
             continue
@@ -87,52 +114,142 @@ def certify_together(
             own = clone(model).set_params(shrinkage=tuned.get(model.shrinkage, model.shrinkage))
             own.fit(X[train], labels.iloc[train], None if donors is None else donors[train])
             tuned[model.shrinkage] = own.shrinkage_
-            ratios = effect_snr(own.transform(X[test]), held_out)
-            tables[name].append(pd.DataFrame(ratios).set_axis(own.get_feature_names_out(), axis=0))
+            scores = own.transform(X[test])
+            ratios = pd.DataFrame(effect_snr(scores, held_out, None if donors is None else donors[test]))
+            correct = _accuracies(own, scores, held_out)
+            rows[name].append(
+                ratios.set_index(own.get_feature_names_out()).assign(**{"accuracy of the effect": correct})
+            )
     if n_used == 0:
         raise ValueError(
             f"no fold of {n_folds} keeps every effect estimable both among the cells kept and held out; "
             "use fewer folds, fewer interactions, or more cells (donors) per group."
         )
-    if n_used < n_folds:
+    if n_used < n_folds * n_repeats:
         logger.warning("certificate from %d folds; the others lack groups that the effects need", n_used)
-    of_axis = {
-        f"{effect_name(e)}_{c + 1}": (effect_name(e), c + 1) for e in design.effects for c in range(design.df(e))
+    return _table(rows, design, n_used, n_repeats)
+
+
+def choose_penalty(
+    model: FLDA,
+    X,
+    y,
+    groups=None,
+    *,
+    crosstalk: float = 0.1,
+    penalties: Sequence[float] = PENALTIES,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """The smallest charge that keeps held-out cross-talk within a budget, for every effect.
+
+    Parameters
+    ----------
+    model
+        Estimator to tune; its own ``penalty`` is ignored.
+    X, y, groups, n_folds, n_repeats, random_state
+        As in :func:`certify`.
+    crosstalk
+        The budget: held-out cross-talk of an effect's axes over their held-out signal, both summed over the axes.
+    penalties
+        Charges to try.
+
+    Returns
+    -------
+    Effect name -> the smallest penalty whose axes keep the budget, or the one with the least cross-talk over signal if
+    none does; and the certificates of all, with a column ``penalty``. An estimator takes one charge for all the axes of
+    an effect: fit each effect of interest with its own, ``FLDA(penalty=chosen["dendrite"])``.
+
+    Examples
+    --------
+    >>> from flda.datasets import t4t5_simulated
+    >>> adata = t4t5_simulated(n_obs=600, n_vars=200)
+    >>> chosen, table = choose_penalty(FLDA(shrinkage=0.2), adata.X, adata.obs[["dendrite", "axon"]])
+    >>> chosen["dendrite"]
+    0.1
+    """
+    values = sorted(float(p) for p in penalties)
+    models = {str(value): clone(model).set_params(penalty=value) for value in values}
+    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
+    table = certify_together(models, X, y, groups, **options)  # type: ignore[arg-type]
+    table.insert(0, "penalty", table.pop("genes").astype(float))
+    sums = table.groupby(["effect", "penalty"], sort=False)[["snr", "crosstalk"]].sum()
+    chosen = {}
+    for effect in table["effect"].unique():
+        part = sums.loc[effect].sort_index()
+        # an axis without held-out signal keeps no budget
+        ratio = (part["crosstalk"] / part["snr"]).where(part["snr"] > 0, np.inf)
+        within = ratio.index[ratio <= crosstalk]
+        chosen[effect] = float(within[0] if len(within) else ratio.idxmin())
+    return chosen, table
+
+
+def _folds_with_two_donors(design: Design, donors: np.ndarray | None, n_folds: int) -> int:
+    """So many folds that each holds out two donors of every level that varies between donors, if that can be."""
+    if donors is None or not (between := between_factors(design, donors)):
+        return n_folds
+    fewest = int(np.bincount(donor_strata(design, donors)).min())
+    if fewest >= 4:
+        return min(n_folds, fewest // 2)
+    if fewest == 1:
+        return n_folds
+    logger.warning(
+        "a level of %s has %d donors: with fewer than 4 the certificate cannot take the noise of donors off, and its "
+        "signal for effects of %s is too high",
+        between[0], fewest, between[0],
+    )  # fmt: skip
+    return min(n_folds, fewest)
+
+
+def _accuracies(model: FLDA, scores: np.ndarray, held_out: Design) -> np.ndarray:
+    """Balanced accuracy of the levels of each axis's effect on held-out scores, (k,)."""
+    design, table = model.design_, model.axes_
+    centroids = model.transform(model.means_)
+    out = np.empty(len(table))
+    for effect in design.effects:
+        axes = (table["effect"] == effect_name(effect)).to_numpy()
+        levels, first = np.unique(design.table.margin(effect), axis=0, return_index=True)
+        means = (design.fitted(effect) @ centroids[:, axes])[first]
+        nearest = ((scores[:, None, axes] - means) ** 2).sum(axis=2).argmin(axis=1)
+        truth = held_out.table.margin(effect)[held_out.codes]
+        out[axes] = _balanced_accuracy(truth, levels[nearest])
+    return out
+
+
+def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean recall over the combinations of levels that occur, rows of two code tables."""
+    codes = np.unique(np.vstack([truth, predicted]), axis=0, return_inverse=True)[1].ravel()
+    true, guess = codes[: len(truth)], codes[len(truth) :]
+    return float(recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0))
+
+
+def _table(rows: Mapping[str, Sequence[pd.DataFrame]], design: Design, n_used: int, n_repeats: int) -> pd.DataFrame:
+    """Means and spread over folds, a row per axis and model."""
+    of_axis: dict[str, tuple[Effect, int]] = {
+        f"{effect_name(e)}_{c + 1}": (e, c + 1) for e in design.effects for c in range(design.df(e))
     }
-    rows = []
-    for name, parts in tables.items():
-        for axis, snr in pd.concat(parts).groupby(level=0, sort=False).mean().iterrows():
+    out = []
+    for name, parts in rows.items():
+        for axis, snr in pd.concat(parts).groupby(level=0, sort=False):
             effect, component = of_axis[str(axis)]
-            rows.append(
+            accuracy = snr.pop(ACCURACY)
+            own, mean = effect_name(effect), snr.mean()
+            out.append(
                 {
                     "axis": axis,
                     "genes": name,
-                    "effect": effect,
+                    "effect": own,
                     "component": component,
-                    "snr": snr[effect],
-                    "crosstalk": snr.sum() - snr[effect],
-                    **{f"snr_{other}": value for other, value in snr.items()},
+                    "snr": mean[own],
+                    "crosstalk": mean.sum() - mean[own],
+                    **{f"snr_{other}": value for other, value in mean.items()},
+                    "sd_snr": snr[own].std(),
+                    "sd_crosstalk": (snr.sum(axis=1) - snr[own]).std(),
+                    "accuracy": accuracy.mean(),
+                    "chance": 1 / len(np.unique(design.table.margin(effect), axis=0)),
                     "n_folds": n_used,
+                    "n_repeats": n_repeats,
                 }
             )
-    return pd.DataFrame(rows)
-
-
-def effect_snr(scores: np.ndarray, design: Design) -> dict[str, np.ndarray]:
-    """Variance of every effect in the group means of the scores (n, k), over their within-group variance.
-
-    The mean square ``m' Q_S m`` of effect S expects ``sum_c Q_S[c, c] v_c / n_c`` from noise alone, which is
-    subtracted; v_c is the group's own variance, or the pooled one in a group of one cell. The divisor is the
-    mean of v_c over groups.
-    """
-    n = design.counts[:, None]
-    means = group_sums(scores, design.codes, design.n_groups) / n
-    squares = group_sums((scores - means[design.codes]) ** 2, design.codes, design.n_groups)
-    pooled = squares.sum(axis=0) / (n.sum() - len(n))
-    v = np.where(n > 1, squares / np.maximum(n - 1, 1), pooled)
-    out: dict[str, np.ndarray] = {}
-    for effect in design.contrasts:
-        Q = design.scatter_weights(effect)
-        variance = np.einsum("ck,cd,dk->k", means, Q, means) - np.diag(Q) @ (v / n)
-        out[effect_name(effect)] = variance / v.mean(axis=0)
-    return out
+    return pd.DataFrame(out)

@@ -3,10 +3,9 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
-from flda.design import make_design
-from flda.validate import certify, certify_together, effect_snr
+from flda.validate import certify, certify_together, choose_penalty
 
-from oracle import problem
+from oracle import donor_problem, problem
 
 
 def planted(n_per_group, seed, effect=1.0):
@@ -17,21 +16,6 @@ def planted(n_per_group, seed, effect=1.0):
     X = rng.normal(size=(len(codes), 3))
     X += effect * np.column_stack([signs[:, 0], signs[:, 1], signs[:, 0] * signs[:, 1]])
     return X, pd.DataFrame(codes.astype(str), columns=["A", "B"])
-
-
-def test_effect_snr_is_unbiased_in_an_unequal_heteroscedastic_table():
-    """Truth: theta_A = 2 * 0.5**2 (mean square of +-0.5 over its one degree of freedom), no B, no interaction."""
-    rng = np.random.default_rng(0)
-    n, sd = np.array([50, 600, 200, 100]), np.array([3.0, 1.0, 1.0, 0.5])
-    codes = np.repeat(np.arange(4), n)
-    design = make_design(pd.DataFrame({"A": (codes // 2).astype(str), "B": (codes % 2).astype(str)}))
-    scores = 0.5 * (2.0 * (codes // 2) - 1)[:, None] + sd[codes][:, None] * rng.normal(size=(950, 4000))
-    got = effect_snr(scores, design)
-    v = np.mean(sd**2)
-    # noise adds 0.25 * sum(sd^2 / n) / v = 0.017 to every effect; the pooled variance would take off half of it
-    assert np.mean(got["B"]) == pytest.approx(0, abs=0.002)
-    assert np.mean(got["A:B"]) == pytest.approx(0, abs=0.002)
-    assert np.mean(got["A"]) == pytest.approx(0.5 / v, abs=0.01)
 
 
 def test_certificate_recovers_known_ratios_and_ignores_in_sample_fit():
@@ -52,9 +36,48 @@ def test_certificate_by_donor_holds_out_whole_donors():
     y = pd.DataFrame({"A": (donor % 2).astype(str), "B": rng.integers(2, size=400).astype(str)})
     X = rng.normal(size=(400, 30)) + rng.normal(size=(8, 30))[donor]
     cells = certify(FLDA(shrinkage=0.1, interactions=None), X, y).set_index("axis")
-    donors = certify(FLDA(shrinkage=0.1, interactions=None), X, y, groups=donor, n_folds=4).set_index("axis")
+    donors = certify(FLDA(shrinkage=0.1, interactions=None), X, y, groups=donor, n_folds=4, n_repeats=10).set_index(
+        "axis"
+    )
     assert cells.loc["A_1", "snr"] > 2
-    assert donors.loc["A_1", "snr"] < cells.loc["A_1", "snr"] / 2
+    assert donors.loc["A_1", "n_folds"] == 20  # two folds: each holds out two donors of every level
+    assert abs(donors.loc["A_1", "snr"]) < cells.loc["A_1", "snr"] / 4  # donors differ, A does nothing
+    assert cells.loc["A_1", "accuracy"] > 0.9
+    assert donors.loc["A_1", "accuracy"] < 0.75
+
+
+def test_certificate_with_few_donors_says_what_it_cannot_do(caplog):
+    X, y, donors = donor_problem(3, 30, 12)
+    table = certify(FLDA(shrinkage=0.3), X, y, groups=donors)
+    assert "has 3 donors: with fewer than 4" in caplog.text
+    assert table["n_folds"].unique() == [3]
+
+
+def test_accuracy_of_known_overlap():
+    """Gene 0 moves by +-1 with unit noise: the best rule is right with probability Phi(1) = 0.841; no effect, 1/2."""
+    X, y = planted(3000, 0)
+    table = certify(FLDA(shrinkage=0.0, interactions=None), X, y, n_repeats=2).set_index("axis")
+    np.testing.assert_allclose(table["accuracy"], 0.841, atol=0.01)
+    assert (table["n_repeats"] == 2).all()
+    assert (table["sd_snr"] > 0).all()
+    noise = certify(FLDA(shrinkage=0.1), np.random.default_rng(0).normal(size=X.shape), y).set_index("axis")
+    np.testing.assert_allclose(noise["accuracy"], noise["chance"], atol=0.02)
+
+
+def test_penalty_by_a_crosstalk_budget():
+    """Genes of mixed selectivity: no charge leaves cross-talk, and a smaller budget asks for a larger charge."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(2, size=(600, 2))
+    y = pd.DataFrame(codes.astype(str), columns=["A", "B"])
+    X = rng.normal(size=(600, 40))
+    X[:, :20] += 0.3 * (2 * codes[:, [0]] - 1) + rng.choice([-0.6, 0.6, 0.9], 20) * (2 * codes[:, [1]] - 1)
+    loose, table = choose_penalty(FLDA(shrinkage=0.2), X, y, crosstalk=0.5, penalties=[0, 0.1, 1, 100])
+    tight, _ = choose_penalty(FLDA(shrinkage=0.2), X, y, crosstalk=0.01, penalties=[0, 0.1, 1, 100])
+    sums = table.groupby(["effect", "penalty"])[["snr", "crosstalk"]].sum()
+    ratio = sums["crosstalk"] / sums["snr"]
+    assert ratio["A", 0.0] > 0.5 >= ratio["A", loose["A"]]
+    assert tight["A"] > loose["A"] > 0
+    assert ratio["A", tight["A"]] < ratio["A", loose["A"]]
 
 
 def test_columns_and_refusal():
@@ -63,7 +86,9 @@ def test_columns_and_refusal():
     assert table["axis"].tolist() == ["A_1", "B_1", "A:B_1", "A:B_2"]
     own = [row[f"snr_{row['effect']}"] for _, row in table.iterrows()]
     np.testing.assert_allclose(table["snr"], own)
-    np.testing.assert_allclose(table.filter(like="snr_").sum(axis=1), table["snr"] + table["crosstalk"])
+    every = table[["snr_A", "snr_B", "snr_A:B"]].sum(axis=1)
+    np.testing.assert_allclose(every, table["snr"] + table["crosstalk"])
+    np.testing.assert_allclose(table["chance"], [1 / 2, 1 / 3, 1 / 6, 1 / 6])
     with pytest.raises(ValueError, match="no fold of 5 keeps every effect"):
         certify(FLDA(shrinkage=0.2), X, y, groups=(y["A"] + y["B"]).to_numpy())
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .design import Design, Effect, effect_name
+from ..design import Design, Effect, effect_name
 
 PURE = 0.5  # a gene is pure when its axis's own effect has at least this share of its F
 TWIN = 1e-9  # genes whose correlation within groups misses 1 by less carry the same information

@@ -1,0 +1,27 @@
+"""Numbers about genes and axes, from labels, group means and variances."""
+
+from ._axes import (
+    effect_shares,
+    effect_snr,
+    explained_variance,
+    mean_products,
+    modularity,
+    mutual_information,
+    mutual_information_gap,
+)
+from ._genes import PURE, gene_f, gene_report, largest_signs, specificity
+
+__all__ = [
+    "PURE",
+    "effect_shares",
+    "effect_snr",
+    "explained_variance",
+    "gene_f",
+    "gene_report",
+    "largest_signs",
+    "mean_products",
+    "modularity",
+    "mutual_information",
+    "mutual_information_gap",
+    "specificity",
+]
