@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
+from ._progress import progress
 from .design import Design, Effect, effect_name, make_design
 from .donors import between_factors, donor_strata, folds
 from .estimators import FLDA, donor_codes, label_frame
@@ -104,7 +105,8 @@ def certify_together(
     rng = check_random_state(random_state)
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     n_used = 0
-    for train, test in (fold for _ in range(n_repeats) for fold in folds(design, donors, rng, n_folds)):
+    every = [fold for _ in range(n_repeats) for fold in folds(design, donors, rng, n_folds)]
+    for train, test in progress(every, desc="certificate"):
         held_out = design.subset(test)
         if design.subset(train) is None or held_out is None or len(test) == held_out.n_groups:
             continue
@@ -116,10 +118,8 @@ def certify_together(
             tuned[model.shrinkage] = own.shrinkage_
             scores = own.transform(X[test])
             ratios = pd.DataFrame(effect_snr(scores, held_out, None if donors is None else donors[test]))
-            correct = _accuracies(own, scores, held_out)
-            rows[name].append(
-                ratios.set_index(own.get_feature_names_out()).assign(**{"accuracy of the effect": correct})
-            )
+            ratios[ACCURACY] = _accuracies(own, scores, held_out)
+            rows[name].append(ratios.set_index(own.get_feature_names_out()))
     if n_used == 0:
         raise ValueError(
             f"no fold of {n_folds} keeps every effect estimable both among the cells kept and held out; "
