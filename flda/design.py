@@ -113,6 +113,8 @@ class Design:
         """The same effects on some of the cells; None if one of them can no longer be estimated."""
         counts = np.bincount(self.codes[cells], minlength=self.n_groups)
         present = np.flatnonzero(counts)
+        if len(present) == 0:
+            return None
         table = Table(self.table.factors, self.table.n_levels, self.table.groups[present])
         effects = list(self.contrasts)
         if table.estimable(effects) != effects:

@@ -31,6 +31,11 @@ class Table:
     n_levels: tuple[int, ...]
     groups: np.ndarray
 
+    def find(self, levels: np.ndarray) -> np.ndarray:
+        """Group of each row of level codes; the rows must be occupied combinations, and the groups sorted."""
+        known = np.ravel_multi_index(tuple(self.groups.T), self.n_levels)
+        return np.searchsorted(known, np.ravel_multi_index(tuple(levels.T), self.n_levels))
+
     def margin(self, effect: Effect) -> np.ndarray:
         """Level codes of the factors of ``effect``, one row per group."""
         return self.groups[:, [self.factors.index(f) for f in effect]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,7 +214,7 @@ class SparseFLDA(FLDA):
         if self.mode == "marker":
             problem = SparseProblem(scatter, H, Q, allowed)
             genes = np.sort(first(problem.own_ratio, k))
-            values, loadings = _refit(genes, scatter, H, contrasts, others, 0, len(dense))
+            values, loadings = refit(genes, scatter, H, contrasts, others, 0, len(dense))
             for c, value in enumerate(values):
                 row = axis_row(effect, c + 1, eigenvalue=value, n_genes=k, dense_eigenvalue=dense[c])
                 found.append(_SparseAxis(row, genes, loadings[:, c]))
@@ -233,7 +233,7 @@ class SparseFLDA(FLDA):
                 scores = np.where(allowed, np.abs(u) * np.sqrt(scatter.diagonal), -1.0)
                 starts = [first(scores, k), first(problem.own_ratio, k), *warm[c : c + 1]]
                 genes = select(problem, k, starts)
-            values, loadings = _refit(genes, scatter, problem.H, contrasts, others, c, 1)
+            values, loadings = refit(genes, scatter, problem.H, contrasts, others, c, 1)
             row = axis_row(effect, c + 1, eigenvalue=values[0], n_genes=k, dense_eigenvalue=dense[c])
             found.append(_SparseAxis(row, genes, loadings[:, 0]))
         return found
@@ -326,16 +326,19 @@ class _SparseAxis:
     loadings: np.ndarray
 
 
-def _refit(
+def refit(
     genes: np.ndarray,
-    scatter: ScatterRows,
+    scatter: Callable[[np.ndarray], np.ndarray],
     H: np.ndarray,
     contrasts: np.ndarray,
     others: Sequence[tuple[np.ndarray, float]],
     n_earlier: int,
     n_components: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact axes on a support, M-orthogonal to the last ``n_earlier`` rows of H: eigenvalues and loadings."""
+    """Exact axes on a support, M-orthogonal to the last ``n_earlier`` rows of H: eigenvalues and loadings.
+
+    ``scatter`` gives rows of M for genes.
+    """
     factored = cho_factor(scatter(genes)[:, genes])
     Z = cho_solve(factored, H[:, genes].T)
 

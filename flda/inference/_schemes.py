@@ -1,0 +1,151 @@
+"""What a permutation test of one effect permutes, among which units, and what it takes out first.
+
+==================  ===================================================================================================
+Factors permuted    those of S; if some of them vary between donors, only these
+Units               cells; donors when the permuted factors vary between donors
+Strata              units are exchanged within a combination of levels of all other factors (nuisance too), and cells
+                    also within a donor
+Taken out first     the fitted effects, other than S, that hold a permuted factor: permuting would break them. They are
+                    added back under the permuted labels. Effects without a permuted factor survive by the strata.
+==================  ===================================================================================================
+
+With nothing to take out (a main effect without interactions in the fit) this is the restricted permutation, exact; else
+the permutation of residuals of the reduced model (Freedman and Lane 1983; Anderson and ter Braak 2003).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+from ..design import Design, Effect
+from ..donors import between_factors, donor_levels, spanning_donor
+
+MIN_DONORS = 3  # per level, for a p-value
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How to permute for one effect.
+
+    Attributes
+    ----------
+    effect
+        The effect S under test.
+    permuted
+        Columns of the level codes that are permuted.
+    by_donor
+        Whether whole donors are exchanged.
+    taken_out
+        Effects of the reduced model that the permutation would break.
+    strata
+        Stratum of each unit (cells, or donors).
+    """
+
+    effect: Effect
+    permuted: np.ndarray
+    by_donor: bool
+    taken_out: tuple[Effect, ...]
+    strata: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """``restricted`` or ``residual``."""
+        return "residual" if self.taken_out else "restricted"
+
+
+def scheme_of(effect: Effect, design: Design, donors: np.ndarray | None, names: np.ndarray | None) -> Scheme:
+    """The scheme of an effect; refuses what donors cannot answer.
+
+    ``donors`` are codes of the donors of all cells and ``names`` the donors' names.
+    """
+    between = () if donors is None else between_factors(design, donors)
+    by_donor = bool(set(effect) & set(between))
+    exchanged = tuple(f for f in effect if f in between) if by_donor else effect
+    columns = np.array([design.table.factors.index(f) for f in exchanged])
+    taken_out = tuple(e for e in design.contrasts if e != effect and set(e) & set(exchanged))
+    if by_donor:
+        assert donors is not None
+        levels = donor_levels(design, donors)
+        _refuse_few_donors(exchanged, levels, design)
+        others = [j for j in range(levels.shape[1]) if j not in columns and (levels[:, j] >= 0).all()]
+        strata = _codes(levels[:, others])
+    else:
+        others = [j for j in range(len(design.table.factors)) if j not in columns]
+        keys = design.table.groups[design.codes][:, others]
+        if donors is not None:
+            for f in exchanged:
+                if (d := spanning_donor(design, donors, f)) is not None:
+                    name = d if names is None else names[d]
+                    raise ValueError(
+                        f"donor {name!s} has cells in several levels of {f!r} while most donors have one, so neither "
+                        "cells nor donors can be exchanged; make donor names unique, or leave that donor out."
+                    )
+            keys = np.column_stack([keys, donors])
+        strata = _codes(keys)
+    return Scheme(effect, columns, by_donor, taken_out, strata)
+
+
+def permuted_codes(scheme: Scheme, units: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Level codes of the units (n x factors) with the permuted columns exchanged within strata."""
+    order = np.lexsort((rng.random(len(units)), strata))
+    out = units.copy()
+    columns = scheme.permuted
+    out[np.ix_(np.argsort(strata, kind="stable"), columns)] = units[np.ix_(order, columns)]
+    return out
+
+
+def n_distinct(scheme: Scheme, units: np.ndarray, strata: np.ndarray) -> float:
+    """Number of different assignments of the permuted levels to the units, the observed one included."""
+    labels = _codes(units[:, scheme.permuted])
+    table = pd.crosstab(strata, labels).to_numpy()
+    log = np.sum(gammaln(table.sum(axis=1) + 1)) - np.sum(gammaln(table + 1))
+    return float(round(math.exp(log))) if log < 34 else math.inf
+
+
+def every_assignment(scheme: Scheme, units: np.ndarray, strata: np.ndarray) -> Iterator[np.ndarray]:
+    """Level codes of the units for all different assignments; the observed one comes along in its place."""
+    columns = scheme.permuted
+    rows = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    choices = [list(_arrangements([tuple(u) for u in units[np.ix_(i, columns)].tolist()])) for i in rows]
+    for pick in itertools.product(*choices):
+        out = units.copy()
+        for i, values in zip(rows, pick, strict=True):
+            out[np.ix_(i, columns)] = values
+        yield out
+
+
+def _arrangements(items: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """All different orders of items with repeats."""
+    if not items:
+        yield []
+        return
+    for first in sorted(set(items)):
+        rest = items.copy()
+        rest.remove(first)
+        for tail in _arrangements(rest):
+            yield [first, *tail]
+
+
+def _refuse_few_donors(factors: tuple[str, ...], levels: np.ndarray, design: Design) -> None:
+    for f in factors:
+        counts = np.bincount(levels[:, design.table.factors.index(f)], minlength=len(design.levels[f]))
+        few = int(counts.argmin())
+        if counts[few] < MIN_DONORS:
+            raise ValueError(
+                f"level {str(design.levels[f][few])!r} of {f!r} has {counts[few]} donor(s), and {f!r} varies between "
+                f"donors: a p-value needs {MIN_DONORS} or more per level, because donors, not cells, are the evidence."
+            )
+
+
+def _codes(rows: np.ndarray) -> np.ndarray:
+    """Rows of integers as one code each."""
+    if rows.shape[1] == 0:
+        return np.zeros(len(rows), dtype=np.int64)
+    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()

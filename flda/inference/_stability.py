@@ -1,0 +1,133 @@
+"""Complementary-pairs stability selection: how often half of the cells, or donors, select a gene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import clone
+
+from .._progress import progress
+from .._quiet import quiet
+from ..design import Design, make_design
+from ..donors import donor_strata
+from ..estimators import SparseFLDA, donor_codes, label_frame
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Result of :func:`stability_selection`.
+
+    Attributes
+    ----------
+    genes
+        A row per effect and gene selected at least once: ``effect, gene`` (its place), ``frequency`` (share of the
+        halves in which some axis of the effect uses the gene), ``expected_false`` (bound on the expected number of
+        genes at least so frequent that are selected no more often than a random gene; NaN up to a frequency of 1/2,
+        where there is none). Most frequent first.
+    n_halves
+        Halves that were used.
+    unit
+        ``cell`` or ``donor``.
+    """
+
+    genes: pd.DataFrame
+    n_halves: int
+    unit: str
+
+
+def stability_selection(
+    model: SparseFLDA,
+    X,
+    y,
+    groups=None,
+    *,
+    n_halves: int = 50,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+) -> Stability:
+    """Select genes on both halves of many random splits, and count.
+
+    Parameters
+    ----------
+    model
+        Estimator with the number of genes and the mode; cloned. Give it a number for ``shrinkage``, such as the
+        ``shrinkage_`` of a fit, to save tuning it in every half.
+    X, y, groups
+        As in :meth:`FLDA.fit`. Halves take equal shares of every group; with donors, of the donors of every level that
+        varies between them.
+    n_halves
+        Number of halves, rounded up to whole pairs.
+    random_state, n_jobs
+        Seed; joblib's number of threads.
+
+    References
+    ----------
+    Meinshausen N, Buehlmann P. Stability selection. J. R. Stat. Soc. B 72:417 (2010). Shah RD, Samworth RJ. Variable
+    selection with error control: another look at stability selection. J. R. Stat. Soc. B 75:55 (2013), theorem 1:
+    the expected number of such genes at frequency t or more is at most ``q^2 / (p (2 t - 1))``, q the genes per half.
+
+    Examples
+    --------
+    >>> from flda import SparseFLDA
+    >>> from flda.datasets import t4t5_simulated
+    >>> adata = t4t5_simulated(n_obs=600, n_vars=100)
+    >>> model = SparseFLDA(n_genes=5, shrinkage=0.5)
+    >>> found = stability_selection(model, adata.X, adata.obs[["dendrite", "axon"]], n_halves=4)
+    >>> found.n_halves, found.unit
+    (4, 'cell')
+    """
+    labels = label_frame(y)[0]
+    donors, _ = donor_codes(groups, len(labels))
+    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    if n_halves < 2:
+        raise ValueError(f"n_halves={n_halves}: use 2 or more.")
+    pairs = _pairs(design, donors, (n_halves + 1) // 2, np.random.default_rng(random_state))
+    halves = [half for pair in pairs for half in pair]
+    if not halves:
+        unit = "cells" if donors is None else "donors"
+        raise ValueError(
+            f"no split leaves both halves with every group that the effects need: some group has one of the {unit}. "
+            "Leave such groups out, or fit fewer interactions."
+        )
+
+    def selected(cells: np.ndarray) -> dict[str, np.ndarray]:
+        with quiet():
+            own = clone(model).fit(X[cells], labels.iloc[cells], None if donors is None else donors[cells])
+        return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}
+
+    results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(selected)(h) for h in halves)
+    counts: dict[str, np.ndarray] = {}
+    for found in progress(results, desc="halves", total=len(halves)):
+        for effect, genes in found.items():
+            counts.setdefault(effect, np.zeros(X.shape[1], dtype=np.int64))[genes] += 1
+    tables = []
+    for effect, count in counts.items():
+        order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
+        frequency = count[order] / len(halves)
+        q, above = count.sum() / len(halves), frequency > 0.5
+        bound = np.full(len(order), np.nan)
+        bound[above] = q**2 / (X.shape[1] * (2 * frequency[above] - 1))
+        tables.append(pd.DataFrame({"effect": effect, "gene": order, "frequency": frequency, "expected_false": bound}))
+    return Stability(pd.concat(tables, ignore_index=True), len(halves), "cell" if donors is None else "donor")
+
+
+def _pairs(
+    design: Design, donors: np.ndarray | None, n_pairs: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Complementary halves in which every effect can be estimated."""
+    strata = design.codes if donors is None else donor_strata(design, donors)
+    for _ in range(n_pairs):
+        order = rng.permutation(len(strata))
+        rank = pd.Series(order).groupby(strata[order]).cumcount().to_numpy()
+        half = np.empty(len(strata), dtype=np.int64)
+        # the odd unit of each stratum goes to either half
+        half[order] = (rank + rng.integers(2, size=strata.max() + 1)[strata[order]]) % 2
+        of_cell = half if donors is None else half[donors]
+        pair = np.flatnonzero(of_cell == 0), np.flatnonzero(of_cell == 1)
+        parts = [design.subset(cells) for cells in pair]
+        if all(part is not None and len(part.codes) > part.n_groups for part in parts):
+            yield pair
