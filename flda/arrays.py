@@ -81,6 +81,20 @@ def transposed_times(X, B: np.ndarray) -> np.ndarray:
     return out
 
 
+def squared_norms(X) -> np.ndarray:
+    """Squared length of each row in float64, (N,)."""
+    X, out = by_rows(X), np.empty(X.shape[0])
+    for rows in block_slices(*X.shape):
+        block = X[rows]
+        if is_sparse(block):
+            cells = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+            out[rows] = np.bincount(cells, block.data.astype(np.float64) ** 2, block.shape[0])
+        else:
+            block = np.asarray(block, dtype=np.float64)
+            out[rows] = np.einsum("ij,ij->i", block, block)
+    return out
+
+
 def first_nonfinite(X) -> tuple[int, int, float] | None:
     """Row, column and value of the first NaN or infinite entry in row order, or None."""
     if is_sparse(X):

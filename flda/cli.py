@@ -19,9 +19,8 @@ from anndata import AnnData, read_h5ad
 
 from . import __version__, _anndata, datasets, get, pl, tl
 from ._keys import Keys
+from ._quiet import quiet
 from .design import make_design
-from .estimators import FLDA, SparseFLDA
-from .validate import certify_together
 
 logger = logging.getLogger("flda")
 
@@ -83,7 +82,7 @@ def check(args: argparse.Namespace) -> None:
     labelled = labels.notna().all(axis=1)
     if not labelled.all():
         print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")
-    with _quiet():
+    with quiet():
         design = make_design(labels[labelled], interactions=args.interactions, nuisance=nuisance)
     table = design.counts_table()
     index, columns = (args.factors[:-1], args.factors[-1]) if len(args.factors) > 1 else (args.factors, None)
@@ -132,8 +131,14 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             shrinkage=args.shrinkage,
             random_state=args.seed,
         )
-        with _quiet():
+        with quiet():
             tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
+        if args.permutations:
+            tl.permutation_test(adata, n_perms=args.permutations, random_state=args.seed)
+            _to_csv(adata.uns[Keys().uns]["permutation"]["table"], folder / "permutation.csv")
+        if args.stability:
+            tl.stability(adata, n_halves=args.stability, random_state=args.seed)
+            _to_csv(adata.uns[Keys().uns]["stability"]["genes"], folder / "stability.csv")
         _to_csv(get.rank_genes_df(adata), folder / "gene_rankings.csv")
         _to_csv(get.axes_df(adata), folder / "axes.csv")
         _to_csv(get.design_df(adata), folder / "design.csv")
@@ -148,6 +153,7 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             "n_genes": adata.n_vars,
             "params": results["params"],
             "fit": results["fit"],
+            "variance": results["variance"].to_dict("records"),
             "axes": results["axes"]["axis"].tolist(),
             "not_estimable": results["estimability"].query("not estimable")[["effect", "reason"]].to_dict("records"),
             "versions": results["versions"],
@@ -165,34 +171,21 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
         for axis, part in certificate.groupby("axis", sort=False):
             pairs = {row.genes: f"{row.snr:>8.2f} {row.crosstalk:>7.3f}" for row in part.itertuples()}
             print(f"  {axis:<28} {pairs.get('all', ''):>16} {pairs.get('selected', ''):>16}")
+    if args.permutations:
+        print("permutation p-values:")
+        for row in results["permutation"]["table"].itertuples():
+            print(f"  {row.effect:<28} {row.pval:.3g} ({row.n_perms} permutations of {row.unit}s)")
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
 def _certificate(adata: AnnData, args: argparse.Namespace) -> pd.DataFrame | None:
-    """The certificate of the fit in adata, on the cells and genes that it used; None when no fold can give one."""
-    params, fit = adata.uns[Keys().uns]["params"], adata.uns[Keys().uns]["fit"]
-    columns = [*params["factors"], *params["nuisance"]]
-    labelled = adata.obs[[*columns, *([args.donor] if args.donor else [])]].notna().all(axis=1).to_numpy()
-    genes = adata.var[Keys().var_sd].notna().to_numpy()
-    X = adata.X if args.layer is None else adata.layers[args.layer]
-    options = {
-        "interactions": params["interactions"],
-        "nuisance": params["nuisance"],
-        "n_components": params["n_comps"],
-        "penalty": params["penalty"],
-        "shrinkage": params["shrinkage"],
-        "random_state": args.seed,
-    }
-    models = {"all": FLDA(**options), "selected": SparseFLDA(n_genes=args.n_genes, mode=args.mode, **options)}
-    donors = adata.obs.loc[labelled, args.donor].to_numpy() if args.donor else None
+    """The certificate of the fit in adata; None when no fold can give one."""
     try:
-        with _quiet():
-            return certify_together(
-                models, X[labelled][:, genes], adata.obs.loc[labelled, columns], donors, random_state=args.seed
-            )
+        tl.certify(adata, n_repeats=args.repeats, random_state=args.seed)
     except ValueError as error:
-        logger.warning("no certificate.csv: %s (%d cells)", error, fit["n_cells"])
+        logger.warning("no certificate.csv: %s (%d cells)", error, adata.uns[Keys().uns]["fit"]["n_cells"])
         return None
+    return get.certificate_df(adata)
 
 
 def _figures(adata: AnnData, factors: list[str], folder: Path) -> None:
@@ -250,17 +243,6 @@ def _to_csv(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Lines that the main fit has already logged are not repeated for every fold."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("flda: %(message)s"))
@@ -306,6 +288,13 @@ def _parser() -> argparse.ArgumentParser:
             default="auto",
             help="a number in [0, 1], cv, ledoit-wolf or oas",
         )
+        sub.add_argument("--repeats", type=int, default=1, help="repeats of the certificate's folds (default 1)")
+        sub.add_argument(
+            "--permutations", type=int, default=0, metavar="N", help="permutation p-values of effects and genes"
+        )
+        sub.add_argument(
+            "--stability", type=int, default=0, metavar="N", help="selection frequencies over N halves of the cells"
+        )
         sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
 
     def design_options(sub: argparse.ArgumentParser) -> None:
@@ -327,7 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("run", run, "fit an h5ad file and write rankings, tables, figures and a certificate")
     design_options(sub)
     fit_options(sub)
-    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor; folds hold out whole donors")
+    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor: folds, tests, error term")
     sub.add_argument("--layer", help="layer to use instead of X")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
     sub.add_argument("--n-comps", type=int, help="axes per effect (default: all useful ones)")

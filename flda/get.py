@@ -37,6 +37,20 @@ def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     return results(adata, key)["design"].copy()
 
 
+def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Held-out certificates of all axes, a row per axis and set of genes: the columns of :func:`flda.validate.certify`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.certify` has not run since the fit, or since genes were selected.
+    """
+    found = results(adata, key)
+    if "certificate" not in found:
+        raise ValueError("there is no certificate of this fit yet; run flda.tl.certify.")
+    return found["certificate"].copy()
+
+
 def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda") -> pd.DataFrame:
     """Genes of every axis: those selected by :func:`flda.tl.rank_genes` first, then all others.
 
@@ -60,7 +74,9 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     * ``score``: standardised loading, loading x within-group standard deviation
     * ``loading``: raw loading, zero for genes that were not selected
     * ``selected``: whether the axis uses the gene
-    * ``frequency, pval, pval_adj``: empty; they belong to stability selection and permutation tests
+    * ``frequency``: share of halves that select the gene for the effect, empty before :func:`flda.tl.stability`
+    * ``pval, pval_adj``: permutation p-value of the gene for the effect, and its false discovery rate; empty before
+      :func:`flda.tl.permutation_test`
     * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
     * ``kind``: ``pure`` if that share is at least one half, else ``cancelling``: the gene carries other effects
       more, and helps the axis by cancelling them in its partners
@@ -85,6 +101,10 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     used = np.flatnonzero(~np.isnan(sd))
     names, sd = adata.var_names.to_numpy()[used], sd[used]
     ratios = pd.DataFrame(np.asarray(adata.varm[keys.varm_f])[used], columns=list(found["effects"]))
+    frequency = _frequencies(found, names)
+    effects = list(dict.fromkeys(found["axes"]["effect"]))
+    tested = {c: adata.varm.get(f"{keys.key}_{c}", np.full((adata.n_vars, len(effects)), np.nan))[used]
+              for c in ("pval", "pval_adj")}  # fmt: skip
     tables = []
     for j, (axis, own) in enumerate(zip(axes["axis"], axes["effect"], strict=True)):
         if effect is not None and own != effect:
@@ -103,15 +123,26 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
                     "score": score[order],
                     "loading": loading[order],
                     "selected": (loading[order] != 0) if sparse else False,
-                    "frequency": np.nan,
-                    "pval": np.nan,
-                    "pval_adj": np.nan,
+                    "frequency": frequency[own][order] if own in frequency else np.nan,
+                    "pval": tested["pval"][order, effects.index(own)],
+                    "pval_adj": tested["pval_adj"][order, effects.index(own)],
                     "specificity": share[order],
                     "kind": kind[order],
                 }
             )
         )
     return pd.concat(tables, ignore_index=True)[RANKING_COLUMNS]
+
+
+def _frequencies(found: dict, names: np.ndarray) -> dict[str, np.ndarray]:
+    """Effect -> share of halves that select each gene."""
+    if "stability" not in found:
+        return {}
+    genes = found["stability"]["genes"]
+    return {
+        effect: part.set_index("gene")["frequency"].reindex(names, fill_value=0.0).to_numpy()
+        for effect, part in genes.groupby("effect", sort=False, observed=True)
+    }
 
 
 def results(adata: AnnData, key: str) -> dict:

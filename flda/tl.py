@@ -13,10 +13,22 @@ import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
 from . import _anndata, arrays, get
+from ._belief import (
+    Fitted,
+    certify,
+    permutation_test,
+    run_permutations,
+    run_stability,
+    stability,
+    write_permutations,
+    write_stability,
+)
 from ._keys import Keys
-from .design import SEPARATOR, effect_name
+from .design import SEPARATOR, Design, effect_name
 from .estimators import FLDA, SparseFLDA
-from .metrics import gene_f
+from .metrics import effect_shares, gene_f, total_products
+
+__all__ = ["certify", "flda", "permutation_test", "rank_genes", "stability"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +67,8 @@ def flda(
     nuisance
         Columns of ``obs`` that enter the fit as additive effects without axes, e.g. a batch.
     donor
-        Column of ``obs`` with the donor; cross-validated shrinkage then holds out whole donors.
+        Column of ``obs`` with the donor. Cross-validated shrinkage then holds out whole donors, and donors enter the
+        error term if a factor varies between them; see :class:`flda.FLDA`.
     layer
         Layer to use instead of ``X``.
     mask_var
@@ -81,7 +94,9 @@ def flda(
     * ``varm["flda"]``: loadings, ndarray p x k, zero for genes left out
     * ``varm["flda_F"]``: F ratio of each gene for every effect in the fit, ndarray p x effects
     * ``var["flda_within_sd"]``: within-group standard deviation, NaN for genes left out
-    * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit`` and ``versions``
+    * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance`` and
+      ``versions``. ``variance`` has the share of every effect in the variance of all genes, in a table with equal
+      groups; noise is taken off, so a share can be negative
 
     With another ``key_added`` the names follow it (``X_<key>``, ``<key>``, ...).
 
@@ -116,6 +131,8 @@ def flda(
     X = cells.fit(model, genes)
     scores = model.transform(X)
 
+    donors = None if cells.donors is None else pd.factorize(cells.donors[cells.labelled])[0]
+    products = total_products(X if cells.labelled.all() else X[cells.labelled], model.design_, donors)
     ratios = gene_f(model.means_, model.within_sd_**2, model.design_)
     loadings = _spread(model.components_.T, genes, 0.0)
     adata = adata.copy() if copy else adata
@@ -152,7 +169,9 @@ def flda(
                 "shrinkage": model.shrinkage_,
                 "solver": model.solver_,
                 "residual": model.residual_,
+                **({} if model.donor_share_ is None else {"donor_share": model.donor_share_}),
             },
+            "variance": _shares(*products, model.design_),
             "versions": {name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         }
     logger.info(
@@ -171,6 +190,8 @@ def rank_genes(
     mask_var: str | np.ndarray | None = None,
     min_cells: int = 0,
     exclude: Sequence[str] = (),
+    n_perms: int = 0,
+    n_halves: int = 0,
     key: str = "flda",
     key_added: str = "rank_genes_flda",
     copy: bool = False,
@@ -194,6 +215,8 @@ def rank_genes(
     mask_var, min_cells, exclude
         Which genes may be selected: a boolean column of ``var`` (such as ``"highly_variable"``) or an array; those
         with a non-zero value in at least ``min_cells`` cells; all but the named ones.
+    n_perms, n_halves
+        Run :func:`permutation_test` and :func:`stability` too, with so many permutations and halves; 0 for not.
     key
         The ``key_added`` of :func:`flda.tl.flda`.
     key_added
@@ -206,7 +229,7 @@ def rank_genes(
     None, or the copy if ``copy=True``. Writes:
 
     * ``uns["rank_genes_flda"]``: ``params`` and the records ``names, scores`` (standardised loadings, zero for genes
-      that were not selected), ``logfoldchanges, pvals, pvals_adj`` (NaN: no test was run), a field per axis. Fold
+      that were not selected), ``logfoldchanges, pvals, pvals_adj`` (NaN if no test was run), a field per axis. Fold
       changes are log2 of the mean expression, plus 0.1, of the groups on the positive side over the negative side.
       The colon of an interaction is written `` x `` in field names (``"dendrite x axon_1"``): zarr allows no colon.
     * ``varm["flda_sparse"]``: loadings, p x sparse axes
@@ -227,10 +250,8 @@ def rank_genes(
     np.int64(5)
     """
     start = time.perf_counter()
-    results = get.results(adata, key)
-    params, keys = _anndata.plain(results["params"]), Keys(key)
-    cells = _anndata.read_cells(adata, params["factors"], params["nuisance"], params["donor"], params["layer"])
-    genes = adata.var[keys.var_sd].notna().to_numpy()
+    results, fitted, keys = get.results(adata, key), Fitted.read(adata, key), Keys(key)
+    params, genes = fitted.params, fitted.genes
     names = adata.var_names.to_numpy()
 
     candidates = genes & _anndata.gene_mask(adata, mask_var)
@@ -239,7 +260,7 @@ def rank_genes(
         raise ValueError(f"exclude names genes that are not in var_names: {unknown[:5]}.")
     candidates &= ~np.isin(names, list(exclude))
     if min_cells:
-        candidates &= arrays.detected(cells.X) >= min_cells
+        candidates[genes] &= arrays.detected(fitted.X) >= min_cells
     if not candidates.any():
         raise ValueError("mask_var, min_cells and exclude leave no gene that could be selected.")
     wanted = [effects] if isinstance(effects, str) else list(effects or dict.fromkeys(results["axes"]["effect"]))
@@ -249,18 +270,13 @@ def rank_genes(
                 f"no axes for the effect {effect!r}; effects are {list(dict.fromkeys(results['axes']['effect']))}."
             )
 
-    model = SparseFLDA(
-        n_genes=n_genes,
-        mode=mode,
-        candidates=candidates[genes],
-        interactions=params["interactions"],
-        nuisance=params["nuisance"],
-        n_components=params["n_comps"],
-        penalty=params["penalty"],
-        shrinkage=float(results["fit"]["shrinkage"]),
-        random_state=params["random_state"],
-    )
-    cells.fit(model, genes)
+    selection = {
+        "n_genes": dict(n_genes) if isinstance(n_genes, Mapping) else n_genes, "mode": mode, "candidates": candidates
+    }  # fmt: skip
+    model = fitted.sparse(selection, shrinkage=fitted.shrinkage).fit(fitted.X, fitted.labels, fitted.donors)
+    seed = params["random_state"]
+    tested = run_permutations(fitted, None, n_perms, seed, None) if n_perms else None
+    halves = run_stability(fitted, selection, n_halves, 200, seed, None) if n_halves else None
     chosen = model.axes_["effect"].isin(wanted).to_numpy()
     axes = model.axes_[chosen].reset_index(drop=True)
     loadings = _spread(model.components_[chosen].T, genes, 0.0)
@@ -277,6 +293,13 @@ def rank_genes(
         adata.varm[keys.varm_sparse] = loadings
         adata.uns[keys.uns]["sparse_axes"] = axes
         adata.uns[keys.uns]["gene_report"] = report
+        adata.uns[keys.uns]["selection"] = selection
+        for stale in ("certificate", "stability"):
+            adata.uns[keys.uns].pop(stale, None)
+        if tested is not None:
+            write_permutations(adata, key, tested)
+        if halves is not None:
+            write_stability(adata, key, halves, 200, seed)
     ranking = get.rank_genes_df(adata, key=key)
     adata.uns[key_added] = {
         "params": {
@@ -288,7 +311,7 @@ def rank_genes(
             "corr_method": None,
             "key": key,
             "mode": mode,
-            "n_genes": dict(n_genes) if isinstance(n_genes, Mapping) else n_genes,
+            "n_genes": selection["n_genes"],
         },
         **_scanpy_records(ranking, pd.DataFrame(changes, index=adata.var_names, columns=axes["axis"])),
     }
@@ -300,8 +323,9 @@ def rank_genes(
 
 
 def _forget_selection(adata: AnnData, keys: Keys) -> None:
-    """Remove what :func:`rank_genes` wrote for an earlier fit under the same key."""
-    adata.varm.pop(keys.varm_sparse, None)
+    """Remove what was written about an earlier fit under the same key."""
+    for name in (keys.varm_sparse, *(f"{keys.key}_{p}" for p in ("pval", "pval_adj", "pval_max"))):
+        adata.varm.pop(name, None)
     for name, value in list(adata.uns.items()):
         params = value.get("params", {}) if isinstance(value, Mapping) else {}
         if isinstance(params, Mapping) and params.get("method") == "flda" and params.get("key") == keys.key:
@@ -346,6 +370,21 @@ def _spread(values: np.ndarray, genes: np.ndarray, fill: float) -> np.ndarray:
     out = np.full((len(genes), *values.shape[1:]), fill)
     out[genes] = values
     return out
+
+
+def _shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:
+    """``effect, df, variance, share`` of all genes, with a last row for what is within groups."""
+    shares = effect_shares(T, within, design)[0]
+    df = [design.df(e) for e in design.contrasts]
+    variance = shares * (within[0] / shares["within"])
+    return pd.DataFrame(
+        {
+            "effect": shares.index.to_list(),
+            "df": [*df, int(design.counts.sum() - design.n_groups)],
+            "variance": variance.to_numpy(),
+            "share": shares.to_numpy(),
+        }
+    )
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:

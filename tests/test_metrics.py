@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from flda.design import make_design
 from flda.metrics import (
@@ -11,6 +12,7 @@ from flda.metrics import (
     modularity,
     mutual_information,
     mutual_information_gap,
+    total_products,
 )
 
 
@@ -52,13 +54,28 @@ def test_shares_of_genes_add_up():
     np.testing.assert_allclose(together, (each * total).sum(axis=1) / total.sum())
 
 
+@pytest.mark.parametrize("with_donors", [False, True])
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array, sp.csc_matrix])
+def test_totals_over_genes_equal_the_sum(kind, with_donors):
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([[0, 1, 2, 3], rng.integers(3, size=96)])  # group 3 has one cell
+    design = make_design(pd.DataFrame({"A": (codes // 2).astype(str), "B": (codes % 2).astype(str)}))
+    donors = rng.integers(5, size=100) if with_donors else None
+    X = 50 + rng.normal(size=(100, 7)) * (rng.random((100, 7)) < 0.7)
+    T, v = mean_products(X, design, donors)
+    total, variance = total_products(kind(X), design, donors)
+    Q = [design.scatter_weights(e) for e in design.effects]
+    np.testing.assert_allclose([np.sum(q * total[0]) for q in Q], [np.sum(q * T.sum(axis=0)) for q in Q], atol=1e-9)
+    assert variance[0] == pytest.approx(v.sum())
+
+
 def test_noise_is_taken_off_in_an_unequal_heteroscedastic_table():
     """Truth: theta_A = 2 * 0.5**2 (mean square of +-0.5 over its one degree of freedom), no B, no interaction.
 
     The expected mean square of A:B is 0.23 from noise alone; the pooled variance would take off 0.04 of it.
     """
     rng = np.random.default_rng(0)
-    n, sd = np.array([10, 300, 60, 40]), np.array([3.0, 1.0, 1.0, 0.5]) ** 0.5
+    n, sd = np.array([10, 300, 60, 40]), np.array([3.0, 1.0, 1.0, 0.5])
     codes = np.repeat(np.arange(4), n)
     design = make_design(pd.DataFrame({"A": (codes // 2).astype(str), "B": (codes % 2).astype(str)}))
     scores = 0.5 * (2.0 * (codes // 2) - 1)[:, None] + sd[codes][:, None] * rng.normal(size=(410, 20000))

@@ -37,6 +37,7 @@ def test_writes_the_contract(adata):
         "estimability",
         "effects",
         "fit",
+        "variance",
         "versions",
     }
     assert flda.get.axes_df(adata)["axis"].tolist() == model.get_feature_names_out().tolist()

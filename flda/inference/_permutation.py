@@ -90,7 +90,7 @@ def permutation_test(
     y, groups
         As in :meth:`FLDA.fit`. Without donors, cells are taken for independent.
     effects
-        Names of effects to test; None for all.
+        Names of effects to test. None for all; those that cannot be are left out with a logged line.
     n_perms
         Permutations per effect.
     n_folds
@@ -124,7 +124,7 @@ def permutation_test(
     wanted = _effects(design, effects)
     if n_perms < 1:
         raise ValueError(f"n_perms={n_perms}: use 1 or more.")
-    schemes = [scheme_of(e, design, donors, names) for e in wanted]
+    schemes = _schemes(wanted, design, donors, names, named=effects is not None)
     penalties, n_components = effect_penalties(design, model.penalty), effect_components(design, model.n_components)
     grid = (float(model.shrinkage),) if isinstance(model.shrinkage, Real) else GRID
     rng = np.random.default_rng(random_state)
@@ -251,6 +251,24 @@ def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
         if name not in names:
             raise ValueError(f"no axes for the effect {name!r}; effects are {list(names)}.")
     return [names[name] for name in wanted]
+
+
+def _schemes(
+    effects: Sequence[Effect], design: Design, donors: np.ndarray | None, names: np.ndarray | None, *, named: bool
+) -> list[Scheme]:
+    """Schemes of all effects; one that is refused is an error if it was named, or if no other is left."""
+    out, refused = [], None
+    for effect in effects:
+        try:
+            out.append(scheme_of(effect, design, donors, names))
+        except ValueError as error:
+            if named:
+                raise
+            logger.warning("no p-value for %s: %s", effect_name(effect), error)
+            refused = error
+    if refused is not None and not out:
+        raise refused
+    return out
 
 
 def _check_distinct(name: str, distinct: float, scheme: Scheme) -> None:

@@ -8,6 +8,7 @@ from ._axes import (
     modularity,
     mutual_information,
     mutual_information_gap,
+    total_products,
 )
 from ._genes import PURE, gene_f, gene_report, largest_signs, specificity
 
@@ -24,4 +25,5 @@ __all__ = [
     "mutual_information",
     "mutual_information_gap",
     "specificity",
+    "total_products",
 ]

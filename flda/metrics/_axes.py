@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ..arrays import group_sums
+from ..arrays import group_sums, indicator, squared_norms, times
 from ..design import Design, Effect, effect_name
 from ..donors import Samples
 
@@ -44,41 +44,38 @@ def mean_products(
     -------
     T (k, C, C), and the variance among the cells of a group, donors included, averaged over groups, (k,).
     """
-    n = design.counts[:, None]
-    means = group_sums(scores, design.codes, design.n_groups) / n
-    T = np.einsum("ck,dk->kcd", means, means)
-    v = _variances(scores, means, design.codes, n)
-    _off_diagonal(T, v / n)
-    if donors is None:
-        return T, v.mean(axis=0)
+    units, donor = _units(design, donors)
+    own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
+    squares = group_sums((scores - own[units.codes]) ** 2, units.codes, len(donor))
+    own -= own.mean(axis=0)  # effects do not see a common shift, and without it the products are less noisy
+    found = [_products(np.outer(m, m), s, units, donor) for m, s in zip(own.T, squares.T, strict=True)]
+    return np.array([T for T, _ in found]), np.array([v.mean() for _, v in found])
 
-    samples = Samples.of(design.codes, donors)
-    n_samples = samples.counts[:, None]
-    own = group_sums(scores, samples.codes, len(n_samples)) / n_samples
-    donor = donors[np.unique(samples.codes, return_index=True)[1]]
-    donor = np.unique(donor, return_inverse=True)[1]
-    table = np.zeros((donor.max() + 1, design.n_groups, scores.shape[1]))
-    # effects do not see a common shift, and without it the products are less noisy
-    table[donor, samples.groups] = own - own.mean(axis=0)
-    seen = np.zeros(table.shape[:2])
-    seen[donor, samples.groups] = 1
-    pairs = seen.sum(axis=0)[:, None] * seen.sum(axis=0) - seen.T @ seen
-    total = table.sum(axis=0)
-    across = np.einsum("ck,dk->kcd", total, total) - np.einsum("jck,jdk->kcd", table, table)
-    means = total / seen.sum(axis=0)[:, None]
-    alone = np.einsum("ck,dk->kcd", means, means)
-    _off_diagonal(alone, v / n)
-    T = np.where(pairs > 0, across / np.maximum(pairs, 1), alone)
 
-    # a cell of a new donor: the spread of donors' means, and that of cells less their part in it
-    spread = _variances(own, group_sums(own, samples.groups, len(n)) / seen.sum(axis=0)[:, None], samples.groups,
-                        seen.sum(axis=0)[:, None])  # fmt: skip
-    cells = group_sums((scores - own[samples.codes]) ** 2, design.codes, design.n_groups)
-    cells /= np.maximum(n - seen.sum(axis=0)[:, None], 1)
-    inverse = group_sums(1 / n_samples, samples.groups, len(n)) / seen.sum(axis=0)[:, None]
-    several = seen.sum(axis=0) > 1
-    v[several] = (spread + cells * (1 - inverse))[several]
-    return T, v.mean(axis=0)
+def total_products(X, design: Design, donors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`mean_products` of every gene, summed over genes, from distances alone.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, dense or sparse.
+    design, donors
+        As in :func:`mean_products`.
+
+    Returns
+    -------
+    T (1, C, C) and the within-group variance (1,).
+    """
+    units, donor = _units(design, donors)
+    own = group_sums(X, units.codes, len(donor)) / units.counts[:, None]
+    # squares of the cells about their unit's mean: about the centre of all, less those of the mean
+    centre = units.counts @ own / units.counts.sum()
+    own -= centre
+    lengths = squared_norms(X) - 2 * times(X, centre[:, None])[:, 0] + centre @ centre
+    squares = np.bincount(units.codes, lengths) - units.counts * np.einsum("ij,ij->i", own, own)
+    own -= own.mean(axis=0)
+    T, v = _products(own @ own.T, squares, units, donor)
+    return T[None], np.array([v.mean()])
 
 
 def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -241,14 +238,24 @@ def _information(u: np.ndarray, levels: np.ndarray, weights: np.ndarray, bins: i
     return (nats - bias) / np.log(2)
 
 
-def _variances(values: np.ndarray, means: np.ndarray, codes: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Variance of each group around its mean; the pooled one for a group of one."""
-    squares = group_sums((values - means[codes]) ** 2, codes, len(n))
-    pooled = squares.sum(axis=0) / max(n.sum() - len(n), 1)
-    return np.where(n > 1, squares / np.maximum(n - 1, 1), pooled)
+def _units(design: Design, donors: np.ndarray | None) -> tuple[Samples, np.ndarray]:
+    """The samples, and the donor of each; without donors all cells are as of one, and the samples are the groups."""
+    donors = np.zeros(len(design.codes), dtype=np.int64) if donors is None else donors
+    units = Samples.of(design.codes, donors)
+    return units, donors[np.unique(units.codes, return_index=True)[1]]
 
 
-def _off_diagonal(T: np.ndarray, noise: np.ndarray) -> None:
-    """Take the noise (C, k) of each group off the diagonal of T (k, C, C), in place."""
-    groups = np.arange(T.shape[1])
-    T[:, groups, groups] -= noise.T
+def _products(D: np.ndarray, squares: np.ndarray, units: Samples, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """T (C, C) and the variance of each group (C,), from products D (S, S) of sample means and squares within (S,)."""
+    A = indicator(units.groups, units.groups.max() + 1).toarray()
+    n, n_samples = A @ units.counts, A.sum(axis=1)
+    pooled = squares.sum() / max(n.sum() - n_samples.sum(), 1)
+    cells = np.where(n > n_samples, A @ squares / np.maximum(n - n_samples, 1), pooled)
+    same = donor[:, None] == donor
+    pairs = np.outer(n_samples, n_samples) - A @ same @ A.T
+    alone = A @ D @ A.T / np.outer(n_samples, n_samples) - np.diag(cells / n)
+    T = np.where(pairs > 0, A @ (D * ~same) @ A.T / np.maximum(pairs, 1), alone)
+    # a cell of a new donor: the spread of the donors' means, and that of cells less their part in it
+    spread = (A @ np.diag(D) - np.diag(A @ D @ A.T) / n_samples) / np.maximum(n_samples - 1, 1)
+    inverse = A @ (1 / units.counts) / n_samples
+    return T, np.where(n_samples > 1, spread + cells * (1 - inverse), cells)

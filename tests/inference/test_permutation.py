@@ -240,12 +240,16 @@ def test_same_seed_same_result_and_threads_change_nothing():
     assert one.genes.groupby("effect")["pval"].apply(lambda p: p.isna().sum()).tolist() == [1, 1, 1]  # constant gene
 
 
-def test_too_few_donors_are_refused():
+def test_too_few_donors_are_refused(caplog):
     X, y, donors = donor_problem(2, 30, 12)
-    with pytest.raises(ValueError, match=r"level 'no' of 'treatment' has 2 donor\(s\).*needs 3 or more per level"):
-        permutation_test(FLDA(), X, y, donors)
-    table = permutation_test(FLDA(), X, y, donors, effects=["type"], n_perms=19).table
-    assert table["unit"].tolist() == ["cell"]
+    few = r"level 'no' of 'treatment' has 2 donor\(s\).*needs 3 or more per level"
+    with pytest.raises(ValueError, match=few):
+        permutation_test(FLDA(), X, y, donors, effects=["treatment"])
+    with pytest.raises(ValueError, match=few):
+        permutation_test(FLDA(interactions=None), X, y[["treatment"]], donors)
+    table = permutation_test(FLDA(), X, y, donors, n_perms=19).table
+    assert table[["effect", "unit"]].values.tolist() == [["type", "cell"]]
+    assert "no p-value for treatment:type: level 'no'" in caplog.text
 
 
 def test_bad_requests_are_refused(caplog):
@@ -257,7 +261,7 @@ def test_bad_requests_are_refused(caplog):
     reused = donors.copy()
     reused[(donors == "d01").nonzero()[0][:3]] = "d00"
     with pytest.raises(ValueError, match="donor d00 has cells in several levels of 'treatment'"):
-        permutation_test(FLDA(), X, y, reused)
+        permutation_test(FLDA(), X, y, reused, effects=["treatment"])
     d = np.repeat(np.arange(4), 6)  # within a donor the type goes with the site, in some donors the other way round
     kind = np.tile([0, 1], 12)
     locked = pd.DataFrame({"type": kind.astype(str), "site": ((kind + d) % 2).astype(str)})

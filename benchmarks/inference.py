@@ -1,0 +1,295 @@
+"""Do the tests hold their level, the certificates their word and the gene lists their false discovery rate?
+
+    python benchmarks/inference.py [level power certificate genes stability variances permutations ...] [--jobs 2]
+
+Every study prints its table and writes it to ``benchmarks/results/inference_<study>.csv``. All data are simulated, from
+the truth stated in each function; ``counts`` makes them look like single-cell counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from flda import FLDA, SparseFLDA
+from flda._quiet import quiet
+from flda.datasets import t4t5_simulated
+from flda.design import make_design
+from flda.inference import permutation_test, stability_selection
+from flda.metrics import effect_snr, mean_products
+from flda.validate import certify_together
+
+OUT = Path(__file__).parent / "results"
+SHARES = np.array([0.40, 0.30, 0.20, 0.10])  # of the cells, over the groups of a 2 x 2 table
+
+
+def counts(rng, a, b, *, effects, size=0.5, n_genes=80, donors=None, donor_sd=0.0):
+    """Log-normalised negative-binomial counts; 10 genes for each of ``effects`` among A, B and A:B.
+
+    Library sizes vary twofold, three latent factors correlate the genes. Effects are +-size in log expression,
+    balanced, on genes of their own, so an effect that is not named is exactly absent. Donors differ along two random
+    directions of the genes, in log expression.
+    """
+    n = len(a)
+    signs = {"A": 2.0 * a - 1, "B": 2.0 * b - 1}
+    signs["A:B"] = signs["A"] * signs["B"]
+    eta = rng.normal(0.5, 1.0, size=n_genes) + 0.3 * rng.normal(size=(n, 3)) @ rng.normal(size=(3, n_genes))
+    for j, effect in enumerate(("A", "B", "A:B")):
+        if effect in effects:
+            eta[:, 10 * j : 10 * j + 10] += size * rng.choice([-1, 1], size=10) * signs[effect][:, None]
+    if donors is not None:
+        n_donors = donors.max() + 1
+        eta += (donor_sd * rng.normal(size=(n_donors, 2)) @ rng.normal(size=(2, n_genes)))[donors]
+    library = rng.lognormal(0, 0.35, size=(n, 1))
+    rate = rng.gamma(2, np.exp(eta) / 2) * library
+    return np.log1p(rng.poisson(rate) / library)
+
+
+def frame(a, b):
+    return pd.DataFrame({"A": a.astype(str), "B": b.astype(str)})
+
+
+def cells(rng, n=300):
+    group = rng.permutation(np.repeat(np.arange(4), np.round(SHARES * n).astype(int)))
+    return group // 2, group % 2
+
+
+def donor_cells(rng, n_donors, n_cells):
+    """n_donors per level of A, with unequal cells; B varies within donors."""
+    sizes = rng.integers(n_cells // 2, 2 * n_cells, size=2 * n_donors)
+    donors = np.repeat(np.arange(2 * n_donors), sizes)
+    return donors % 2, rng.choice(2, p=[0.6, 0.4], size=len(donors)), donors
+
+
+def p_value(seed, effect, present, interactions, donor, n_perms):
+    """One simulated data set: the p-value of an absent effect.
+
+    ``donor``: None without donors, "donor" with donors given to the test, "cell" with donors that it is not told of.
+    """
+    rng = np.random.default_rng(seed)
+    if donor is None:
+        a, b = cells(rng)
+        X, groups = counts(rng, a, b, effects=present), None
+    else:
+        a, b, groups = donor_cells(rng, 4, 40)
+        X = counts(rng, a, b, effects=present, donors=groups, donor_sd=0.3)
+    groups = groups if donor == "donor" else None
+    model = FLDA(interactions=interactions)
+    with quiet():
+        test = permutation_test(model, X, frame(a, b), groups, effects=[effect], n_perms=n_perms, random_state=seed)
+    return test.table["pval"].item()
+
+
+def level(jobs, n_sims=400, n_perms=99):
+    """Type-I error at nominal 0.05; 2 x 2, 300 cells 40/30/20/10 %, or 4 + 4 donors of 20 to 80 cells."""
+    settings = [
+        ("A", ["B"], None, None),
+        ("A", ["B", "A:B"], "all", None),
+        ("B", ["A", "A:B"], "all", None),
+        ("A:B", ["A", "B"], "all", None),
+        ("A", ["B"], None, "donor"),
+        ("A", ["B"], None, "cell"),
+        ("A", ["B"], "all", "donor"),
+        ("A:B", ["A", "B"], "all", "donor"),
+        ("A:B", ["A", "B"], "all", "cell"),
+        ("B", ["A"], "all", "donor"),
+    ]
+    rows = []
+    for effect, present, interactions, donor in settings:
+        p = np.array(
+            Parallel(jobs)(delayed(p_value)(s, effect, present, interactions, donor, n_perms) for s in range(n_sims))
+        )
+        rows.append(
+            {
+                "tested (absent)": effect,
+                "present": " + ".join(present),
+                "interactions in the fit": interactions or "none",
+                "donors": {None: "none", "donor": "given", "cell": "there, not given"}[donor],
+                "rejected at 0.05": np.mean(p <= 0.05),
+                "at 0.1": np.mean(p <= 0.1),
+                "at 0.2": np.mean(p <= 0.2),
+                "data sets": n_sims,
+            }
+        )
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+def rejects(seed, n_donors, size, n_perms):
+    rng = np.random.default_rng(seed)
+    a, b, donors = donor_cells(rng, n_donors, 40)
+    X = counts(rng, a, b, effects=["A", "B"], size=size, donors=donors, donor_sd=0.3)
+    with quiet():
+        test = permutation_test(
+            FLDA(interactions=None), X, frame(a, b), donors, effects=["A"], n_perms=n_perms, random_state=seed
+        )
+    return test.table["pval"].item() <= 0.05
+
+
+def power(jobs, n_sims=60, n_perms=99):
+    """Power at 0.05 for an effect between donors: 10 of 80 genes move by +-size in log expression."""
+    rows = []
+    for n_donors in (3, 4, 6, 10):
+        row = {"donors per level": n_donors}
+        for size in (0.0, 0.1, 0.2, 0.4):
+            hits = Parallel(jobs)(delayed(rejects)(s, n_donors, size, n_perms) for s in range(n_sims))
+            row[f"size {size}"] = np.mean(hits)
+        rows.append(row)
+        print(row, flush=True)
+    return pd.DataFrame(rows)
+
+
+def one_certificate(seed):
+    """Certificate on 1,500 cells, and the truth of the same fit on 20,000 others."""
+    adata = t4t5_simulated(21500, 600, random_state=seed)
+    y = adata.obs[["dendrite", "axon"]].reset_index(drop=True)
+    X = adata.X.toarray()
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(y))
+    train, test = order[:1500], order[1500:]
+    design = make_design(y.iloc[test])
+    models = {"all": FLDA(random_state=0), "selected": SparseFLDA(n_genes=20, random_state=0)}
+    with quiet():
+        predicted = certify_together(models, X[train], y.iloc[train], n_repeats=2)
+        rows = []
+        for name, model in models.items():
+            model.fit(X[train], y.iloc[train])
+            snr = pd.DataFrame(effect_snr(model.transform(X[test]), design)).set_index(model.get_feature_names_out())
+            for axis, row in snr.iterrows():
+                own = axis.rsplit("_", 1)[0]
+                rows.append({"axis": axis, "genes": name, "real_snr": row[own], "real_crosstalk": row.sum() - row[own]})
+    return predicted.merge(pd.DataFrame(rows), on=["axis", "genes"]).assign(seed=seed)
+
+
+def certificate(jobs, n_sims=8):
+    """Predicted (1,500 cells, two repeats of five folds) against realised SNR and cross-talk (20,000 other cells)."""
+    table = pd.concat(Parallel(jobs)(delayed(one_certificate)(s) for s in range(n_sims)))
+    table["snr ratio"] = table["snr"] / table["real_snr"]
+    mean = table.groupby(["genes", "axis"], sort=False)[
+        ["snr", "real_snr", "snr ratio", "crosstalk", "real_crosstalk"]
+    ].mean()
+    return mean.reset_index()
+
+
+def one_gene_list(seed, n_perms):
+    """500 genes, 20 true ones for A, 100 null ones correlated with them within groups (r about 0.5)."""
+    rng = np.random.default_rng(seed)
+    a, b = cells(rng, 400)
+    shared = rng.normal(size=(400, 20))
+    eta = rng.normal(0.5, 1.0, size=500) + np.zeros((400, 1))
+    eta[:, :20] += 0.6 * shared + 0.3 * rng.choice([-1, 1], 20) * (2 * a[:, None] - 1)
+    eta[:, 20:120] += 0.6 * np.repeat(shared, 5, axis=1)
+    eta[:, 120:160] += 0.3 * rng.choice([-1, 1], 40) * (2 * b[:, None] - 1)
+    X = np.log1p(rng.poisson(rng.gamma(3, np.exp(eta) / 3)))
+    genes = permutation_test(FLDA(shrinkage=0.5), X, frame(a, b), effects=["A"], n_perms=n_perms).genes
+    hit = genes["pval_adj"] <= 0.1
+    return {
+        "fdp": hit[20:].sum() / max(hit.sum(), 1),
+        "power": hit[:20].mean(),
+        "correlated null genes called": hit[20:120].mean(),
+        "other null genes called": hit[120:].mean(),
+        "any false gene at pval_max 0.05": float((genes["pval_max"] <= 0.05)[20:].any()),
+        "genes called": hit.sum(),
+    }
+
+
+def genes(jobs, n_sims=200, n_perms=99):
+    """Realised false discovery proportion at a reported rate of 0.1."""
+    table = pd.DataFrame(Parallel(jobs)(delayed(one_gene_list)(s, n_perms) for s in range(n_sims)))
+    return (
+        pd.DataFrame({"mean": table.mean(), "standard error": table.std() / np.sqrt(len(table))})
+        .rename_axis("")
+        .reset_index()
+    )
+
+
+def one_stability(seed):
+    rng = np.random.default_rng(seed)
+    a, b = cells(rng, 400)
+    shared = rng.normal(size=(400, 20))
+    eta = rng.normal(0.5, 1.0, size=500) + np.zeros((400, 1))
+    eta[:, :20] += 0.6 * shared + 0.3 * rng.choice([-1, 1], 20) * (2 * a[:, None] - 1)
+    eta[:, 20:120] += 0.6 * np.repeat(shared, 5, axis=1)
+    X = np.log1p(rng.poisson(rng.gamma(3, np.exp(eta) / 3)))
+    model = SparseFLDA(n_genes=20, shrinkage=0.5)
+    found = stability_selection(model, X, frame(a, b), n_halves=50, random_state=seed).genes
+    found = found[found["effect"] == "A"].set_index("gene")["frequency"].reindex(range(500), fill_value=0.0)
+    kinds = {"true (20)": found[:20], "null, correlated with true (100)": found[20:120], "null (380)": found[120:]}
+    return [
+        {"genes": kind, "mean frequency": f.mean(), ">= 0.6": np.sum(f >= 0.6), ">= 0.9": np.sum(f >= 0.9)}
+        for kind, f in kinds.items()
+    ]
+
+
+def stability(jobs, n_sims=20):
+    """Selection frequencies over 50 halves, 20 genes selected in each; genes per data set above a threshold."""
+    rows = Parallel(jobs)(delayed(one_stability)(s) for s in range(n_sims))
+    return pd.DataFrame([r for row in rows for r in row]).groupby("genes", sort=False).mean().reset_index()
+
+
+def variances(jobs, n_sims=40000):
+    """Corrected mean squares with no effect, in cells 10/300/60/40 with standard deviations 3/1/1/0.5."""
+    rng = np.random.default_rng(0)
+    n, v = np.array([10, 300, 60, 40]), np.array([3.0, 1.0, 1.0, 0.5]) ** 2
+    group = np.repeat(np.arange(4), n)
+    design = make_design(frame(group // 2, group % 2))
+    scores = np.sqrt(v)[group][:, None] * rng.normal(size=(410, n_sims))
+    means = np.stack([scores[group == c].mean(axis=0) for c in range(4)])
+    T, _ = mean_products(scores, design)
+    pooled = np.sum(v * (n - 1)) / (n.sum() - 4)
+    rows = []
+    for effect in design.effects:
+        Q = design.scatter_weights(effect)
+        rows.append(
+            {
+                "effect": ":".join(effect),
+                "uncorrected": np.einsum("ck,cd,dk->k", means, Q, means).mean(),
+                "noise, by algebra": np.diag(Q) @ (v / n),
+                "noise, pooled variance": np.diag(Q) @ (pooled / n),
+                "corrected": np.einsum("cd,kcd->k", Q, T).mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def permutations(jobs, n_perms=1000):
+    """P5: permutations of one effect on 3,833 x 2,000 CSR, 2 x 4, tuning and five folds in each."""
+    adata = t4t5_simulated(3833, 2000)
+    y = adata.obs[["dendrite", "axon"]]
+    rows = []
+    for effect in ("dendrite", "dendrite:axon"):
+        start = time.perf_counter()
+        permutation_test(FLDA(), adata.X, y, effects=[effect], n_perms=n_perms)
+        rows.append({"effect": effect, "permutations": n_perms, "seconds": time.perf_counter() - start})
+    start = time.perf_counter()
+    FLDA(random_state=0).fit(adata.X, y)
+    one = time.perf_counter() - start
+    return pd.DataFrame(rows).assign(
+        **{"one fit with tuning, s": one, "ratio to refitting": lambda t: n_perms * one / t["seconds"]}
+    )
+
+
+STUDIES = {f.__name__: f for f in (level, power, certificate, genes, stability, variances, permutations)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], default=[])
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    OUT.mkdir(exist_ok=True)
+    for name in args.studies or STUDIES:
+        start = time.perf_counter()
+        table = STUDIES[name](args.jobs)
+        table.to_csv(OUT / f"inference_{name}.csv", index=False, float_format="%.4g", lineterminator="\n")
+        print(f"\n{name}: {STUDIES[name].__doc__.splitlines()[0]} ({time.perf_counter() - start:.0f} s)\n")
+        print(table.to_string(index=False, float_format="%.3g"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
