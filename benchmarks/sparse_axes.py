@@ -40,8 +40,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flda import FLDA, SparseFLDA
 from flda.design import Design, Effect, effect_name, make_design
-from flda.metrics import gene_f
-from flda.validate import effect_snr
+from flda.metrics import effect_snr, gene_f
 
 from problems import PROBLEMS
 

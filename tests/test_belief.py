@@ -15,7 +15,7 @@ FACTORS = ["dendrite", "axon"]
 
 @pytest.fixture
 def fitted():
-    adata = flda.datasets.t4t5_simulated(n_obs=320, n_vars=90)
+    adata = flda.datasets.t4t5_simulated(n_obs=320, n_vars=60)
     flda.tl.flda(adata, FACTORS, shrinkage=0.5)
     return adata
 
@@ -65,7 +65,7 @@ def test_rank_genes_runs_both_and_scanpy_sees_the_p_values(fitted):
     assert table["frequency"].notna().all()
     seen = sc.get.rank_genes_groups_df(fitted, "dendrite_1", key="rank_genes_flda")
     np.testing.assert_allclose(seen["pvals_adj"], table["pval_adj"])
-    flda.tl.certify(fitted)
+    flda.tl.certify(fitted, n_folds=2)
     flda.tl.rank_genes(fitted, n_genes=4)  # another selection: what was said of the old one goes
     assert "stability" not in fitted.uns["flda"]
     with pytest.raises(ValueError, match=r"no certificate of this fit yet; run flda\.tl\.certify"):
@@ -78,15 +78,15 @@ def test_rank_genes_runs_both_and_scanpy_sees_the_p_values(fitted):
 def test_everything_survives_the_disk(fitted, tmp_path, kind):
     if kind == "zarr":
         pytest.importorskip("zarr")
-    flda.tl.rank_genes(fitted, n_genes={"dendrite": 4}, n_perms=19, n_halves=2)
-    flda.tl.certify(fitted)
+    flda.tl.rank_genes(fitted, n_genes={"dendrite": 4, "axon": 4, "dendrite:axon": 4}, n_perms=9, n_halves=2)
+    flda.tl.certify(fitted, n_folds=2)
     before = {"certificate": flda.get.certificate_df(fitted), "genes": flda.get.rank_genes_df(fitted)}
     path = tmp_path / f"result.{kind}"
     getattr(fitted, f"write_{kind}")(path)
     again = getattr(ad, f"read_{kind}")(path)
     pd.testing.assert_frame_equal(flda.get.certificate_df(again), before["certificate"], check_dtype=False)
     pd.testing.assert_frame_equal(flda.get.rank_genes_df(again), before["genes"], check_dtype=False)
-    flda.tl.certify(again)  # and the selection can be certified again
+    flda.tl.certify(again, n_folds=2)  # and the selection can be certified again
     pd.testing.assert_frame_equal(flda.get.certificate_df(again), before["certificate"], check_dtype=False)
     flda.tl.stability(again, n_halves=2, n_boots=0)
     a, b = (x.uns["flda"]["stability"]["genes"]["frequency"].to_numpy() for x in (again, fitted))
@@ -138,7 +138,7 @@ def test_unlabelled_cells_and_masked_genes_take_no_part():
     for data, mask in ((adata, "use"), (part, None)):
         flda.tl.flda(data, FACTORS, shrinkage=0.5, mask_var=mask)
         flda.tl.rank_genes(data, n_genes=4, n_perms=9, n_halves=2)
-        flda.tl.certify(data)
+        flda.tl.certify(data, n_folds=2)
     pd.testing.assert_frame_equal(flda.get.certificate_df(adata), flda.get.certificate_df(part))
     columns = ["axis", "gene", "frequency", "pval", "pval_adj"]
     pd.testing.assert_frame_equal(flda.get.rank_genes_df(adata)[columns], flda.get.rank_genes_df(part)[columns])

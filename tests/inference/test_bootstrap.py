@@ -43,17 +43,17 @@ def test_turning_undoes_signs_and_rotations():
 
 
 def test_intervals_cover_the_truth():
-    """One factor, independent genes: the best weights are the effect, the same for all 4 genes. 40 data sets."""
+    """One factor, independent genes: the best weights are the effect, the same for all 4 genes. 30 data sets."""
     inside = []
-    for seed in range(40):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         a = np.repeat([0, 1], 60)
         X = rng.normal(size=(120, 4)) + 0.8 * a[:, None]
         y = pd.DataFrame({"A": a.astype(str)})
         model = SparseFLDA(n_genes=4, shrinkage=0.0).fit(X, y)
-        bands = bootstrap(model, X, y, n_boots=100, confidence=0.9).loadings
+        bands = bootstrap(model, X, y, n_boots=80, confidence=0.9).loadings
         inside += ((bands["lower"] <= 0.5) & (bands["upper"] >= 0.5)).tolist()
-    assert 0.78 <= np.mean(inside) <= 0.97
+    assert 0.77 <= np.mean(inside) <= 0.98
 
 
 def test_tables():

@@ -1,0 +1,296 @@
+"""The paper's comparison, run on held-out cells: which method's axes carry one effect, and only that.
+
+    FLDA_DATA_DIR=... python benchmarks/compare.py [--quick]
+
+Every method sees the training cells of the same five folds and the 1,000 genes that vary most in them, and gives axes;
+all numbers are of the held-out cells. Methods that do not name the effect of an axis (all but FLDA, 2LDA, dPCA and the lasso)
+get the effects dealt to their axes by training SNR, as well as can be (one axis per effect, Hungarian). Of every effect the
+first axis counts.
+
+* FLDA, sparse FLDA: this package, default settings; 20 genes per axis.
+* PCA: as many components as FLDA has axes. LDA: scikit-learn, one class per group, shrinkage "auto". 2LDA: one such LDA per
+  factor, which has nothing for interactions.
+* CCA, PLS: scikit-learn, expression (CCA: 50 principal components) against the coded effects.
+* dPCA: demixed PCA (Kobak et al., eLife 5:e10989, 2016, eqs. 1-3 and the ridge of the decoder), from its equations and on
+  single cells, with the least-squares effects of this package as marginalisations: the package on PyPI takes no empty group.
+  The ridge is the one of seven with the best held-out reconstruction of the marginalisations in an inner fold.
+* lasso: sparse optimal scoring (Clemmensen et al. 2011 without the ridge), scikit-learn's MultiTaskLasso of the coded
+  effect, the penalty with about 20 genes.
+
+``snr``, ``crosstalk``: flda.metrics.effect_snr. ``ev``, ``mi``: share of the axis's variance and bits about its own effect;
+``modularity`` over all effects, interactions included. ``mig``: mutual information gap over all axes of a method, the axes of one
+effect as one. ``accuracy``: balanced, of the factors' levels, by shrunken LDA on all axes of the method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from scipy.optimize import linear_sum_assignment
+from sklearn.cross_decomposition import CCA, PLSRegression
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import MultiTaskLasso
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.preprocessing import StandardScaler
+
+from flda import FLDA, SparseFLDA
+from flda.design import Design, effect_name, make_design
+from flda.donors import folds
+from flda.metrics import effect_snr, explained_variance, modularity, mutual_information, mutual_information_gap
+
+from problems import PROBLEMS
+
+OUT = Path(__file__).parent / "results"
+DATA = ("t4t5", "rnamix", "pbmc68k")
+N_GENES = 1000
+METHODS = ["FLDA", "sparse FLDA", "PCA", "LDA", "2LDA", "CCA", "PLS", "dPCA", "lasso"]
+VALUES = ["snr", "crosstalk", "ev", "mi", "modularity"]
+
+
+def coding(design: Design) -> np.ndarray:
+    """Sum-to-zero coding of every effect, a row per cell."""
+    return np.hstack([design.table.coding(e) for e in design.contrasts])[design.codes]
+
+
+def demixed(X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
+    """dPCA decoders, p x df for each effect: the ridge regression of a marginalisation on the data, cut to its rank."""
+    order = np.random.default_rng(0).permutation(len(X))
+    inner, outer = order[: len(X) // 5], order[len(X) // 5 :]
+
+    def parts(cells: np.ndarray, ridge: float):
+        centre = X[cells].mean(axis=0)
+        centred = X[cells] - centre
+        part = design.subset(cells)
+        if part is None:
+            return None
+        means = np.stack([centred[part.codes == c].mean(axis=0) for c in range(part.n_groups)])
+        gram = centred.T @ centred
+        gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(gram)
+        inverse = np.linalg.inv(gram)
+        out = {}
+        for e in part.contrasts:
+            target = (part.fitted(e) @ means)[part.codes]
+            A = inverse @ (centred.T @ target)  # target is approximated by centred @ A
+            F = np.linalg.svd(centred @ A, full_matrices=False)[2][: part.df(e)]
+            out[e] = A @ F.T, F
+        return centre, out
+
+    best, chosen = np.inf, 0.1
+    for ridge in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0):
+        found = parts(np.sort(outer), ridge)
+        whole = design.subset(np.sort(inner))
+        if found is None or whole is None:
+            continue
+        centre, decoders = found
+        test = X[np.sort(inner)] - centre
+        means = np.stack([test[whole.codes == c].mean(axis=0) for c in range(whole.n_groups)])
+        loss = sum(
+            np.sum(((whole.fitted(e) @ means)[whole.codes] - test @ D @ F) ** 2) for e, (D, F) in decoders.items()
+        )
+        if loss < best:
+            best, chosen = loss, ridge
+    return {effect_name(e): D for e, (D, _) in parts(np.arange(len(X)), chosen)[1].items() if e in design.effects}
+
+
+def lasso(X: np.ndarray, design: Design, n_genes: int = 20) -> dict[str, np.ndarray]:
+    """Sparse optimal scoring: the axes of the penalised regression of the coded effect with about n_genes genes."""
+    scaler = StandardScaler().fit(X)
+    Z, out = scaler.transform(X), {}
+    for e in design.effects:
+        Y = design.table.coding(e)[design.codes]
+        Y = Y - Y.mean(axis=0)
+        alpha = np.linalg.norm(Z.T @ Y, axis=1).max() / len(Z)
+        model, best = MultiTaskLasso(warm_start=True, tol=1e-3), None
+        while True:
+            alpha *= 0.93
+            coefficients = model.set_params(alpha=alpha).fit(Z, Y).coef_
+            n = np.count_nonzero(np.any(coefficients != 0, axis=0))
+            if n and (best is None or abs(n - n_genes) <= abs(best[0] - n_genes)):
+                best = n, coefficients
+            if n >= n_genes:
+                break
+        axes = np.linalg.svd(best[1], full_matrices=False)[2][: design.df(e)]
+        out[effect_name(e)] = (axes / scaler.scale_).T
+    return out
+
+
+def lda(X: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
+    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(X, labels)
+    return model.scalings_[:, :n]
+
+
+def axes_of(method: str, X: np.ndarray, y: pd.DataFrame, design: Design, interactions):
+    """Axes of a method: by effect, or in one matrix if it does not name effects."""
+    n = sum(design.df(e) for e in design.effects)
+    if method in ("FLDA", "sparse FLDA"):
+        model = (FLDA if method == "FLDA" else SparseFLDA)(interactions=interactions, random_state=0).fit(X, y)
+        return {e: model.components_[(model.axes_["effect"] == e).to_numpy()].T for e in model.axes_["effect"].unique()}
+    if method == "dPCA":
+        return demixed(X, design)
+    if method == "lasso":
+        return lasso(X, design)
+    if method == "2LDA":
+        return {f: lda(X, y[f].to_numpy().astype(str), design.df((f,))) for f in y}
+    if method == "LDA":
+        return lda(X, design.codes, n)
+    if method == "PCA":
+        return PCA(n, random_state=0).fit(X).components_.T
+    if method == "PLS":
+        return PLSRegression(min(n, coding(design).shape[1])).fit(X, coding(design)).x_rotations_
+    pca = PCA(50, random_state=0).fit(X)
+    n = min(n, coding(design).shape[1])
+    return pca.components_.T @ CCA(n, max_iter=2000).fit(pca.transform(X), coding(design)).x_rotations_
+
+
+def dealt(axes: np.ndarray, X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
+    """Every effect gets the axis that carries it best in training, each axis once."""
+    snr = pd.DataFrame(effect_snr(X @ axes, design))
+    names = [effect_name(e) for e in design.effects]
+    own = snr[names].clip(lower=0)
+    value = np.log1p(own) - np.log1p(own.rsub(own.sum(axis=1), axis=0))
+    rows, columns = linear_sum_assignment(-value.to_numpy())
+    rest = [j for j in range(axes.shape[1]) if j not in rows]
+    out = {names[c]: axes[:, [r]] for r, c in zip(rows, columns, strict=True)}
+    # axes that are left go to the effect that they carry best
+    for j in rest:
+        name = names[int(value.iloc[j].to_numpy().argmax())]
+        out[name] = np.column_stack([out[name], axes[:, j]]) if name in out else axes[:, [j]]
+    return out
+
+
+def compare(name: str, split: int, train: np.ndarray, test: np.ndarray, methods) -> list[dict]:
+    X, y, interactions = PROBLEMS[name]()
+    whole = make_design(y, interactions=interactions)
+    design, held_out = whole.subset(train), whole.subset(test)
+    if design is None or held_out is None:
+        return []
+    dense = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    genes = np.sort(np.argsort(-dense[train].var(axis=0), kind="stable")[:N_GENES])
+    A, B = dense[train][:, genes].astype(float), dense[test][:, genes].astype(float)
+    y_train, y_test = y.iloc[train].reset_index(drop=True), y.iloc[test].reset_index(drop=True)
+    rows = []
+    for method in methods:
+        start = time.perf_counter()
+        found = axes_of(method, A, y_train, design, interactions)
+        seconds = time.perf_counter() - start
+        found = dealt(found, A, design) if isinstance(found, np.ndarray) else found
+        U = np.column_stack(list(found.values()))
+        of = dict(enumerate(np.repeat(list(found), [u.shape[1] for u in found.values()])))
+        centre = A.mean(axis=0)
+        train_scores, scores = (A - centre) @ U, (B - centre) @ U
+        information = mutual_information(scores, held_out)
+        together = {"mig": mutual_information_gap(information, held_out, of), "seconds": seconds}
+        accuracy = [
+            balanced_accuracy_score(
+                y_test[f].astype(str),
+                LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+                .fit(train_scores, y_train[f].astype(str))
+                .predict(scores),
+            )
+            for f in y
+        ]
+        together["accuracy"] = np.mean(accuracy)
+        snr, ev = pd.DataFrame(effect_snr(scores, held_out)), explained_variance(scores, held_out)
+        modular = modularity(information)
+        for e in found:
+            j = next(i for i, effect in of.items() if effect == e)
+            line = [snr[e][j], snr.iloc[j].sum() - snr[e][j], ev.loc[e, j], information.loc[e, j], modular[j]]
+            rows.append(
+                {"data": name, "method": method, "effect": e, "split": split, **dict(zip(VALUES, line, strict=True))}
+                | together
+            )
+    return rows
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over folds; cross-talk over signal from the means."""
+    table = rows.groupby(["data", "method", "effect"], sort=False).mean().drop(columns="split").reset_index()
+    table["crosstalk / snr"] = table["crosstalk"] / table["snr"].where(table["snr"] > 0)
+    return table
+
+
+def show(table: pd.DataFrame) -> None:
+    """Markdown: a row per data set and method, the effects of a data set side by side."""
+    for name, part in table.groupby("data", sort=False):
+        effects = list(dict.fromkeys(part["effect"]))
+        print(f"\n**{name}**\n")
+        heads = [f"{e}: SNR, cross-talk, EV, MI, modularity" for e in effects]
+        print("| method | " + " | ".join([*heads, "MIG", "accuracy", "seconds"]) + " |")
+        print("|---" * (len(heads) + 4) + "|")
+        for method, lines in part.groupby("method", sort=False):
+            of = lines.set_index("effect")
+            cells = [
+                "{:.3g}, {:.2g}, {:.2f}, {:.2f}, {:.2f}".format(*of.loc[e, VALUES]) if e in of.index else "-"
+                for e in effects
+            ]
+            first = lines.iloc[0]
+            print(
+                f"| {method} | "
+                + " | ".join([*cells, f"{first['mig']:.2f}", f"{first['accuracy']:.3f}", f"{first['seconds']:.2g}"])
+                + " |"
+            )
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Signal against impurity, a panel per effect."""
+    panels = table[["data", "effect"]].drop_duplicates().to_numpy()
+    n = -(-len(panels) // 2)
+    figure, axes = plt.subplots(2, n, figsize=(3.1 * n, 6.4), squeeze=False)
+    palette, markers = sns.color_palette("colorblind", len(METHODS)), "o*s^vDPXp"
+    for ax, (name, effect) in zip(axes.flat, panels, strict=False):
+        part = table[(table["data"] == name) & (table["effect"] == effect)]
+        for method, colour, marker in zip(METHODS, palette, markers, strict=True):
+            for row in part[part["method"] == method].itertuples():
+                ax.scatter(
+                    max(row.snr, 0.01), np.clip(row.crosstalk / max(row.snr, 1e-3), 1e-3, 1e2), s=70, color=colour,
+                    marker=marker, edgecolor="black", linewidth=0.5, label=method,
+                )  # fmt: skip
+        ax.set(xscale="log", yscale="log", ylim=(7e-4, 150), title=f"{name}: {effect}")
+        ax.axhline(1, color="0.7", lw=0.8, zorder=0)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    figure.supxlabel("held-out SNR of the effect (log; better to the right)", fontsize=10)
+    figure.supylabel("held-out cross-talk / SNR (log; better below)", fontsize=10)
+    sns.despine(figure)
+    handles = {h: a for ax in axes.flat for a, h in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.tight_layout(rect=(0.01, 0.08, 1, 1))
+    figure.legend([handles[m] for m in METHODS if m in handles], [m for m in METHODS if m in handles],
+                  loc="lower center", ncols=9, frameon=False)  # fmt: skip
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two folds of pbmc68k")
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.filterwarnings("ignore", "Only one sample available")  # groups of one cell in LDA
+    rows = []
+    for name in ("pbmc68k",) if args.quick else DATA:
+        _, y, interactions = PROBLEMS[name]()
+        design = make_design(y, interactions=interactions)
+        for split, (train, test) in enumerate(folds(design, None, 0, 5)):
+            if args.quick and split > 1:
+                break
+            rows += compare(name, split, train, test, METHODS)
+        print(name, "done", flush=True)
+    table = summary(pd.DataFrame(rows))
+    OUT.mkdir(exist_ok=True)
+    table.to_csv(OUT / "compare.csv", index=False, float_format="%.4g", lineterminator="\n")
+    show(table)
+    draw(table, OUT / "compare.png")
+
+
+if __name__ == "__main__":
+    main()
