@@ -1,18 +1,80 @@
-"""The one place that knows array kinds: NumPy arrays and every scipy.sparse matrix or array.
+"""The one place that knows array kinds: NumPy arrays, scipy.sparse, dask, and matrices on disk.
 
-Everything above sees float64 blocks of rows or columns and products with thin dense matrices.
-Nothing here makes a dense copy larger than a block.
+Everything above sees blocks of rows in memory (dense or CSR), through two functions: :func:`reduce_rows` adds up what
+each block gives, :func:`map_rows` stacks it. On a dask array the blocks go to its scheduler and the sums are
+added as a tree, so a cluster runs them side by side; everything else is a loop. Nothing here makes a dense
+float64 copy larger than a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
+FAN_IN = 4  # partial sums that one task of the tree adds
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows of a matrix on disk, read in blocks: anything that slices by rows, such as a backed AnnData's ``X``.
+
+    Attributes
+    ----------
+    source
+        ``source[start:stop]`` gives rows, dense or CSR.
+    cells, genes
+        The rows (sorted) and columns that belong to the matrix.
+    """
+
+    source: Any
+    cells: np.ndarray
+    genes: np.ndarray
+
+    @classmethod
+    def of(cls, source: Any) -> Stream:
+        """All of a matrix."""
+        return cls(source, np.arange(source.shape[0]), np.arange(source.shape[1]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and genes."""
+        return len(self.cells), len(self.genes)
+
+    @property
+    def ndim(self) -> int:
+        """Two."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of the source."""
+        return np.dtype(self.source.dtype)
+
+    def __getitem__(self, key) -> Stream:
+        """Fewer cells, or fewer genes (``[:, genes]``); nothing is read."""
+        cells, genes = key if isinstance(key, tuple) else (key, slice(None))
+        chosen = self.cells[cells]
+        if np.any(np.diff(chosen) <= 0):
+            raise ValueError("cells of a matrix on disk can only be chosen in their order.")
+        return Stream(self.source, chosen, self.genes[genes])
+
+    def blocks(self) -> Iterator[tuple[slice, Any]]:
+        """Places among the rows of this matrix, and the rows."""
+        all_genes = len(self.genes) == self.source.shape[1]
+        for rows in block_slices(*self.source.shape):
+            first, last = np.searchsorted(self.cells, [rows.start, rows.stop])
+            if first == last:
+                continue
+            block = self.source[rows]
+            wanted = self.cells[first:last] - rows.start
+            if len(wanted) < rows.stop - rows.start:
+                block = block[wanted]
+            yield slice(int(first), int(last)), block if all_genes else block[:, self.genes]
 
 
 def is_sparse(X) -> bool:
@@ -20,11 +82,69 @@ def is_sparse(X) -> bool:
     return sp.issparse(X)
 
 
+def is_dask(X) -> bool:
+    """Whether X is a dask array."""
+    return type(X).__module__.startswith("dask.")
+
+
+def in_memory(X) -> bool:
+    """Whether X is a NumPy array or a scipy.sparse matrix."""
+    return is_sparse(X) or isinstance(X, np.ndarray)
+
+
 def block_slices(length: int, other: int) -> Iterator[slice]:
     """Slices along an axis so that a dense float64 block of ``step x other`` fits BLOCK_BYTES."""
     step = max(1, BLOCK_BYTES // (8 * max(1, other)))
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
+
+
+def row_blocks(X) -> Iterator[tuple[slice, Any]]:
+    """Places and rows of every block of a matrix that is not a dask array."""
+    if isinstance(X, Stream):
+        yield from X.blocks()
+        return
+    X = by_rows(X)
+    for rows in block_slices(*X.shape):
+        yield rows, X[rows]
+
+
+def reduce_rows(
+    X, update: Callable[[np.ndarray, slice, Any], None], shape: tuple[int, ...], order: Literal["C", "F"] = "C"
+) -> np.ndarray:
+    """Sum over blocks: ``update(out, rows, block)`` adds one block to ``out``, float64 zeros at first."""
+    if not is_dask(X):
+        out = np.zeros(shape, order=order)
+        for rows, block in row_blocks(X):
+            update(out, rows, block)
+        return out
+    import dask
+
+    # one node of the graph holds what update closes over, instead of every task
+    shared = dask.delayed(update, pure=False)
+    parts = [dask.delayed(_partial)(shared, rows, block, shape, order) for rows, block in _chunks(X)]
+    while len(parts) > 1:
+        parts = [dask.delayed(_add)(parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
+    return parts[0].compute()
+
+
+def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.ndarray:
+    """``function(rows, block)`` of every block, float64 n x width, stacked."""
+    out = np.empty((X.shape[0], width))
+    if not is_dask(X):
+        for rows, block in row_blocks(X):
+            out[rows] = function(rows, block)
+        return out
+    import dask
+
+    shared = dask.delayed(function, pure=False)
+    places, blocks = zip(*_chunks(X), strict=True)
+    parts = dask.compute(
+        *(dask.delayed(_call)(shared, rows, block) for rows, block in zip(places, blocks, strict=True))
+    )
+    for rows, part in zip(places, parts, strict=True):
+        out[rows] = part
+    return out
 
 
 def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
@@ -52,81 +172,151 @@ def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:
 
 def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
     """Sum of the rows of X in each group, C x p, accumulated in float64."""
-    marks = indicator(codes, n_groups)
-    if is_sparse(X):
-        return np.asarray((marks @ sp.csr_array(X)).toarray(), dtype=np.float64)
-    total = np.zeros((n_groups, X.shape[1]))
-    for rows in block_slices(*X.shape):
-        total += marks[:, rows] @ np.asarray(X[rows], dtype=np.float64)
-    return total
+
+    def update(out: np.ndarray, rows: slice, block) -> None:
+        marks = indicator(codes[rows], n_groups)
+        if is_sparse(block):
+            out += (marks @ sp.csr_array(block)).toarray()
+        else:
+            out += marks @ np.asarray(block, dtype=np.float64)
+
+    return reduce_rows(X, update, (n_groups, X.shape[1]))
 
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """``X @ B`` in float64 for a thin dense B (p x k)."""
-    if is_sparse(X):
-        return np.asarray(X @ B)
-    out = np.empty((X.shape[0], B.shape[1]))
-    for rows in block_slices(*X.shape):
-        out[rows] = np.asarray(X[rows], dtype=np.float64) @ B
-    return out
+    return map_rows(X, lambda rows, block: _float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """``X.T @ B`` in float64 for a thin dense B (N x k)."""
-    if is_sparse(X):
-        return np.asarray(X.T @ B)
-    out = np.zeros((X.shape[1], B.shape[1]))
-    for rows in block_slices(*X.shape):
-        out += np.asarray(X[rows], dtype=np.float64).T @ B[rows]
-    return out
+
+    def update(out: np.ndarray, rows: slice, block) -> None:
+        out += _float(block).T @ B[rows]
+
+    return reduce_rows(X, update, (X.shape[1], B.shape[1]))
 
 
 def squared_norms(X) -> np.ndarray:
     """Squared length of each row in float64, (N,)."""
-    X, out = by_rows(X), np.empty(X.shape[0])
-    for rows in block_slices(*X.shape):
-        block = X[rows]
+
+    def function(rows: slice, block) -> np.ndarray:
         if is_sparse(block):
             cells = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            out[rows] = np.bincount(cells, block.data.astype(np.float64) ** 2, block.shape[0])
-        else:
-            block = np.asarray(block, dtype=np.float64)
-            out[rows] = np.einsum("ij,ij->i", block, block)
-    return out
+            return np.bincount(cells, block.data.astype(np.float64) ** 2, block.shape[0])[:, None]
+        block = np.asarray(block, dtype=np.float64)
+        return np.einsum("ij,ij->i", block, block)[:, None]
+
+    return map_rows(X, function, 1)[:, 0]
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:
     """Row, column and value of the first NaN or infinite entry in row order, or None."""
-    if is_sparse(X):
-        data = X.tocoo() if not np.isfinite(X.data).all() else None
-        if data is None:
+    if is_dask(X):
+        bad = map_rows(X, lambda rows, block: _nonfinite_rows(block), 1)[:, 0]
+        if not bad.any():
             return None
-        bad = np.flatnonzero(~np.isfinite(data.data))
-        row, column = data.coords
-        first = bad[np.lexsort((column[bad], row[bad]))[0]]
-        return int(row[first]), int(column[first]), float(data.data[first])
-    for rows in block_slices(*X.shape):
-        finite = np.isfinite(X[rows])
-        if not finite.all():
-            i, j = np.argwhere(~finite)[0]
-            return rows.start + int(i), int(j), float(X[rows.start + i, j])
+        first = int(np.flatnonzero(bad)[0])
+        found = _first_in(by_rows(X[first : first + 1].compute()))
+        return None if found is None else (first, *found[1:])
+    for rows, block in row_blocks(X):
+        if (found := _first_in(block)) is not None:
+            return rows.start + found[0], *found[1:]
     return None
 
 
 def detected(X) -> np.ndarray:
     """Number of cells in which each gene is not zero, (p,)."""
-    if is_sparse(X):
-        entries = X.tocoo()
-        return np.bincount(entries.coords[1][entries.data != 0], minlength=X.shape[1])
-    return np.count_nonzero(X, axis=0)
+
+    def update(out: np.ndarray, rows: slice, block) -> None:
+        if is_sparse(block):
+            out[0] += np.bincount(block.indices[block.data != 0], minlength=len(out[0]))
+        else:
+            out[0] += np.count_nonzero(block, axis=0)
+
+    return reduce_rows(X, update, (1, X.shape[1]))[0].astype(np.int64)
 
 
 def looks_like_counts(X) -> bool:
     """Whether every stored value is a whole, non-negative number and some exceed 1."""
-    values = X.data if is_sparse(X) else X
-    if values.dtype.kind == "b" or values.size == 0:
+    if X.dtype.kind == "b":
         return False
-    top = values.max()
-    if values.dtype.kind in "iu":
-        return bool(top > 1 and values.min() >= 0)
-    return bool(top > 1 and values.min() >= 0 and np.all(values == np.floor(values)))
+    top = 0.0
+    for _, block in _first_blocks(X):
+        values = block.data if is_sparse(block) else np.asarray(block)
+        if values.size == 0:
+            continue
+        if values.min() < 0 or (values.dtype.kind == "f" and not np.all(values == np.floor(values))):
+            return False
+        top = max(top, float(values.max()))
+    return top > 1
+
+
+def _first_blocks(X) -> Iterator[tuple[slice, Any]]:
+    """All blocks; of a dask array the first one, because each block may be a computation of its own."""
+    if is_dask(X):
+        rows, block = next(iter(_chunks(X)))
+        yield rows, block.compute()
+    else:
+        yield from row_blocks(X)
+
+
+def _float(block):
+    """A block that multiplies in float64."""
+    if is_sparse(block):
+        return block if block.dtype == np.float64 else block.astype(np.float64)
+    return np.asarray(block, dtype=np.float64)
+
+
+def _first_in(block) -> tuple[int, int, float] | None:
+    if is_sparse(block):
+        bad = np.flatnonzero(~np.isfinite(block.data))
+        if len(bad) == 0:
+            return None
+        rows = np.searchsorted(block.indptr, bad, side="right") - 1
+        first = bad[np.lexsort((block.indices[bad], rows))[0]]
+        row = int(np.searchsorted(block.indptr, first, side="right") - 1)
+        return row, int(block.indices[first]), float(block.data[first])
+    finite = np.isfinite(block)
+    if finite.all():
+        return None
+    i, j = np.argwhere(~finite)[0]
+    return int(i), int(j), float(block[i, j])
+
+
+def _nonfinite_rows(block) -> np.ndarray:
+    out = np.zeros((block.shape[0], 1))
+    if is_sparse(block):
+        bad = np.flatnonzero(~np.isfinite(block.data))
+        out[np.searchsorted(block.indptr, bad, side="right") - 1] = 1
+    else:
+        out[~np.isfinite(block).all(axis=1)] = 1
+    return out
+
+
+def _chunks(X) -> Iterator[tuple[slice, Any]]:
+    """Places and delayed rows of the chunks of a dask array; chunks span all genes."""
+    if len(X.chunks[1]) > 1:
+        X = X.rechunk({1: -1})
+    start = 0
+    for size, block in zip(X.chunks[0], X.to_delayed()[:, 0], strict=True):
+        if size:
+            yield slice(start, start + size), block
+        start += size
+
+
+def _partial(update, rows: slice, block, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
+    out = np.zeros(shape, order=order)
+    update(out, rows, by_rows(block))
+    return out
+
+
+def _call(function, rows: slice, block) -> np.ndarray:
+    return function(rows, by_rows(block))
+
+
+def _add(parts: list[np.ndarray]) -> np.ndarray:
+    total = parts[0].copy(order="K")
+    for part in parts[1:]:
+        total += part
+    return total

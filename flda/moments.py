@@ -45,6 +45,12 @@ def donor_lift(samples: Samples, weights: np.ndarray) -> np.ndarray:
     return np.sqrt(n / (weights[samples.groups] * samples.counts * df))
 
 
+def lifted_centres(own: np.ndarray, means: np.ndarray, samples: Samples, weights: np.ndarray) -> np.ndarray:
+    """h_s of each sample (S x p), from sample means m_s and group means g_c."""
+    means = means[samples.groups]
+    return means - (donor_lift(samples, weights)[:, None] - 1) * (own - means)
+
+
 @dataclass(frozen=True)
 class Within:
     """Group means and the within-group scatter M_e of data X (N x p), never formed unless asked for.
@@ -57,10 +63,10 @@ class Within:
         Group of each cell (N,), cells (C,) and weight w_c (C,) of each group.
     means
         Group means G, C x p.
-    places, centres
-        Sample, or group, of each cell (N,) and the centre h that it is measured from, S x p.
-    samples, donor_variances
-        The samples, and diag(M_donor), when donors are in the error term.
+    places, place_means, centres
+        Sample, or group, of each cell (N,), the means of these (S x p), and the centre h that each is measured from.
+    samples
+        The samples, when donors are in the error term.
     """
 
     X: object
@@ -69,24 +75,23 @@ class Within:
     weights: np.ndarray
     means: np.ndarray
     places: np.ndarray
+    place_means: np.ndarray
     centres: np.ndarray
     samples: Samples | None = None
-    donor_variances: np.ndarray | None = None
 
     @classmethod
     def from_data(cls, X, codes: np.ndarray, counts: np.ndarray, within: str, samples: Samples | None = None) -> Within:
         """One pass over the data for the means."""
         if samples is None:
             means = arrays.group_sums(X, codes, len(counts)) / counts[:, None]
-            return cls(X, codes, counts, group_weights(counts, within), means, codes, means)
+            return cls(X, codes, counts, group_weights(counts, within), means, codes, means, means)
         n_samples = np.bincount(samples.groups)
         weights = group_weights(counts, within, n_samples)
         own = arrays.group_sums(X, samples.codes, len(samples.counts)) / samples.counts[:, None]
         means = arrays.group_sums(own, samples.groups, len(counts)) / n_samples[:, None]
-        spread = own - means[samples.groups]
-        centres = means[samples.groups] - (donor_lift(samples, weights)[:, None] - 1) * spread
-        between = np.sum(spread**2, axis=0) / (len(own) - len(counts))
-        return cls(X, codes, counts, weights, means, samples.codes, centres, samples, between)
+        return cls(
+            X, codes, counts, weights, means, samples.codes, own, lifted_centres(own, means, samples, weights), samples
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,17 +115,15 @@ class Within:
 
     def gene_scatter(self, cells: np.ndarray | None = None) -> np.ndarray:
         """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them."""
-        X, p = arrays.by_rows(self.X), self.shape[1]
-        if cells is None:
-            cells = np.arange(self.shape[0])
-        else:
-            X = X[cells]
-        out = np.zeros((p, p), order="F")
-        for rows in arrays.block_slices(len(cells), p):
-            block = self._residuals(X[rows], cells[rows])
+        p = self.shape[1]
+        X = self.X if cells is None else self.X[cells]  # type: ignore[index]
+        cells = np.arange(self.shape[0]) if cells is None else cells
+
+        def update(out: np.ndarray, rows: slice, block) -> None:
             # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
-            out = dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
-        return _mirror(out)
+            dsyrk(1.0, self._residuals(block, cells[rows]).T, beta=1.0, c=out, overwrite_c=True)
+
+        return _mirror(arrays.reduce_rows(X, update, (p, p), order="F"))
 
     def cell_gram(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """Gram matrix of cells and groups in the metric of the target, and the gene variances diag(M_e).
@@ -150,6 +153,16 @@ class Within:
             out[N:, N:] += rest @ rest.T / unit
         return _mirror(out), variances
 
+    def gene_variances(self) -> np.ndarray:
+        """Within-group variance of each gene, in a pass of its own."""
+        cells = np.arange(self.shape[0])
+
+        def update(out: np.ndarray, rows: slice, block) -> None:
+            residuals = self._residuals(block, cells[rows])
+            out[0] += np.einsum("ij,ij->j", residuals, residuals)
+
+        return self._gene_variances(arrays.reduce_rows(self.X, update, (1, self.shape[1]))[0], slice(None))
+
     def variances_of(self, scatter: np.ndarray) -> np.ndarray:
         """Within-group variance of each gene, from M_e."""
         return self._gene_variances(np.diag(scatter).copy(), slice(None))
@@ -159,19 +172,23 @@ class Within:
 
         Of the spread M_donor of sample means, cells account for 1/n of their variance; negative if that is more.
         """
-        if self.samples is None or self.donor_variances is None:
+        if self.samples is None:
             return None
         n = len(self.samples.counts) / np.sum(1 / self.samples.counts)
-        cells = np.sum(variances - n * self.donor_variances)
-        donors = np.sum(self.donor_variances) - cells / n
+        spread = self.place_means - self.means[self.samples.groups]
+        total = np.sum(spread**2) / (len(spread) - len(self.counts))  # tr M_donor
+        cells = np.sum(variances) - n * total
+        donors = total - cells / n
         return float(donors / (donors + cells))
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Squared length of the weighted residual of each cell in the metric of the target, (N,)."""
-        X, norms = arrays.by_rows(self.X), np.empty(self.shape[0])
-        for rows in arrays.block_slices(*self.shape):
-            norms[rows] = self._residuals(X[rows], np.arange(rows.start, rows.stop)) ** 2 @ (1 / target)
-        return norms
+        cells = np.arange(self.shape[0])
+
+        def function(rows: slice, block) -> np.ndarray:
+            return self._residuals(block, cells[rows]) ** 2 @ (1 / target)[:, None]
+
+        return arrays.map_rows(self.X, function, 1)[:, 0]
 
     def times(self, B: np.ndarray) -> np.ndarray:
         """``M_e @ B`` for p x k B, matrix-free."""

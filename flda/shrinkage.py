@@ -16,7 +16,7 @@ import pandas as pd
 
 from .design import Design, Effect
 from .donors import folds
-from .solve import Dual, GroupSpace, Primal
+from .solve import GroupSpace, Inverse, Primal
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ GRID = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)
 N_FOLDS = 5
 
 
-def ledoit_wolf(inverse: Primal | Dual) -> float:
+def ledoit_wolf(inverse: Inverse) -> float:
     """Shrinkage of Ledoit and Wolf (J. Multivariate Anal. 88:365, 2004, lemma 3.3) of the within residuals.
 
     In coordinates where the target is the identity; with the diagonal target that is the correlation matrix.
@@ -37,7 +37,7 @@ def ledoit_wolf(inverse: Primal | Dual) -> float:
     return 1.0 if distance <= 0 else float(np.clip(error / distance, 0, 1))
 
 
-def oas(inverse: Primal | Dual) -> float:
+def oas(inverse: Inverse) -> float:
     """Oracle-approximating shrinkage (Chen, Wiesel, Eldar and Hero, IEEE TSP 58:5016, 2010, eq. 23)."""
     N, p = inverse.within.shape
     square, mean = inverse.squared_norm() / p, inverse.cell_norms().sum() / p
@@ -47,7 +47,7 @@ def oas(inverse: Primal | Dual) -> float:
 
 
 def cross_validate(
-    inverse: Primal | Dual,
+    inverse: Inverse,
     design: Design,
     penalties: dict[Effect, float],
     n_components: dict[Effect, int],
@@ -84,8 +84,7 @@ def cross_validate(
         groups = np.searchsorted(np.unique(design.codes[train]), design.codes[test])
         v = 1 / np.bincount(groups, minlength=part.n_groups)[groups]
         fold = inverse.fold(train, test, part.codes, part.counts)
-        for i, g in enumerate(grid):
-            K, held_out = fold.group_space(g)
+        for i, (K, held_out) in enumerate(fold.group_spaces(grid)):
             space = GroupSpace(K)
             for effect in part.effects:
                 others = [(b, penalties[e]) for e, b in part.contrasts.items() if e != effect]

@@ -116,7 +116,7 @@ def test_folds_equal_a_fit_on_the_training_cells(within, hold_out):
     for kind in (Primal, Dual):
         inverse = kind(full, "diagonal")
         Z = np.linalg.solve(0.7 * scatter + 0.3 * np.diag(inverse.target), alone.centred_means.T)
-        K, held_out = inverse.fold(train, test, part.codes, part.counts).group_space(0.3)
+        K, held_out = inverse.fold(train, test, part.codes, part.counts).group_spaces([0.3])[0]
         np.testing.assert_allclose(K, alone.centred_means @ Z, atol=1e-10)
         np.testing.assert_allclose(held_out, (X[test] - alone.centre) @ Z, atol=1e-10)
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
 from .. import arrays, shrinkage
 from ..design import Effect, effect_components, effect_penalties, make_design
@@ -62,7 +62,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         covariance count the same, as the paper's estimator does. Pooled was never worse in the same
         experiment, and better where groups are small.
     solver
-        ``"primal"`` factors M_e (p x p), ``"dual"`` the Gram matrix of the cells (N x N), ``"auto"`` takes the smaller.
+        ``"primal"`` factors M_e (p x p), ``"dual"`` the Gram matrix of the cells (N x N), ``"iterative"`` forms neither
+        and works by products with the data. ``"auto"`` takes the smaller side, or ``"iterative"`` if that would
+        take more than half of the free memory.
     random_state
         Seed of the cross-validation folds.
 
@@ -89,7 +91,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     shrinkage_ : float
         The g that was used. ``shrinkage_path_`` has the criterion over the grid for ``"cv"``, else None.
     solver_ : str
-        ``"primal"`` or ``"dual"``.
+        ``"primal"``, ``"dual"`` or ``"iterative"``.
     residual_ : float
         Relative residual of the linear solve behind all axes.
     classes_ : ndarray or list of ndarray
@@ -153,7 +155,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X
-            Expression, cells x genes: ndarray or any scipy.sparse matrix or array, normally log-normalised.
+            Expression, cells x genes, normally log-normalised: ndarray, any scipy.sparse matrix or array, a dask array
+            with dense or CSR chunks, or :class:`flda.arrays.Stream` of a matrix on disk. The last two are read in
+            blocks of rows, several times.
         y
             Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
         groups
@@ -302,7 +306,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         penalties = effect_penalties(design, self.penalty)
         n_components = effect_components(design, self.n_components)
 
-        inverse = choose_solver(self.solver, N, p, self.shrinkage)(
+        inverse = choose_solver(self.solver, X, self.shrinkage, design.n_groups)(
             Within.from_data(
                 X, design.codes, design.counts, self.within, samples_in_error(design, donors, donor_names)
             ),
@@ -338,10 +342,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         return arrays.times(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
 
     def _validated(self, X, *, reset: bool):
-        X = validate_data(
-            self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
-            ensure_all_finite=False, ensure_min_samples=1,
-        )  # fmt: skip
+        if isinstance(X, arrays.Stream) or arrays.is_dask(X):
+            if X.ndim != 2 or X.dtype.kind not in "fiub":
+                raise ValueError(f"X must be a numeric matrix; got {X.ndim} dimensions of {X.dtype}.")
+            _check_n_features(self, X, reset=reset)
+        else:
+            X = self._in_memory(X, reset=reset)
         bad = arrays.first_nonfinite(X)
         if bad is not None:
             row, column, value = bad
@@ -351,11 +357,17 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
         return X
 
+    def _in_memory(self, X, *, reset: bool):
+        return validate_data(
+            self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
+            ensure_all_finite=False, ensure_min_samples=1,
+        )  # fmt: skip
+
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
             "shrinkage_target": ("identity", "diagonal"),
             "within": ("pooled", "balanced"),
-            "solver": ("auto", "primal", "dual"),
+            "solver": ("auto", "primal", "dual", "iterative"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

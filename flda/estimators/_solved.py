@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..design import Design, Effect, effect_name
-from ..solve import Dual, GroupSpace, Primal
+from ..solve import GroupSpace, Inverse
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Solved:
     donors: np.ndarray | None
     penalties: dict[Effect, float]
     n_components: dict[Effect, int]
-    inverse: Primal | Dual
+    inverse: Inverse
     g: float
     Z: np.ndarray
     residual: float

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
-from ..arrays import by_rows
+from ..arrays import by_rows, times
 from ..design import Effect, effect_name
 from ..donors import folds
 from ..metrics import gene_report
@@ -255,14 +255,14 @@ class SparseFLDA(FLDA):
             test = test[np.isin(design.codes[test], present)]
             groups = np.searchsorted(present, design.codes[test])
             v = 1 / np.bincount(groups, minlength=part.n_groups)[groups]
-            scatter, centre = ScatterRows(inner.inverse, solved.g), inner.inverse.within.centre
+            scatter, centre, held_out = ScatterRows(inner.inverse, solved.g), inner.inverse.within.centre, X[test]
             for effect in design.effects:
                 warm: list[np.ndarray] = []
                 line = []
                 for k in grid:
                     axes = model._axes_of(effect, k, inner, scatter, warm)
                     warm = [a.genes for a in axes]
-                    s = np.column_stack([X[test][:, a.genes] @ a.loadings - centre[a.genes] @ a.loadings for a in axes])
+                    s = np.column_stack([_scores(held_out, a, centre) for a in axes])
                     means = np.column_stack([inner.means[:, a.genes] @ a.loadings for a in axes])
                     e = (part.fitted(effect) @ means)[groups]
                     line.append(float(information(v @ (e * s), v @ e**2, v @ s**2)))
@@ -324,6 +324,11 @@ class _SparseAxis:
     row: dict
     genes: np.ndarray
     loadings: np.ndarray
+
+
+def _scores(X, axis: _SparseAxis, centre: np.ndarray) -> np.ndarray:
+    """Scores of cells on one axis, (n,)."""
+    return times(X[:, axis.genes], axis.loadings[:, None])[:, 0] - centre[axis.genes] @ axis.loadings
 
 
 def refit(

@@ -149,7 +149,7 @@ class CellStatistics:
         if part is None:
             return None
         C, codes = self.design.n_groups, self.design.codes
-        residuals = Within(self.data, codes, np.ones(C), np.ones(C), self.H, codes, self.H)
+        residuals = Within(self.data, codes, np.ones(C), np.ones(C), self.H, codes, self.H, self.H)
 
         def scatter(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             mean = self._sums(self.data, self.H, codes[None], np.isin(np.arange(len(codes)), cells))[0].sum(axis=0)

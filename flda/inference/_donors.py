@@ -58,7 +58,7 @@ class DonorStatistics:
         if len(samples.codes) > len(samples.counts):
             within = Within.from_data(X, samples.codes, samples.counts, "pooled")
             self.means = within.centred_means
-            inverse = choose_solver("auto", X.shape[0], X.shape[1], 1.0)(within, "diagonal")
+            inverse = choose_solver("auto", X, 1.0, len(samples.counts))(within, "diagonal")
             self.cell_variances = inverse.variances
             self.gamma = [self.means @ inverse.factor(g)(self.means.T) for g in grid]
         else:  # one row per sample: there are no cells below

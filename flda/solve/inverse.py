@@ -10,6 +10,7 @@ Dual algebra: with R the weighted residuals (M_e = R'R), a = 1 - g and Kc = R T^
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from .. import arrays
 from ..donors import Samples
-from ..moments import Within, donor_lift, target_diagonal
+from ..moments import Within, donor_lift, lifted_centres, target_diagonal
 
 SINGULAR_SHARE = 1e-13  # unexplained share of a gene's variance below which genes count as dependent
 
@@ -27,8 +28,8 @@ SINGULAR_SHARE = 1e-13  # unexplained share of a gene's variance below which gen
 class Fold(Protocol):
     """A training set and its held-out cells, in group space."""
 
-    def group_space(self, g: float) -> tuple[np.ndarray, np.ndarray]:
-        """K = G M_e(g)^-1 G' (C x C) of the training cells and ``(x - centre)' Z`` of the held-out ones."""
+    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For every g, K = G M_e(g)^-1 G' (C x C) of the training cells and ``(x - centre)' Z`` of held-out ones."""
         ...
 
 
@@ -89,7 +90,7 @@ class Dual:
     def factor(self, g: float):
         """A function that applies M_e(g)^-1 to p x k arrays."""
         if g == 0:
-            raise ValueError(_singular(self.within))
+            raise ValueError(singular_message(self.within))
         factored = _shifted(self._cells, g)
 
         def apply(B: np.ndarray) -> np.ndarray:
@@ -121,41 +122,7 @@ class Dual:
         return out
 
 
-def choose_solver(solver: str, n_cells: int, n_genes: int, g: float | str) -> type[Primal] | type[Dual]:
-    """The inverse for ``solver="auto"``: the smaller side, and always primal without shrinkage."""
-    if solver == "auto":
-        solver = "primal" if n_genes <= n_cells or g == 0 else "dual"
-    return Primal if solver == "primal" else Dual
-
-
-def solve(inverse: Primal | Dual, g: float) -> tuple[np.ndarray, float]:
-    """Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
-
-    The residual ``|M_e(g) Z - G'| / |G'|`` is taken with the matrix-free scatter, so it also checks the matrix
-    that was factored. Iterative refinement runs while it helps.
-    """
-    within = inverse.within
-    rhs = within.centred_means.T
-    apply = inverse.factor(g)
-    scale = np.linalg.norm(rhs) or 1.0
-
-    def error_of(Z: np.ndarray) -> np.ndarray:
-        return rhs - ((1 - g) * within.times(Z) + g * inverse.target[:, None] * Z)
-
-    Z = apply(rhs)
-    error = error_of(Z)
-    residual = np.linalg.norm(error) / scale
-    while residual > 1e-13:
-        refined = Z + apply(error)
-        error = error_of(refined)
-        better = np.linalg.norm(error) / scale
-        if better > residual / 2:
-            break
-        Z, residual = refined, better
-    return Z, float(residual)
-
-
-class _Training:
+class Training:
     """How the training cells of a fold make up group means and the within scatter.
 
     Attributes
@@ -166,9 +133,9 @@ class _Training:
     shares
         Weight of each training cell in the mean of its group, (n,).
     weights
-        Weight of each training group in the scatter, (C,).
-    lift
-        phi of each place (S,), None without donors in the error term.
+        Weight of each training group in the scatter, (C,), and ``norm``, the sum that the full weights are divided by.
+    samples
+        The training samples, when donors are in the error term; ``lift`` (S,) are their phi.
     """
 
     def __init__(self, within: Within, train: np.ndarray, codes: np.ndarray, counts: np.ndarray):
@@ -181,19 +148,37 @@ class _Training:
         raw = within.weights[within.codes[train][np.unique(codes, return_index=True)[1]]]
         self.norm = np.sum(raw * (counts - n_places))
         self.weights = raw / self.norm
-        self.lift = None
+        self.samples, self.lift = None, None
         if within.samples is not None and len(self.groups) > len(counts):
-            self.lift = donor_lift(Samples(self.places, self.place_counts, self.groups), self.weights)
+            self.samples = Samples(self.places, self.place_counts, self.groups)
+            self.lift = donor_lift(self.samples, self.weights)
+
+    def means(self, own: np.ndarray) -> np.ndarray:
+        """Group means from the means of the places."""
+        n_places = np.bincount(self.groups)
+        return arrays.indicator(self.groups, len(n_places)) @ own / n_places[:, None]
+
+    def within(self, within: Within, train: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> Within:
+        """The within scatter of the training cells."""
+        X = within.X[train]  # type: ignore[index]
+        own = arrays.group_sums(X, self.places, len(self.full)) / self.place_counts[:, None]
+        means = self.means(own)
+        centres = means[self.groups]
+        if self.samples is not None:
+            centres = lifted_centres(own, means, self.samples, self.weights)
+        return Within(X, codes, counts, self.weights, means, self.places, own, centres, self.samples)
 
 
 class _PrimalFold:
-    """Training scatter = M_e - held-out part - shift of the centres, all p x p."""
+    """Training scatter = M_e - held-out part - shift of the centres, all p x p. Only held-out cells are read."""
 
     def __init__(self, primal: Primal, train, test, codes, counts):
-        within = primal.within
-        X, part = arrays.by_rows(within.X), _Training(within, train, codes, counts)
-        own = arrays.group_sums(X[train], part.places, len(part.full)) / part.place_counts[:, None]
-        means = arrays.indicator(part.groups, len(counts)) @ own / np.bincount(part.groups)[:, None]
+        within, part = primal.within, Training(primal.within, train, codes, counts)
+        self.held_out = arrays.by_rows(within.X)[test]
+        sums = within.place_means * np.bincount(within.places)[:, None]
+        sums -= arrays.group_sums(self.held_out, within.places[test], len(sums))
+        own = sums[part.full] / part.place_counts[:, None]
+        means = part.means(own)
         shift = own - within.centres[part.full]
         size = part.place_counts * part.weights[part.groups]
         scatter = (primal.scatter - within.gene_scatter(test)) / part.norm
@@ -201,15 +186,16 @@ class _PrimalFold:
         if part.lift is not None:
             spread = part.lift[:, None] * (own - means[part.groups])
             scatter += spread.T @ (spread * size[:, None])
-        self.scatter = scatter
-        self.primal, self.held_out = primal, X[test]
+        self.scatter, self.primal = scatter, primal
         self.centre = means.mean(axis=0)
         self.means = means - self.centre
 
-    def group_space(self, g: float) -> tuple[np.ndarray, np.ndarray]:
-        apply = _cholesky_of(self.scatter, g, self.primal.target, self.primal.within, self.primal.variances)
-        Z = apply(self.means.T)
-        return self.means @ Z, arrays.times(self.held_out, Z) - self.centre @ Z
+    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        primal = self.primal
+        Z = [_cholesky_of(self.scatter, g, primal.target, primal.within, primal.variances)(self.means.T) for g in grid]
+        scores = arrays.times(self.held_out, np.hstack(Z)) - self.centre @ np.hstack(Z)
+        parts = np.split(scores, len(grid), axis=1)
+        return [(self.means @ z, part) for z, part in zip(Z, parts, strict=True)]
 
 
 class _DualFold:
@@ -218,7 +204,7 @@ class _DualFold:
     def __init__(self, dual: Dual, train, test, codes, counts):
         within, gram = dual.within, dual.plain_gram
         (N, _), C = within.shape, len(counts)
-        part = _Training(within, train, codes, counts)
+        part = Training(within, train, codes, counts)
         groups = within.codes[train][np.unique(codes, return_index=True)[1]]
         # row i of the Gram matrix is sqrt(w) times the residual of cell i; row N + c the mean of group c
         unweight = 1 / np.sqrt(within.cell_weights)
@@ -252,10 +238,13 @@ class _DualFold:
         self.test_means = held_out @ to_means.T - to_means @ centre
         self.test_residuals = centred((held_out @ gram[:, train]) - centre @ gram[:, train]) / scale
 
-    def group_space(self, g: float) -> tuple[np.ndarray, np.ndarray]:
-        inner = (1 - g) * cho_solve(_shifted(self.cells, g), self.residuals, check_finite=False)
-        K = (self.means - self.residuals.T @ inner) / g
-        return K, (self.test_means - self.test_residuals @ inner) / g
+    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        out = []
+        for g in grid:
+            inner = (1 - g) * cho_solve(_shifted(self.cells, g), self.residuals, check_finite=False)
+            K = (self.means - self.residuals.T @ inner) / g
+            out.append((K, (self.test_means - self.test_residuals @ inner) / g))
+        return out
 
 
 def lifted(rows: np.ndarray, places: np.ndarray, lift: np.ndarray) -> np.ndarray:
@@ -282,10 +271,10 @@ def _cholesky_of(scatter: np.ndarray, g: float, target: np.ndarray, within: With
     try:
         factored = cho_factor(matrix, overwrite_a=True, check_finite=False)
     except LinAlgError:
-        raise ValueError(_singular(within)) from None
+        raise ValueError(singular_message(within)) from None
     # pivot over diagonal: the share of a gene's variance that the genes before it do not explain
     if np.min(np.diag(factored[0]) ** 2 / diagonal) < SINGULAR_SHARE:
-        raise ValueError(_singular(within))
+        raise ValueError(singular_message(within))
 
     def apply(B: np.ndarray) -> np.ndarray:
         return cho_solve(factored, B, check_finite=False)
@@ -293,7 +282,8 @@ def _cholesky_of(scatter: np.ndarray, g: float, target: np.ndarray, within: With
     return apply
 
 
-def _singular(within: Within) -> str:
+def singular_message(within: Within) -> str:
+    """What to do about a scatter that cannot be inverted."""
     (N, p), C = within.shape, len(within.counts)
     return (
         f"the within-group scatter of {p} genes from {N} cells in {C} groups is singular (linearly dependent genes, "

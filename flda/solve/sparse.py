@@ -26,7 +26,8 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .. import arrays
-from .inverse import Dual, Primal
+from ._choice import Inverse
+from .inverse import Primal
 
 # weight of a constraint inside the search, where effects weigh about 1; the refit then imposes it exactly
 STRONG = 1e6
@@ -41,7 +42,7 @@ GAIN = 1e-10
 class ScatterRows:
     """Rows of M_e(g), computed when asked for and kept."""
 
-    def __init__(self, inverse: Primal | Dual, g: float):
+    def __init__(self, inverse: Inverse, g: float):
         self._inverse, self._g = inverse, g
         self._rows: dict[int, np.ndarray] = {}
         shrunken = (1 - g) * inverse.variances + g * inverse.target
@@ -62,7 +63,12 @@ class ScatterRows:
         if isinstance(self._inverse, Primal):
             return self._inverse.scatter[genes]
         within = self._inverse.within
-        block = arrays.dense(self._columns[:, genes]) - within.centres[:, genes][within.places]
+        X = self._columns[:, genes]
+        if arrays.in_memory(X):
+            block = arrays.dense(X)
+        else:
+            block = arrays.map_rows(X, lambda rows, block: arrays.dense(block), len(genes))
+        block -= within.centres[:, genes][within.places]
         return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
 
     @cached_property
