@@ -1,6 +1,6 @@
 """Do the tests hold their level, the certificates their word and the gene lists their false discovery rate?
 
-    python benchmarks/inference.py [level level_donors power certificate genes stability variances permutations] [--jobs 2]
+    python benchmarks/inference.py [STUDY ...] [--jobs 2]
 
 Every study prints its table and writes it to ``benchmarks/results/inference_<study>.csv``. All data are simulated, from
 the truth stated in each function; ``counts`` makes them look like single-cell counts.

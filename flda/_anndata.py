@@ -20,14 +20,20 @@ logger = logging.getLogger(__name__)
 
 def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of ``obs``; suggests near names for one that is missing."""
+    obs = in_memory(adata.obs)
     for name in columns:
-        if name not in adata.obs:
-            near = difflib.get_close_matches(str(name), [str(c) for c in adata.obs.columns], n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {list(adata.obs.columns)}."
+        if name not in obs:
+            near = difflib.get_close_matches(str(name), [str(c) for c in obs.columns], n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {list(obs.columns)}."
             raise ValueError(f"obs has no column {name!r}; {hint}")
     if len(set(columns)) < len(columns):
         raise ValueError(f"a column is named twice in {list(columns)}.")
-    return adata.obs[list(columns)]
+    return obs[list(columns)]
+
+
+def in_memory(table: Any) -> pd.DataFrame:
+    """``obs`` or ``var`` as a DataFrame; of a lazily read AnnData it is on disk yet."""
+    return table.to_memory() if hasattr(table, "to_memory") else table
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,9 +55,10 @@ def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
     if mask_var is None:
         return np.ones(adata.n_vars, dtype=bool)
     if isinstance(mask_var, str):
-        if mask_var not in adata.var:
-            raise ValueError(f"var has no column {mask_var!r} for mask_var; it has {list(adata.var.columns)}.")
-        mask = adata.var[mask_var].to_numpy()
+        var = in_memory(adata.var)
+        if mask_var not in var:
+            raise ValueError(f"var has no column {mask_var!r} for mask_var; it has {list(var.columns)}.")
+        mask = var[mask_var].to_numpy()
     else:
         mask = np.asarray(mask_var)
     if mask.dtype != bool or mask.shape != (adata.n_vars,):
@@ -62,23 +69,25 @@ def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
 
 
 def expression(adata: AnnData, layer: str | None):
-    """``X`` or a layer, read into memory if backed."""
+    """``X`` or a layer; on disk it is read in blocks, unless it is stored by columns."""
     if layer is not None and layer not in adata.layers:
         names = [name for name in adata.layers if name is not None]
         raise ValueError(f"there is no layer {layer!r}; layers are {names}.")
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
         raise ValueError("adata.X is empty; name a layer.")
-    if adata.isbacked:
-        logger.info("reading the backed matrix into memory")
-        return X.to_memory() if hasattr(X, "to_memory") else X[:]
-    return X
+    if arrays.in_memory(X) or arrays.is_dask(X):
+        return X
+    if getattr(X, "format", "csr") == "csc":
+        logger.info("the matrix is stored by columns (CSC): reading it into memory; store it as CSR to stream it")
+        return X.to_memory()
+    return arrays.Stream.of(X) if hasattr(X, "shape") and hasattr(X, "dtype") else X
 
 
 def check_values(X, adata: AnnData, layer: str | None) -> None:
     """Refuse what is not expression, naming gene and cell; warn about raw counts."""
     where = "X" if layer is None else f"layers[{layer!r}]"
-    if not (arrays.is_sparse(X) or isinstance(X, np.ndarray)):
+    if not (arrays.in_memory(X) or arrays.is_dask(X) or isinstance(X, arrays.Stream)):
         raise ValueError(
             f"{where} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse matrix, "
             "for instance with adata.to_memory()."

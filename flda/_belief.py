@@ -43,7 +43,7 @@ class Fitted:
         params = _anndata.plain(results["params"])
         with quiet():
             cells = _anndata.read_cells(adata, params["factors"], params["nuisance"], params["donor"], params["layer"])
-        genes = adata.var[Keys(key).var_sd].notna().to_numpy()
+        genes = _anndata.in_memory(adata.var)[Keys(key).var_sd].notna().to_numpy()
         rows = cells.labelled
         X = cells.X if rows.all() else cells.X[rows]
         donors = None if cells.donors is None else cells.donors[rows].to_numpy()
@@ -273,7 +273,7 @@ def write_permutations(adata: AnnData, key: str, result: PermutationTest) -> Non
     keys = Keys(key)
     results = get.results(adata, key)
     effects = list(dict.fromkeys(results["axes"]["effect"]))
-    genes = np.flatnonzero(adata.var[keys.var_sd].notna().to_numpy())
+    genes = np.flatnonzero(_anndata.in_memory(adata.var)[keys.var_sd].notna().to_numpy())
     for column in ("pval", "pval_adj", "pval_max"):
         values = np.full((adata.n_vars, len(effects)), np.nan)
         for effect, part in result.genes.groupby("effect", sort=False):
@@ -301,7 +301,7 @@ def write_stability(
 ) -> None:
     """Into ``uns``; places of genes become names."""
     halves, boots = found
-    names = adata.var_names.to_numpy()[adata.var[Keys(key).var_sd].notna().to_numpy()]
+    names = adata.var_names.to_numpy()[_anndata.in_memory(adata.var)[Keys(key).var_sd].notna().to_numpy()]
 
     def named(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(gene=names[table["gene"]])

@@ -15,7 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
+from . import _kernels
+
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
+THIN = 0.12  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
 FAN_IN = 4  # partial sums that one task of the tree adds
 
 
@@ -90,6 +93,24 @@ def is_dask(X) -> bool:
 def in_memory(X) -> bool:
     """Whether X is a NumPy array or a scipy.sparse matrix."""
     return is_sparse(X) or isinstance(X, np.ndarray)
+
+
+def is_thin(X) -> bool:
+    """Whether products of sparse blocks beat BLAS on dense ones: few non-zeros, and numba at hand.
+
+    The density of a matrix on disk is that of its first block; a dask array is taken for as thin as its first chunk.
+    """
+    if not _kernels.AVAILABLE or isinstance(X, np.ndarray):
+        return False
+    if is_sparse(X):
+        return X.nnz < THIN * X.shape[0] * X.shape[1]
+    if is_dask(X):
+        if not hasattr(X._meta, "indptr"):
+            return False
+        block = next(iter(_chunks(X)))[1].compute()
+    else:
+        block = next(X.blocks())[1]
+    return is_sparse(block) and block.nnz < THIN * block.shape[0] * block.shape[1]
 
 
 def block_slices(length: int, other: int) -> Iterator[slice]:

@@ -70,7 +70,7 @@ def demo(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit an h5ad file and write the results folder."""
-    adata = _read(args.file)
+    adata = _read(args.file, backed=args.backed)
     _analyse(adata, args, args.out or Path(f"{args.file.stem}_flda"), overwrite=args.overwrite)
 
 
@@ -320,6 +320,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layer", help="layer to use instead of X")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
     sub.add_argument("--n-comps", type=int, help="axes per effect (default: all useful ones)")
+    sub.add_argument("--backed", action="store_true", help="read the matrix in blocks instead of into memory")
     sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
 
     sub = command("check", check, "print the design table and what it can estimate")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from . import _anndata
 from ._keys import Keys
 from .metrics import specificity
 
@@ -97,7 +98,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     loadings = np.asarray(adata.varm[keys.varm_sparse]) if sparse else dense
     if effect is not None and effect not in set(axes["effect"]):
         raise ValueError(f"no axes for the effect {effect!r}; effects are {list(dict.fromkeys(axes['effect']))}.")
-    sd = adata.var[keys.var_sd].to_numpy()
+    sd = _anndata.in_memory(adata.var)[keys.var_sd].to_numpy()
     used = np.flatnonzero(~np.isnan(sd))
     names, sd = adata.var_names.to_numpy()[used], sd[used]
     ratios = pd.DataFrame(np.asarray(adata.varm[keys.varm_f])[used], columns=list(found["effects"]))

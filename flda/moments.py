@@ -22,6 +22,7 @@ cells: ``x_i - m_s + phi_s (m_s - g_c) = x_i - h_s`` with ``phi_s^2 = n / (w_c n
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,7 +30,12 @@ import numpy as np
 from scipy.linalg.blas import dsyrk
 
 from . import arrays
+from ._kernels import add_sparse_gram
 from .donors import Samples
+
+logger = logging.getLogger(__name__)
+
+CANCELLATION = 1e6  # second moment over variance of a gene, above which products of raw blocks lose too many digits
 
 
 def group_weights(counts: np.ndarray, within: str, n_samples: np.ndarray | int = 1) -> np.ndarray:
@@ -114,16 +120,37 @@ class Within:
         return self.weights[self.codes]
 
     def gene_scatter(self, cells: np.ndarray | None = None) -> np.ndarray:
-        """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them."""
+        """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them.
+
+        From products of sparse blocks where those are thin, less what the centres add; if that would cost digits, or
+        blocks are not thin, from centred dense blocks.
+        """
         p = self.shape[1]
         X = self.X if cells is None else self.X[cells]  # type: ignore[index]
         cells = np.arange(self.shape[0]) if cells is None else cells
+        weights, places = self.cell_weights[cells], self.places[cells]
+        if arrays.is_thin(X):
 
-        def update(out: np.ndarray, rows: slice, block) -> None:
+            def add_thin(out: np.ndarray, rows: slice, block) -> None:
+                add_sparse_gram(out, block, weights[rows])
+
+            raw = arrays.reduce_rows(X, add_thin, (p, p))
+            sizes = np.bincount(places, weights, minlength=len(self.centres))
+            each = self.weights if self.samples is None else self.weights[self.samples.groups]
+            sums = each[:, None] * arrays.group_sums(X, places, len(self.centres))
+            cross = sums.T @ self.centres
+            before = np.diag(raw).copy()
+            raw = _mirror(raw)
+            raw -= cross + cross.T - self.centres.T @ (sizes[:, None] * self.centres)
+            if np.all(before <= CANCELLATION * np.diag(raw)):
+                return raw
+            logger.info("a gene's mean is far above its spread: the scatter is summed from centred blocks")
+
+        def add_dense(out: np.ndarray, rows: slice, block) -> None:
             # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
             dsyrk(1.0, self._residuals(block, cells[rows]).T, beta=1.0, c=out, overwrite_c=True)
 
-        return _mirror(arrays.reduce_rows(X, update, (p, p), order="F"))
+        return _mirror(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
 
     def cell_gram(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """Gram matrix of cells and groups in the metric of the target, and the gene variances diag(M_e).

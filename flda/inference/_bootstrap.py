@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import orthogonal_procrustes, sqrtm
 
+from .. import arrays
 from .._progress import progress
 from ..design import Design, effect_name, effect_penalties
 from ..donors import Samples, between_factors, donor_strata
@@ -82,8 +83,7 @@ def bootstrap(
     if len(labels) != len(design.codes):
         raise ValueError(f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the same.")
     genes = np.unique(np.concatenate([axis for axes in model.selected_.values() for axis in axes]))
-    X = X[:, genes]
-    X = X.toarray() if hasattr(X, "toarray") else np.asarray(X, dtype=np.float64)
+    X = arrays.map_rows(X[:, genes], lambda rows, block: arrays.dense(block), len(genes))
     axes = _Frozen(model, genes)
     original = model.components_[:, genes].T
     metric = axes.of(X, design, donors)[2]

@@ -13,6 +13,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.stats import false_discovery_control
 
+from .. import arrays
 from .._progress import progress
 from ..design import Design, Effect, effect_components, effect_name, effect_penalties, make_design
 from ..donors import cell_folds
@@ -131,8 +132,8 @@ def permutation_test(
     fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
     if donors is not None:
         fold = donors % n_folds  # label-free, and cells are exchanged within donors only
-    if not callable(getattr(X, "tocsr", None)):
-        X = np.asarray(X)
+    if not arrays.in_memory(X):
+        raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
 
     rows, nulls, genes = [], {}, []
     for scheme in schemes:
