@@ -23,8 +23,10 @@ cells: ``x_i - m_s + phi_s (m_s - g_c) = x_i - h_s`` with ``phi_s^2 = n / (w_c n
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
@@ -146,9 +148,10 @@ class Within:
                 return raw
             logger.info("a gene's mean is far above its spread: the scatter is summed from centred blocks")
 
+        residuals = self._residuals(cells)
+
         def add_dense(out: np.ndarray, rows: slice, block) -> None:
-            # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
-            dsyrk(1.0, self._residuals(block, cells[rows]).T, beta=1.0, c=out, overwrite_c=True)
+            _add_syrk(out, residuals(rows, block))
 
         return _mirror(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
 
@@ -182,11 +185,11 @@ class Within:
 
     def gene_variances(self) -> np.ndarray:
         """Within-group variance of each gene, in a pass of its own."""
-        cells = np.arange(self.shape[0])
+        residuals = self._residuals()
 
         def update(out: np.ndarray, rows: slice, block) -> None:
-            residuals = self._residuals(block, cells[rows])
-            out[0] += np.einsum("ij,ij->j", residuals, residuals)
+            r = residuals(rows, block)
+            out[0] += np.einsum("ij,ij->j", r, r)
 
         return self._gene_variances(arrays.reduce_rows(self.X, update, (1, self.shape[1]))[0], slice(None))
 
@@ -210,10 +213,10 @@ class Within:
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Squared length of the weighted residual of each cell in the metric of the target, (N,)."""
-        cells = np.arange(self.shape[0])
+        residuals = self._residuals()
 
         def function(rows: slice, block) -> np.ndarray:
-            return self._residuals(block, cells[rows]) ** 2 @ (1 / target)[:, None]
+            return residuals(rows, block) ** 2 @ (1 / target)[:, None]
 
         return arrays.map_rows(self.X, function, 1)[:, 0]
 
@@ -233,12 +236,18 @@ class Within:
         sums = arrays.indicator(self.places, len(self.centres)) @ V
         return arrays.transposed_times(self.X, V) - self.centres.T @ sums
 
-    def _residuals(self, block, cells: np.ndarray) -> np.ndarray:
-        """``sqrt(w) (x - h)`` of a block of cells, dense."""
-        out = arrays.dense(block)
-        out -= self.centres[self.places[cells]]
-        out *= np.sqrt(self.cell_weights[cells])[:, None]
-        return out
+    def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
+        """A function of rows and their block: ``sqrt(w) (x - h)``, dense. It goes to workers, so it holds no data."""
+        chosen = slice(None) if cells is None else cells
+        centres, places, roots = self.centres, self.places[chosen], np.sqrt(self.cell_weights[chosen])
+
+        def residuals(rows: slice, block) -> np.ndarray:
+            out = arrays.dense(block)
+            out -= centres[places[rows]]
+            out *= roots[rows, None]
+            return out
+
+        return residuals
 
     def _gene_variances(self, raw: np.ndarray, genes: slice) -> np.ndarray:
         """Raw variances with those that are rounding error of a constant gene set to zero."""
@@ -258,6 +267,12 @@ def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:
     if target == "identity":
         return np.full_like(variances, mean)
     return np.where(variances > 0, variances, mean)
+
+
+def _add_syrk(out: np.ndarray, block: np.ndarray) -> None:
+    """Add ``block' block`` to the upper triangle of out (Fortran order)."""
+    # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
+    dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def _mirror(upper: np.ndarray) -> np.ndarray:
