@@ -18,8 +18,9 @@ first axis counts.
   effect, the penalty with about 20 genes.
 
 ``snr``, ``crosstalk``: flda.metrics.effect_snr. ``ev``, ``mi``: share of the axis's variance and bits about its own
-effect; ``modularity`` over all effects, interactions included. ``mig``: mutual information gap over all axes of a method,
-the axes of one effect as one. ``accuracy``: balanced, of the factors' levels, by shrunken LDA on all axes of the method.
+effect; ``modularity`` over all effects, interactions included. ``mig``: mutual information gap over all axes of a
+method, the axes of one effect as one. ``accuracy``: balanced, of the factors' levels, by shrunken LDA on all axes of the
+method.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.optimize import linear_sum_assignment
 from sklearn.cross_decomposition import CCA, PLSRegression
 from sklearn.decomposition import PCA
@@ -256,17 +258,23 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                     max(row.snr, 0.01), np.clip(row.crosstalk / max(row.snr, 1e-3), 1e-3, 1e2), s=70, color=colour,
                     marker=marker, edgecolor="black", linewidth=0.5, label=method,
                 )  # fmt: skip
-        ax.set(xscale="log", yscale="log", ylim=(7e-4, 150), title=f"{name}: {effect}")
+        ax.set(xscale="log", yscale="log", ylim=(7e-4, 4), title=f"{name}: {effect}")
         ax.axhline(1, color="0.7", lw=0.8, zorder=0)
+        low, high = ax.get_xlim()
+        ax.set_xlim(low / 1.15, high * 1.15)
+        few = high / low > 30
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if few else (1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    figure.supxlabel("held-out SNR of the effect (log; better to the right)", fontsize=10)
-    figure.supylabel("held-out cross-talk / SNR (log; better below)", fontsize=10)
+    figure.supxlabel("held-out SNR of the effect (log; better to the right)", fontsize=10, y=0.075)
+    figure.supylabel("held-out cross-talk / SNR (log, drawn at 0.001 if lower; better below)", fontsize=10)
     sns.despine(figure)
     handles = {h: a for ax in axes.flat for a, h in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.tight_layout(rect=(0.01, 0.08, 1, 1))
+    figure.tight_layout(rect=(0.01, 0.09, 1, 1))
     figure.legend([handles[m] for m in METHODS if m in handles], [m for m in METHODS if m in handles],
-                  loc="lower center", ncols=10, frameon=False)  # fmt: skip
+                  loc="lower center", ncols=10, frameon=False, columnspacing=1.2, handletextpad=0.1)  # fmt: skip
     figure.savefig(path, dpi=110)
 
 
