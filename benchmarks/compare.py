@@ -19,8 +19,7 @@ first axis counts.
 
 ``snr``, ``crosstalk``: flda.metrics.effect_snr. ``ev``, ``mi``: share of the axis's variance and bits about its own
 effect; ``modularity`` over all effects, interactions included. ``mig``: mutual information gap over all axes of a
-method, the axes of one effect as one. ``accuracy``: balanced, of the factors' levels, by shrunken LDA on all axes of the
-method.
+method, the axes of one effect as one. ``accuracy``: balanced, of the factors' levels, by shrunken LDA on all axes.
 """
 
 from __future__ import annotations
