@@ -37,6 +37,11 @@ class Keys:
         return f"{self.key}_within_sd"
 
     @property
+    def var_centre(self) -> str:
+        """Unweighted mean of the group means of every gene, where scores are zero; NaN where the gene was left out."""
+        return f"{self.key}_centre"
+
+    @property
     def uns(self) -> str:
         """Parameters and tables."""
         return self.key

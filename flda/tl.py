@@ -14,9 +14,12 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from . import _anndata, arrays, get
 from ._keys import Keys
+from ._transform import transform
 from .design import SEPARATOR, effect_name
 from .estimators import FLDA, SparseFLDA
 from .metrics import gene_f
+
+__all__ = ["flda", "rank_genes", "transform"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ def flda(
     * ``varm["flda"]``: loadings, ndarray p x k, zero for genes left out
     * ``varm["flda_F"]``: F ratio of each gene for every effect in the fit, ndarray p x effects
     * ``var["flda_within_sd"]``: within-group standard deviation, NaN for genes left out
+    * ``var["flda_centre"]``: mean of the group means, where scores are zero, NaN for genes left out
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit`` and ``versions``
 
     With another ``key_added`` the names follow it (``X_<key>``, ``<key>``, ...).
@@ -128,6 +132,7 @@ def flda(
         adata.varm[keys.varm] = loadings
         adata.varm[keys.varm_f] = _spread(ratios.to_numpy(), genes, np.nan)
         adata.var[keys.var_sd] = _spread(model.within_sd_, genes, np.nan)
+        adata.var[keys.var_centre] = _spread(model.means_.mean(axis=0), genes, np.nan)
         adata.uns[keys.uns] = {
             "params": {
                 "factors": factors,
@@ -156,9 +161,10 @@ def flda(
             "versions": {name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         }
     logger.info(
-        "flda: wrote obsm[%r], varm[%r], varm[%r], var[%r], uns[%r] (%.1f s)",
-        keys.obsm, keys.varm, keys.varm_f, keys.var_sd, keys.uns, time.perf_counter() - start,
-    )  # fmt: skip
+        "flda: %d cells x %d genes in %d groups, %d axes, shrinkage %.3g; wrote obsm[%r], varm[%r], uns[%r] (%.1f s)",
+        *(cells.labelled.sum(), genes.sum(), model.design_.n_groups, len(model.axes_), model.shrinkage_),
+        *(keys.obsm, keys.varm, keys.uns, time.perf_counter() - start),
+    )
     return adata if copy else None
 
 
