@@ -17,6 +17,11 @@ class Keys:
         return f"X_{self.key}"
 
     @property
+    def obsm_held_out(self) -> str:
+        """Scores of cells on axes that were fitted without them, N x k."""
+        return f"X_{self.key}_held_out"
+
+    @property
     def varm(self) -> str:
         """Loadings, p x k."""
         return self.key

@@ -13,13 +13,15 @@ import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
 from . import _anndata, arrays, get
+from ._held_out import held_out_scores
 from ._keys import Keys
+from ._path import path
 from ._transform import transform
 from .design import SEPARATOR, effect_name
 from .estimators import FLDA, SparseFLDA
 from .metrics import gene_f
 
-__all__ = ["flda", "rank_genes", "transform"]
+__all__ = ["flda", "held_out_scores", "path", "rank_genes", "transform"]
 
 logger = logging.getLogger(__name__)
 
@@ -306,8 +308,9 @@ def rank_genes(
 
 
 def _forget_selection(adata: AnnData, keys: Keys) -> None:
-    """Remove what :func:`rank_genes` wrote for an earlier fit under the same key."""
+    """Remove what later steps wrote for an earlier fit under the same key."""
     adata.varm.pop(keys.varm_sparse, None)
+    adata.obsm.pop(keys.obsm_held_out, None)
     for name, value in list(adata.uns.items()):
         params = value.get("params", {}) if isinstance(value, Mapping) else {}
         if isinstance(params, Mapping) and params.get("method") == "flda" and params.get("key") == keys.key:
