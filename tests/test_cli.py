@@ -33,6 +33,7 @@ OUTPUTS = [
     "design.csv",
     "figures",
     "gene_rankings.csv",
+    "report.html",
     "result.h5ad",
     "summary.json",
 ]

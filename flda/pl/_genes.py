@@ -176,4 +176,4 @@ def _head_blocks(ax: Axes, blocks: pd.Series, colors: dict, named: bool) -> floa
                 (start + end) / 2, 1.03, name, transform=transform, ha="left" if narrow else "center", va="bottom",
                 rotation=35 if narrow else 0, fontsize=7.5,
             )  # fmt: skip
-    return 8.0 + named * (14 + narrow * 2.6 * max(map(len, blocks)))
+    return 8.0 + named * (17 + narrow * 2.6 * max(map(len, blocks)))
