@@ -16,6 +16,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
+from ._progress import progress
 from .design import Design, Effect
 from .solve import Dual, GroupSpace, Primal
 
@@ -74,7 +75,7 @@ def cross_validate(
     # products e s, e e and s s of every axis, summed over held-out cells
     products = {e: np.zeros((len(grid), 3, n_components[e])) for e in design.effects}
     used = 0
-    for train, test in folds(design, donors, random_state):
+    for train, test in progress(folds(design, donors, random_state), desc="shrinkage", total=N_FOLDS):
         part = design.subset(train)
         if part is None:
             continue

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from ._progress import progress
 from .arrays import group_sums
 from .design import Design, effect_name, make_design
 from .estimators import FLDA, label_frame
@@ -77,7 +78,8 @@ def certify_together(
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     n_used = 0
-    for train, test in folds(design, donors, random_state, n_folds):
+    split = folds(design, donors, random_state, n_folds)
+    for train, test in progress(split, desc="certificate", total=n_folds):
         held_out = design.subset(test)
         if design.subset(train) is None or held_out is None or len(test) == held_out.n_groups:
             continue

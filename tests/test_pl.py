@@ -107,7 +107,7 @@ def test_one_axis_shows_means_and_their_confidence(adata):
     pooled = (score - groups.transform("mean")).pow(2).sum() / (400 - 8)
     for container, dendrite in zip(ax.containers, ["T4", "T5"], strict=True):
         points, _, (bars,) = container
-        np.testing.assert_allclose(points.get_ydata(), groups.mean()[dendrite])
+        np.testing.assert_allclose(points.get_ydata().astype(float), groups.mean()[dendrite])
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         half = 1.966 * np.sqrt(pooled / groups.count()[dendrite])  # t quantile of 392 degrees of freedom
         np.testing.assert_allclose(np.diff(ends)[:, 0] / 2, half, rtol=1e-3)
@@ -122,7 +122,7 @@ def test_means_over_a_third_factor_count_groups_the_same():
     score = pd.Series(adata.obsm["X_flda"][:, 0], adata.obs_names)
     means = score.groupby([adata.obs[f] for f in ("axon", "dendrite", "third")], observed=True).mean()
     expected = means.groupby(level=["axon", "dendrite"], observed=True).mean()
-    np.testing.assert_allclose(ax.containers[2][0].get_ydata(), expected["c"])
+    np.testing.assert_allclose(ax.containers[2][0].get_ydata().astype(float), expected["c"])
 
 
 @pytest.mark.parametrize(

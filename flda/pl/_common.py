@@ -83,6 +83,12 @@ def joined(table: pd.DataFrame, columns: list[str]) -> list[str]:
     return [" × ".join(row) for row in table[columns].astype(str).itertuples(index=False)]
 
 
+def words(name: object, width: int = 30) -> str:
+    """A name as matplotlib must get it: dollars are no mathematics, and an overlong one is cut."""
+    text = str(name)
+    return (text if len(text) <= width else f"{text[: width - 1]}…").replace("$", r"\$")
+
+
 def annotate(ax: Axes, shown: np.ndarray, values: np.ndarray, texts: list[list[str]], size: float = 8) -> None:
     """Write numbers into the squares of a heat map, dark on light and light on dark squares."""
     mesh = ax.collections[0]

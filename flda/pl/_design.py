@@ -10,7 +10,7 @@ import seaborn as sns
 from anndata import AnnData
 
 from .. import get
-from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, params, slot
+from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, params, slot, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,10 +49,12 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     sns.heatmap(table, ax=ax, cmap="Blues", vmin=0, cbar=False, linewidths=1, linecolor="white")
     annotate(ax, table, table.astype(float), [[str(n) for n in row] for row in table])
     hatch(ax, np.argwhere(table == 0))
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90 if max(map(len, columns)) > 5 else 0)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
-    ax.set_xlabel(" × ".join(rest))
-    ax.set_ylabel(factors[0] if len(factors) > 1 else "")
+    ax.set_xticks(
+        np.arange(len(columns)) + 0.5, list(map(words, columns)), rotation=90 if max(map(len, columns)) > 5 else 0
+    )
+    ax.set_yticks(np.arange(len(rows)) + 0.5, list(map(words, rows)), rotation=0)
+    ax.set_xlabel(words(" × ".join(rest), 60))
+    ax.set_ylabel(words(factors[0]) if len(factors) > 1 else "")
     n_empty = int((table == 0).sum())
     report = get.results(adata, key)["estimability"]
     estimable = report["estimable"].astype(bool)
@@ -61,7 +63,7 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     if n_empty:
         lines.insert(0, f"{n_empty} of {table.size} groups {'is' if n_empty == 1 else 'are'} empty")
     width = max(30, int(14 * inches(ax)))
-    ax.set_title("\n".join(textwrap.fill(line, width) for line in lines), loc="left", fontsize=9)
+    ax.set_title("\n".join(textwrap.fill(words(line, 400), width) for line in lines), loc="left", fontsize=9)
     return ax
 
 
@@ -93,7 +95,8 @@ def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Ax
     table = slot(adata, "variance", key)
     share = table["share"].to_numpy(dtype=float)
     ax = new_axes(ax, 5.2, 0.9 + 0.3 * len(table))
-    bars = ax.barh(table["effect"].astype(str), share, color=[GREY if e == "within" else BLUE for e in table["effect"]])
+    bars = ax.barh(range(len(table)), share, color=[GREY if e == "within" else BLUE for e in table["effect"]])
+    ax.set_yticks(range(len(table)), table["effect"].map(words))
     ax.bar_label(bars, [f"{100 * s:.2g} %" for s in share], padding=3, fontsize=8)
     ax.invert_yaxis()
     ax.axvline(0, color="black", linewidth=0.8)

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from .. import get
-from ._common import BLUE, GREY, ORANGE, annotate, check_axis, hatch, new_axes, number, slot
+from ._common import BLUE, GREY, ORANGE, annotate, check_axis, hatch, new_axes, number, slot, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     ax.set_xticks(
         np.arange(len(effects)) + 0.5, effects, rotation=30 if slanted else 0, ha="right" if slanted else "center"
     )
-    ax.set_yticks(np.arange(len(table)) + 0.5, table["axis"].astype(str), rotation=0, fontsize=8)
+    ax.set_yticks(np.arange(len(table)) + 0.5, table["axis"].map(words), rotation=0, fontsize=8)
     ax.tick_params(length=0)
     ax.set_title(f"held-out cells, {table['genes'].iloc[0]} genes", fontsize=10)
     return ax
@@ -126,7 +126,7 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set_xlabel("genes in the axis")
     ax.set_ylabel("variance / within")
-    ax.set_title(axis, fontsize=10)
+    ax.set_title(words(axis), fontsize=10)
     ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     sns.despine(ax=ax)
     return ax
@@ -173,12 +173,13 @@ def stability(
     table = table[table["axis"] == axis].sort_values(["frequency", "gene"], ascending=[False, True]).head(n_genes)
     chosen = table["gene"].isin(selected.loc[selected["axis"] == axis, "gene"])
     ax = new_axes(ax, 4.2, 1.0 + 0.2 * len(table))
-    ax.barh(table["gene"].astype(str), table["frequency"], color=np.where(chosen, BLUE, "#a6cbe3"))
+    ax.barh(np.arange(len(table)), table["frequency"], color=np.where(chosen, BLUE, "#a6cbe3"))
+    ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
     ax.invert_yaxis()
     ax.axvline(STABLE, color="black", linewidth=0.8, linestyle=":")
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of halves that select the gene")
-    ax.set_title(axis, fontsize=10)
+    ax.set_title(words(axis), fontsize=10)
     ax.tick_params(axis="y", labelsize=7.5, length=0)
     sns.despine(ax=ax, left=True)
     return ax
@@ -194,7 +195,7 @@ def _all_axes(table: pd.DataFrame, ax: Axes | None) -> Axes:
         values = table.loc[table["axis"] == axis, "frequency"].to_numpy(dtype=float)
         ax.scatter(values, row + rng.uniform(-0.22, 0.22, len(values)), s=14, color=BLUE, alpha=0.7, linewidths=0)
         ax.plot([np.median(values)] * 2, [row - 0.35, row + 0.35], color="black", linewidth=2)
-    ax.set_yticks(range(len(axes)), axes, fontsize=8)
+    ax.set_yticks(range(len(axes)), list(map(words, axes)), fontsize=8)
     ax.invert_yaxis()
     ax.axvline(STABLE, color="black", linewidth=0.8, linestyle=":")
     ax.set_xlim(-0.03, 1.03)

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from .. import _anndata, get
 from .._keys import Keys
 from ..arrays import group_sums
-from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, params
+from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, params, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,14 +54,15 @@ def loadings(
     table = leading(adata, axis, n_genes, key)
     ax = new_axes(ax, 4.2, 0.9 + 0.24 * len(table))
     values, kinds = table["score"].to_numpy(), table["kind"]
-    bars = ax.barh(table["gene"].astype(str), values, color=[KIND_COLORS[k] for k in kinds])
+    bars = ax.barh(np.arange(len(table)), values, color=[KIND_COLORS[k] for k in kinds])
     for bar, kind in zip(bars, kinds, strict=True):
         if kind == "cancelling":
             bar.set(hatch="////", edgecolor="white", linewidth=0)
+    ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
     ax.invert_yaxis()
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel("standardised loading")
-    ax.set_title(table["axis"].iloc[0], fontsize=10)
+    ax.set_title(words(table["axis"].iloc[0]), fontsize=10)
     if kinds.nunique() > 1:
         first = {kind: bars[list(kinds).index(kind)] for kind in KIND_COLORS}
         ax.legend(first.values(), first.keys(), frameon=False, fontsize=8, loc="best")
@@ -107,14 +108,13 @@ def genes(
     factors, own = fit["factors"], str(table["effect"].iloc[0]).split(":")
     groups, means = _group_means(adata, table["gene"].tolist(), factors, [*factors, *fit["nuisance"]], fit["layer"])
     means = means - means.mean(axis=0)
-    groups["block"] = joined(groups, own)
-    groups["score"] = means @ table["loading"].to_numpy()
-    groups["block_score"] = groups.groupby("block")["score"].transform("mean")
-    groups["row"] = np.arange(len(groups))
     others = [f for f in factors if f not in own]
-    groups = groups.sort_values(["block_score", "block", *others]).reset_index(drop=True)
+    places = pd.DataFrame({"block": joined(groups, own), "score": means @ table["loading"].to_numpy()})
+    places["score"] = places.groupby("block")["score"].transform("mean")
+    order = places.sort_values(["score", "block"], kind="stable").index  # within a block in the order of the levels
+    blocks, groups = places.loc[order, "block"].reset_index(drop=True), groups.loc[order]
     sd = adata.var.loc[table["gene"], Keys(key).var_sd].to_numpy()
-    shown = (means[groups["row"]] / np.where(sd > 0, sd, np.inf)).T
+    shown = (means[order] / np.where(sd > 0, sd, np.inf)).T
 
     ax = new_axes(ax, max(4.2, 2.4 + 0.17 * len(groups)), 1.9 + 0.2 * len(table))
     limit = np.percentile(np.abs(shown), 98) or 1.0  # a single extreme group must not bleach all others
@@ -122,13 +122,13 @@ def genes(
         shown, ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True,
         cbar_kws={"label": "mean, within-group sd", "shrink": 0.7, "pad": 0.02, "extend": "both"},
     )  # fmt: skip
-    labels = joined(groups, others) if others else groups["block"].tolist()
-    ax.set_xticks(np.arange(len(groups)) + 0.5, labels, rotation=90, fontsize=6.5)
-    ax.set_yticks(np.arange(len(table)) + 0.5, table["gene"].astype(str), rotation=0, fontsize=7.5)
+    labels = joined(groups, others) if others else blocks.tolist()
+    ax.set_xticks(np.arange(len(groups)) + 0.5, list(map(words, labels)), rotation=90, fontsize=6.5)
+    ax.set_yticks(np.arange(len(table)) + 0.5, table["gene"].map(words), rotation=0, fontsize=7.5)
     ax.tick_params(length=0)
-    ax.set_xlabel(" × ".join(others or own))
-    height = _head_blocks(ax, groups["block"], level_colors(adata, own[0]) if len(own) == 1 else {}, bool(others))
-    ax.set_title(f"{table['axis'].iloc[0]}: groups by {' × '.join(own)}", fontsize=10, pad=height)
+    ax.set_xlabel(words(" × ".join(others or own), 60))
+    height = _head_blocks(ax, blocks, level_colors(adata, own[0]) if len(own) == 1 else {}, bool(others))
+    ax.set_title(words(f"{table['axis'].iloc[0]}: groups by {' × '.join(own)}", 60), fontsize=10, pad=height)
     return ax
 
 
@@ -162,18 +162,17 @@ def _head_blocks(ax: Axes, blocks: pd.Series, colors: dict, named: bool) -> floa
     starts = np.flatnonzero((blocks != blocks.shift()).to_numpy()).tolist()
     ends = [*starts[1:], len(blocks)]
     transform, room = ax.get_xaxis_transform(), inches(ax) / len(blocks)
-    narrow = named and any(0.075 * len(blocks[s]) > room * (e - s) for s, e in zip(starts, ends, strict=True))
+    names = blocks.map(words)
+    narrow = named and any(0.075 * len(names[s]) > room * (e - s) for s, e in zip(starts, ends, strict=True))
     for start, end in zip(starts, ends, strict=True):
         if start:
             ax.axvline(start, color="black", linewidth=0.8)
-        name = blocks[start]
-        if name in colors:
-            ax.add_patch(
-                Rectangle((start, 1.0), end - start, 0.02, color=colors[name], transform=transform, clip_on=False)
-            )
+        shade = colors.get(blocks[start])
+        if shade is not None:
+            ax.add_patch(Rectangle((start, 1.0), end - start, 0.02, color=shade, transform=transform, clip_on=False))
         if named:
             ax.text(
-                (start + end) / 2, 1.03, name, transform=transform, ha="left" if narrow else "center", va="bottom",
-                rotation=35 if narrow else 0, fontsize=7.5,
+                (start + end) / 2, 1.03, names[start], transform=transform, va="bottom", fontsize=7.5,
+                ha="left" if narrow else "center", rotation=35 if narrow else 0,
             )  # fmt: skip
-    return 8.0 + named * (17 + narrow * 2.6 * max(map(len, blocks)))
+    return 8.0 + named * (17 + narrow * 2.6 * max(map(len, names)))

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from .._keys import Keys
 from ..get import axes_df
-from ._common import MISSING, check_axis, level_colors, new_axes, params
+from ._common import MISSING, check_axis, level_colors, new_axes, params, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,14 +85,14 @@ def scores(
     note = ", held out" if honest else ""
     if x is not None and y is None:
         ax = _one_axis(adata, values[x], of_effect[x], factors, color, ax)
-        ax.set_ylabel(f"{x} score{note}")
+        ax.set_ylabel(words(f"{x} score{note}", 60))
         return ax
     firsts = axes.drop_duplicates("effect")["axis"].tolist()
     x = x or firsts[0]
     y = y or next((a for a in [*firsts, *names] if a != x), x)
     ax = _pair(adata, values[[x, y]], factors, color or of_effect[x][0], ax)
-    ax.set_xlabel(f"{x}{note}")
-    ax.set_ylabel(f"{y}{note}")
+    ax.set_xlabel(words(f"{x}{note}", 60))
+    ax.set_ylabel(words(f"{y}{note}", 60))
     return ax
 
 
@@ -111,7 +111,7 @@ def _pair(adata: AnnData, table: pd.DataFrame, factors: list[str], color: str, a
     means = pd.DataFrame(xy).groupby([levels, groups]).mean()
     for level, shade in known.items():
         mean = means.loc[level]
-        ax.scatter(mean[0], mean[1], s=50, color=shade, edgecolors="black", linewidths=1, label=level, zorder=3)
+        ax.scatter(mean[0], mean[1], s=50, color=shade, edgecolors="black", linewidths=1, label=words(level), zorder=3)
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     _legend(ax, color, len(known))
@@ -128,25 +128,26 @@ def _one_axis(
     known = level_colors(adata, color)
     by = next((f for f in reversed(own) if f != color), own[0])
     positions = {level: i for i, level in enumerate(level_colors(adata, by))}
-    columns = list(dict.fromkeys([by, color, *factors]))
-    labelled = adata.obs[columns].notna().all(axis=1).to_numpy()
-    table = adata.obs.loc[labelled, columns].astype(str).assign(score=scores[labelled].to_numpy())
+    columns = {"by": by, "color": color, **{f"factor{i}": f for i, f in enumerate(factors)}}
+    labelled = adata.obs[list(set(columns.values()))].notna().all(axis=1).to_numpy()
+    table = pd.DataFrame({name: adata.obs.loc[labelled, c].astype(str) for name, c in columns.items()})
+    table["score"] = scores[labelled]
 
     ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), 3.4)
     step = 0 if color == by else 0.7 / len(known)
     offset = {level: step * (i - (len(known) - 1) / 2) for i, level in enumerate(known)}
-    center = table[by].map(positions) + table[color].map(offset)
+    center = table["by"].map(positions) + table["color"].map(offset)
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(table))[:SHOWN]
     jitter = rng.uniform(-1, 1, len(drawn)) * (0.4 * step or 0.25)
     ax.scatter(
         center.to_numpy()[drawn] + jitter, table["score"].to_numpy()[drawn], s=np.clip(2000 / len(drawn), 1.5, 9),
-        c=[known[v] for v in table[color].iloc[drawn]], linewidths=0, alpha=0.35, rasterized=True,
+        c=[known[v] for v in table["color"].iloc[drawn]], linewidths=0, alpha=0.35, rasterized=True,
     )  # fmt: skip
-    means = _means(table, by, color, factors)
+    means = _means(table)
     for level, shade in known.items():
-        line = means[means[color] == level]
-        at = line[by].map(positions) + offset[level]
+        line = means[means["color"] == level]
+        at = line["by"].map(positions) + offset[level]
         order = np.argsort(at.to_numpy())
         at, line = at.to_numpy()[order], line.iloc[order]
         if color != by and len(line) > 1:
@@ -156,35 +157,35 @@ def _one_axis(
             )
         ax.errorbar(
             at, line["mean"], yerr=line["half"], fmt="o", color=shade, markeredgecolor="black", ecolor="black",
-            elinewidth=1, capsize=2, markersize=6, zorder=3, label=level,
+            elinewidth=1, capsize=2, markersize=6, zorder=3, label=words(level),
         )  # fmt: skip
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    crowded = sum(map(len, positions)) > 40
-    ax.set_xticks(
-        range(len(positions)), list(positions), rotation=35 if crowded else 0, ha="right" if crowded else "center"
-    )
-    ax.set_xlabel(by)
+    names = list(map(words, positions))
+    crowded = sum(map(len, names)) > 40
+    ax.set_xticks(range(len(positions)), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
+    ax.set_xlabel(words(by))
     _legend(ax, color, len(known))
     return ax
 
 
-def _means(table: pd.DataFrame, by: str, color: str, factors: list[str]) -> pd.DataFrame:
+def _means(table: pd.DataFrame) -> pd.DataFrame:
     """Unweighted mean over groups at every level of two factors, and half the width of its 95 % interval.
 
     The variance of that mean is the mean over its C groups of v_c / n_c, over C, with v_c pooled over all groups.
     """
-    groups = table.groupby(list(dict.fromkeys([by, color, *factors])))["score"].agg(["mean", "count", "var"])
+    groups = table.groupby([c for c in table if c != "score"])["score"].agg(["mean", "count", "var"])
     free = (groups["count"] - 1).sum()
     pooled = ((groups["count"] - 1) * groups["var"].fillna(0)).sum() / max(free, 1)
-    cells = groups.assign(noise=pooled / groups["count"]).groupby(level=list(dict.fromkeys([by, color])))
+    cells = groups.assign(noise=pooled / groups["count"]).groupby(level=["by", "color"])
     out = cells["mean"].mean().to_frame("mean")
     out["half"] = student.ppf(0.975, max(free, 1)) * np.sqrt(cells["noise"].sum()) / cells.size()
     return out.reset_index()
 
 
 def _legend(ax: Axes, title: str, n: int) -> None:
+    handles, labels = ax.get_legend_handles_labels()
     ax.legend(
-        title=title, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, title_fontsize=8,
-        ncols=1 + n // 16, markerscale=0.9,
+        handles, labels, title=words(title), frameon=False, loc="upper left", bbox_to_anchor=(1, 1),
+        fontsize=8, title_fontsize=8, ncols=1 + n // 16, markerscale=0.9,
     )  # fmt: skip
     sns.despine(ax=ax)

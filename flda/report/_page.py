@@ -274,7 +274,7 @@ def _cite(results: Mapping[str, Any]) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><th>{escape(str(k))}</th><td class=wrap>{escape(_text(v))}</td></tr>" for k, v in values.items()
+        f"<tr><th>{escape(str(k))}</th><td class=wrap>{escape(_text(v))}</td></tr>" for k, v in sorted(values.items())
     )
     return f'<div class="scroll"><table>{rows}</table></div>'
 
