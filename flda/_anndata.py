@@ -138,7 +138,7 @@ def read_cells(
     check_values(X, adata, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if donors is not None:
-        labelled &= donors.notna().to_numpy()
+        labelled = labelled & donors.notna().to_numpy()
     if not labelled.all():
         missing = [c for c in table if table[c].isna().any()]
         logger.warning(

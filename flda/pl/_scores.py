@@ -107,7 +107,8 @@ def _pair(adata: AnnData, table: pd.DataFrame, factors: list[str], color: str, a
         xy[order, 0], xy[order, 1], s=np.clip(3000 / len(xy), 2, 18), linewidths=0, alpha=0.5, rasterized=True,
         c=[known.get(levels[i], MISSING) for i in order],
     )  # fmt: skip
-    groups = adata.obs[list(dict.fromkeys([*factors, color]))].astype(str).agg("\x1f".join, axis=1).to_numpy()
+    columns = list(dict.fromkeys([*factors, color]))
+    groups = adata.obs.groupby(columns, observed=True, dropna=False).ngroup().to_numpy()
     means = pd.DataFrame(xy).groupby([levels, groups]).mean()
     for level, shade in known.items():
         mean = means.loc[level]
