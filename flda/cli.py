@@ -9,6 +9,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,8 +162,7 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
         if certificate is not None:
             results["certificate"] = certificate
             _to_csv(certificate, folder / "certificate.csv")
-            with _quiet():
-                tl.held_out_scores(adata)
+            tl.held_out_scores(adata)
         if args.path:
             tl.path(adata, n_genes=args.path, mode=args.mode)
         results["warnings"] = np.array(args.warnings, dtype=object)
@@ -213,11 +213,14 @@ def _certificate(adata: AnnData, args: argparse.Namespace) -> pd.DataFrame | Non
     }
     models = {"all": FLDA(**options), "selected": SparseFLDA(n_genes=args.n_genes, mode=args.mode, **options)}
     donors = adata.obs.loc[labelled, args.donor].to_numpy() if args.donor else None
+    start = time.perf_counter()
     try:
         with _quiet():
-            return certify_together(
+            table = certify_together(
                 models, X[labelled][:, genes], adata.obs.loc[labelled, columns], donors, random_state=args.seed
             )
+        logger.info("certificate: %d axes held out (%.1f s)", len(table), time.perf_counter() - start)
+        return table
     except ValueError as error:
         logger.warning("no certificate.csv: %s (%d cells)", error, fit["n_cells"])
         return None

@@ -154,7 +154,7 @@ def test_equal_results_give_an_equal_page(page, fitted, tmp_path):
 
 def test_provenance(adata):
     adata.uns["flda"]["warnings"] = ["X looks like <raw> counts"]
-    page = flda.report.render(adata, title="A & B")
+    page = flda.report.render(adata, title="A & B", figures=[])
     assert "<title>A &amp; B</title>" in page
     assert "X looks like &lt;raw&gt; counts" in page
     for text in ("400 × 120", "shrinkage", flda.__version__, "1265079", "arXiv:2010.02171"):
