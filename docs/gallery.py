@@ -20,7 +20,7 @@ import flda
 from flda import cli
 
 FOLDER = Path(__file__).parent / "gallery"
-DPI, COLORS = 75, 96
+DPI, COLORS = 100, 256
 
 
 def save(ax, name: str) -> None:
@@ -45,7 +45,6 @@ def main(folder: Path) -> None:
     simulated = results(folder, "demo", "demo")
     save(flda.pl.certificate(simulated), "t4t5_certificate")
     save(flda.pl.scores(simulated, "axon_1"), "t4t5_scores")
-    save(flda.pl.loadings(simulated, "axon_1"), "t4t5_loadings")
     save(flda.pl.genes(simulated, "axon_1"), "t4t5_genes")
 
     if not (folder / "rnamix").exists():
@@ -53,7 +52,6 @@ def main(folder: Path) -> None:
     factors = ["--factors", "mixture", "amount", "protocol", "--interactions", "none"]
     mixtures = results(folder, "rnamix", "run", str(folder / "rnamix.h5ad"), *factors)
     save(flda.pl.design(mixtures), "rnamix_design")
-    save(flda.pl.certificate(mixtures), "rnamix_certificate")
     save(flda.pl.scores(mixtures, "mixture_1", "mixture_2"), "rnamix_scores")
     save(flda.pl.scores(mixtures, "amount_1"), "rnamix_amount")
     save(flda.pl.genes(mixtures, "mixture_1"), "rnamix_genes")
