@@ -123,6 +123,9 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     ax.set_xticks(table["n_genes"], [str(n) for n in table["n_genes"]])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_yscale("symlog", linthresh=0.1)
+    ax.yaxis.set_major_formatter("{x:g}")
+    drawn = table[["eigenvalue", "snr", "crosstalk", "dense_eigenvalue"]]
+    ax.set_ylim(min(-0.03, 1.5 * drawn.min().min()), 2 * drawn.max().max())
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.set_xlabel("genes in the axis")
     ax.set_ylabel("variance / within")
