@@ -84,6 +84,13 @@ def expression(adata: AnnData, layer: str | None):
     return arrays.Stream.of(X) if hasattr(X, "shape") and hasattr(X, "dtype") else X
 
 
+def check_gene_names(adata: AnnData) -> None:
+    """Refuse gene names that do not say which gene is meant."""
+    if not adata.var_names.is_unique:
+        twin = adata.var_names[adata.var_names.duplicated()][0]
+        raise ValueError(f"gene name {twin!r} occurs more than once; call adata.var_names_make_unique() first.")
+
+
 def check_values(X, adata: AnnData, layer: str | None) -> None:
     """Refuse what is not expression, naming gene and cell; warn about raw counts."""
     where = "X" if layer is None else f"layers[{layer!r}]"
@@ -135,14 +142,12 @@ def read_cells(
     """Read and check what a fit needs."""
     table = labels(adata, [*factors, *nuisance])
     donors = None if donor is None else labels(adata, [donor])[donor]
-    if not adata.var_names.is_unique:
-        twin = adata.var_names[adata.var_names.duplicated()][0]
-        raise ValueError(f"gene name {twin!r} occurs more than once; call adata.var_names_make_unique() first.")
+    check_gene_names(adata)
     X = expression(adata, layer)
     check_values(X, adata, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if donors is not None:
-        labelled &= donors.notna().to_numpy()
+        labelled = labelled & donors.notna().to_numpy()
     if not labelled.all():
         missing = [c for c in table if table[c].isna().any()]
         logger.warning(

@@ -27,11 +27,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fitted:
-    """What :func:`flda.tl.flda` fitted: the labelled cells, their genes and the parameters of the estimator."""
+    """What :func:`flda.tl.flda` fitted: expression of the labelled cells, and the parameters of the estimator.
+
+    ``cells`` and ``genes`` are boolean, over those of the AnnData.
+    """
 
     X: Any
     labels: pd.DataFrame
     donors: np.ndarray | None
+    cells: np.ndarray
     genes: np.ndarray
     params: dict[str, Any]
     shrinkage: float
@@ -48,7 +52,7 @@ class Fitted:
         X = cells.X if rows.all() else cells.X[rows]
         donors = None if cells.donors is None else cells.donors[rows].to_numpy()
         return cls(
-            X if genes.all() else X[:, genes], cells.labels[rows], donors, genes, params,
+            X if genes.all() else X[:, genes], cells.labels[rows], donors, rows, genes, params,
             float(results["fit"]["shrinkage"]),
         )  # fmt: skip
 

@@ -17,6 +17,11 @@ class Keys:
         return f"X_{self.key}"
 
     @property
+    def obsm_held_out(self) -> str:
+        """Scores of cells on axes that were fitted without them, N x k."""
+        return f"X_{self.key}_held_out"
+
+    @property
     def varm(self) -> str:
         """Loadings, p x k."""
         return self.key
@@ -35,6 +40,11 @@ class Keys:
     def var_sd(self) -> str:
         """Within-group standard deviation of every gene; NaN where the gene was left out."""
         return f"{self.key}_within_sd"
+
+    @property
+    def var_centre(self) -> str:
+        """Unweighted mean of the group means of every gene, where scores are zero; NaN where the gene was left out."""
+        return f"{self.key}_centre"
 
     @property
     def uns(self) -> str:

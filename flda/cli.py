@@ -1,4 +1,4 @@
-"""Command line: ``flda demo``, ``flda run``, ``flda check``, ``flda datasets``."""
+"""Command line: ``flda demo``, ``flda run``, ``flda report``, ``flda check``, ``flda datasets``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
-from . import __version__, _anndata, datasets, get, pl, tl
+from . import __version__, _anndata, datasets, get, report, tl
 from ._keys import Keys
 from ._quiet import quiet
 from .design import make_design
@@ -34,7 +35,8 @@ class UsageError(Exception):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     args = _parser().parse_args(argv)
-    _log_to_stderr()
+    mpl.use("Agg")  # figures go to files
+    args.warnings = _log_to_stderr()
     if getattr(args, "interactions", None) in (["all"], ["none"]):
         args.interactions = {"all": "all", "none": None}[args.interactions[0]]
     try:
@@ -55,7 +57,7 @@ def demo(args: argparse.Namespace) -> None:
     """Simulated T4/T5 cells, whole run, and what came out."""
     adata = datasets.t4t5_simulated()
     print(f"simulated T4/T5 (not real data): {adata.n_obs:,} cells x {adata.n_vars:,} genes, dendrite x axon")
-    args.factors = ["dendrite", "axon"]
+    args.factors, args.title = ["dendrite", "axon"], "Simulated T4/T5 cells (not real data)"
     out = args.out or Path("flda_demo")
     # a demo may replace an earlier demo, never anything else
     _analyse(adata, args, out, overwrite=True)
@@ -71,6 +73,7 @@ def demo(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fit an h5ad file and write the results folder."""
     adata = _read(args.file, backed=args.backed)
+    args.title = args.file.name
     _analyse(adata, args, args.out or Path(f"{args.file.stem}_flda"), overwrite=args.overwrite)
 
 
@@ -98,6 +101,23 @@ def check(args: argparse.Namespace) -> None:
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
         print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy and weigh as much as any other")
+
+
+def write_report(args: argparse.Namespace) -> None:
+    """Write the report of a result.h5ad, after further steps in Python for instance."""
+    adata = _read(args.file)
+    if Keys(args.key).uns not in adata.uns:
+        raise UsageError(f"{args.file} holds no results of flda under the key {args.key!r}; run: flda run")
+    out = args.out or args.file.with_name("report.html")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; --out must name a file")
+    if out.exists() and not args.overwrite:
+        raise UsageError(f"{out} exists; name another file with --out, or add --overwrite")
+    try:
+        report.write(adata, out, title=args.title, key=args.key)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    print(f"wrote {out}")
 
 
 def list_datasets(args: argparse.Namespace) -> None:
@@ -131,8 +151,7 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             shrinkage=args.shrinkage,
             random_state=args.seed,
         )
-        with quiet():
-            tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
+        tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
         if args.permutations:
             tl.permutation_test(adata, n_perms=args.permutations, random_state=args.seed)
             _to_csv(adata.uns[Keys().uns]["permutation"]["table"], folder / "permutation.csv")
@@ -143,11 +162,19 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
         _to_csv(get.axes_df(adata), folder / "axes.csv")
         _to_csv(get.design_df(adata), folder / "design.csv")
         certificate = _certificate(adata, args)
-        if certificate is not None:
-            _to_csv(certificate, folder / "certificate.csv")
-        (folder / "figures").mkdir()
-        _figures(adata, args.factors, folder / "figures")
         results = adata.uns[Keys().uns]
+        if certificate is not None:
+            results["certificate"] = certificate
+            _to_csv(certificate, folder / "certificate.csv")
+            tl.held_out_scores(adata)
+        if args.path:
+            tl.path(adata, n_genes=args.path, mode=args.mode)
+        results["warnings"] = np.array(args.warnings, dtype=object)
+        figures = list(report.pictures(adata))
+        (folder / "figures").mkdir()
+        for figure in figures:
+            (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+        report.write(adata, folder / "report.html", title=args.title, figures=figures)
         summary = {
             "n_cells": adata.n_obs,
             "n_genes": adata.n_vars,
@@ -186,19 +213,6 @@ def _certificate(adata: AnnData, args: argparse.Namespace) -> pd.DataFrame | Non
         logger.warning("no certificate.csv: %s (%d cells)", error, adata.uns[Keys().uns]["fit"]["n_cells"])
         return None
     return get.certificate_df(adata)
-
-
-def _figures(adata: AnnData, factors: list[str], folder: Path) -> None:
-    """Scores on the first axes of the main effects, a panel per factor."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"svg.fonttype": "none"}):
-        figure = Figure(figsize=(4.8 * len(factors), 4), layout="constrained")
-        for ax, factor in zip(np.atleast_1d(figure.subplots(1, len(factors))), factors, strict=True):
-            pl.scores(adata, color=factor, ax=ax)
-            ax.set_title(f"fitted cells, coloured by {factor}")
-        figure.savefig(folder / "scores.png", dpi=150)
 
 
 @contextlib.contextmanager
@@ -243,11 +257,26 @@ def _to_csv(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr() -> list[str]:
+    """Show warnings, and on a terminal every step; returns a list that takes the warnings as they come."""
+    seen: list[str] = []
+
+    def new(record: logging.LogRecord) -> bool:
+        """Whether a line says something new: a step of the run may find what the one before has found."""
+        text = record.getMessage()
+        if record.levelno < logging.WARNING:
+            return True
+        if text in seen:
+            return False
+        seen.append(text)
+        return True
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("flda: %(message)s"))
+    handler.addFilter(new)
     logger.handlers = [handler]
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+    return seen
 
 
 def _size(text: str) -> int | str:
@@ -295,6 +324,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--stability", type=int, default=0, metavar="N", help="selection frequencies over N halves of the cells"
         )
+        sub.add_argument(
+            "--path",
+            type=int,
+            nargs="+",
+            metavar="K",
+            help="also compare axes of these numbers of genes; takes a while",
+        )
         sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
 
     def design_options(sub: argparse.ArgumentParser) -> None:
@@ -322,6 +358,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--n-comps", type=int, help="axes per effect (default: all useful ones)")
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks instead of into memory")
     sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
+
+    sub = command("report", write_report, "write the report of a result.h5ad as one HTML file")
+    sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
+    sub.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html beside the file")
+    sub.add_argument("--title", help="heading (default: the factors)")
+    sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
     sub = command("check", check, "print the design table and what it can estimate")
     design_options(sub)

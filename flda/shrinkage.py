@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ._progress import progress
 from .design import Design, Effect
 from .donors import folds
 from .solve import GroupSpace, Inverse, Primal
@@ -73,7 +74,8 @@ def cross_validate(
     # products e s, e e and s s of every axis, summed over held-out cells
     products = {e: np.zeros((len(grid), 3, n_components[e])) for e in design.effects}
     used = 0
-    for train, test in folds(design, donors, random_state, N_FOLDS):
+    split = folds(design, donors, random_state, N_FOLDS)
+    for train, test in progress(split, desc="shrinkage", total=N_FOLDS):
         part = design.subset(train)
         if part is None:
             continue

@@ -23,12 +23,25 @@ from ._belief import (
     write_permutations,
     write_stability,
 )
+from ._held_out import held_out_scores
 from ._keys import Keys
+from ._path import path
+from ._quiet import quiet
+from ._transform import transform
 from .design import SEPARATOR, Design, effect_name
 from .estimators import FLDA, SparseFLDA
 from .metrics import effect_shares, gene_f, total_products
 
-__all__ = ["certify", "flda", "permutation_test", "rank_genes", "stability"]
+__all__ = [
+    "certify",
+    "flda",
+    "held_out_scores",
+    "path",
+    "permutation_test",
+    "rank_genes",
+    "stability",
+    "transform",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +107,7 @@ def flda(
     * ``varm["flda"]``: loadings, ndarray p x k, zero for genes left out
     * ``varm["flda_F"]``: F ratio of each gene for every effect in the fit, ndarray p x effects
     * ``var["flda_within_sd"]``: within-group standard deviation, NaN for genes left out
+    * ``var["flda_centre"]``: mean of the group means, where scores are zero, NaN for genes left out
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance`` and
       ``versions``. ``variance`` has the share of every effect in the variance of all genes, in a table with equal
       groups; noise is taken off, so a share can be negative
@@ -145,6 +159,7 @@ def flda(
         adata.varm[keys.varm] = loadings
         adata.varm[keys.varm_f] = _spread(ratios.to_numpy(), genes, np.nan)
         adata.var[keys.var_sd] = _spread(model.within_sd_, genes, np.nan)
+        adata.var[keys.var_centre] = _spread(model.means_.mean(axis=0), genes, np.nan)
         adata.uns[keys.uns] = {
             "params": {
                 "factors": factors,
@@ -175,9 +190,10 @@ def flda(
             "versions": {name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         }
     logger.info(
-        "flda: wrote obsm[%r], varm[%r], varm[%r], var[%r], uns[%r] (%.1f s)",
-        keys.obsm, keys.varm, keys.varm_f, keys.var_sd, keys.uns, time.perf_counter() - start,
-    )  # fmt: skip
+        "flda: %d cells x %d genes in %d groups, %d axes, shrinkage %.3g; wrote obsm[%r], varm[%r], uns[%r] (%.1f s)",
+        *(cells.labelled.sum(), genes.sum(), model.design_.n_groups, len(model.axes_), model.shrinkage_),
+        *(keys.obsm, keys.varm, keys.uns, time.perf_counter() - start),
+    )
     return adata if copy else None
 
 
@@ -273,7 +289,8 @@ def rank_genes(
     selection = {
         "n_genes": dict(n_genes) if isinstance(n_genes, Mapping) else n_genes, "mode": mode, "candidates": candidates
     }  # fmt: skip
-    model = fitted.sparse(selection, shrinkage=fitted.shrinkage).fit(fitted.X, fitted.labels, fitted.donors)
+    with quiet():
+        model = fitted.sparse(selection, shrinkage=fitted.shrinkage).fit(fitted.X, fitted.labels, fitted.donors)
     seed = params["random_state"]
     tested = run_permutations(fitted, None, n_perms, seed, None) if n_perms else None
     halves = run_stability(fitted, selection, n_halves, 200, seed, None) if n_halves else None
@@ -326,6 +343,7 @@ def _forget_selection(adata: AnnData, keys: Keys) -> None:
     """Remove what was written about an earlier fit under the same key."""
     for name in (keys.varm_sparse, *(f"{keys.key}_{p}" for p in ("pval", "pval_adj", "pval_max"))):
         adata.varm.pop(name, None)
+    adata.obsm.pop(keys.obsm_held_out, None)
     for name, value in list(adata.uns.items()):
         params = value.get("params", {}) if isinstance(value, Mapping) else {}
         if isinstance(params, Mapping) and params.get("method") == "flda" and params.get("key") == keys.key:

@@ -27,12 +27,19 @@ def run(*arguments):
     return main([str(a) for a in arguments])
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Runs that are about something else need not draw."""
+    monkeypatch.setattr(flda.report, "pictures", lambda adata: [])
+
+
 OUTPUTS = [
     "axes.csv",
     "certificate.csv",
     "design.csv",
     "figures",
     "gene_rankings.csv",
+    "report.html",
     "result.h5ad",
     "summary.json",
 ]
@@ -58,9 +65,21 @@ def test_run_writes_the_folder(file, tmp_path, capsys):
     result = read_h5ad(out / "result.h5ad")
     assert result.obsm["X_flda"].shape == (300, 7)
     assert (out / "figures" / "scores.png").stat().st_size > 10_000
+    figures = {p.stem for p in (out / "figures").iterdir()}
+    assert {"design", "certificate_all", "certificate_selected", "loadings", "scores_dendrite-axon_1"} <= figures
+    pd.testing.assert_frame_equal(result.uns["flda"]["certificate"], certificate, check_dtype=False, rtol=1e-6)
+    assert np.isfinite(result.obsm["X_flda_held_out"]).all()
+    page = (out / "report.html").read_text()
+    assert page.count("<img ") == len(figures)
+    assert "<title>cells.h5ad</title>" in page
+    assert len(page) < 3e6
+    assert run("report", out / "result.h5ad") == 2  # it is there already
+    assert run("report", out / "result.h5ad", "--out", tmp_path / "again.html", "--title", "cells.h5ad") == 0
+    assert (tmp_path / "again.html").read_text() == page
     assert [p.name for p in out.parent.iterdir()] == ["results"]  # no temporary folder is left
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_rankings_are_byte_identical(file, tmp_path):
     for name in "ab":
         run("run", file, "--factors", "dendrite", "axon", "--out", tmp_path / name)
@@ -68,6 +87,7 @@ def test_rankings_are_byte_identical(file, tmp_path):
         assert (tmp_path / "a" / table).read_bytes() == (tmp_path / "b" / table).read_bytes()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_options_reach_the_fit(file, tmp_path):
     out = tmp_path / "out"
     options = "--interactions none --nuisance donor --penalty inf --n-comps 1 --shrinkage oas --seed 3"
@@ -79,6 +99,7 @@ def test_options_reach_the_fit(file, tmp_path):
     assert params["random_state"] == 3
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_demo(tmp_path, capsys, monkeypatch):
     small = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
     monkeypatch.setattr(flda.datasets, "t4t5_simulated", lambda: small)
@@ -140,6 +161,8 @@ def test_datasets(capsys):
             "cannot estimate",
         ),
         (["check", "{file}", "--factors", "nothing"], "no column 'nothing'"),
+        (["report", "{file}"], "holds no results of flda under the key 'flda'"),
+        (["report", "{dir}/text.h5ad"], "cannot read {dir}/text.h5ad as h5ad"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(file, tmp_path, capsys, arguments, message):
@@ -155,12 +178,40 @@ def test_errors_are_one_line_and_leave_nothing(file, tmp_path, capsys, arguments
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_existing_result_is_replaced_on_request_only(file, tmp_path):
     out = tmp_path / "out"
     arguments = ["run", file, "--factors", "dendrite", "axon", "--shrinkage", "0.3", "--out", out]
     assert run(*arguments) == 0
     assert run(*arguments) == 2
     assert run(*arguments, "--overwrite") == 0
+
+
+def test_warnings_reach_the_report_once(tmp_path, capsys, no_figures):
+    adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=60)
+    adata.X = adata.layers["counts"]
+    adata[adata.obs["subtype"] != "T5c"].write_h5ad(tmp_path / "x.h5ad")
+    out = tmp_path / "out"
+    options = "--shrinkage 0.3 --n-genes 4 --path 2 5"
+    assert run("run", tmp_path / "x.h5ad", "--factors", "dendrite", "axon", *options.split(), "--out", out) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert sum("looks like raw counts" in line for line in err) == 1
+    assert sum("interaction left out" in line for line in err) == 1
+    page = (out / "report.html").read_text()
+    kept = read_h5ad(out / "result.h5ad").uns["flda"]
+    assert [w for w in kept["warnings"] if w in page.replace("&#x27;", "'")] == list(kept["warnings"])
+    assert len(kept["warnings"]) == len(err)
+    assert sorted(set(kept["path"]["n_genes"])) == [2, 5]
+
+
+def test_on_a_terminal_every_step_is_a_line(file, tmp_path, capsys, monkeypatch, no_figures):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    out = tmp_path / "out"
+    assert run("run", file, "--factors", "dendrite", "axon", "--shrinkage", "0.3", "--n-genes", "4", "--out", out) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("flda: ")]
+    steps = [line.split()[1] for line in lines]
+    assert steps == ["flda:", "rank_genes:", "certify:", "held_out_scores:", "report:"]
+    assert all(line.endswith(" s)") for line in lines)
 
 
 def test_the_module_is_a_command_too(file):

@@ -4,7 +4,6 @@ import os
 import signal
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +14,7 @@ from flda import FLDA, SparseFLDA, arrays
 from flda.arrays import Stream
 from flda.design import make_design
 from flda.moments import Within
-from flda.solve import Iterative, Primal, choose_solver, solve
+from flda.solve import choose_solver
 from flda.solve.iterative import solve_family
 
 from oracle import donor_problem, problem, within_scatter
@@ -220,7 +219,9 @@ def test_a_bad_value_in_a_block_is_named(tmp_path):
     adata.X = sp.csr_matrix(X)
     adata.write_h5ad(tmp_path / "x.h5ad")
     disk = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")
-    with pytest.raises(ValueError, match=rf"contains nan for gene '{adata.var_names[5]}' in cell '{adata.obs_names[201]}'"):
+    with pytest.raises(
+        ValueError, match=rf"contains nan for gene '{adata.var_names[5]}' in cell '{adata.obs_names[201]}'"
+    ):
         flda.tl.flda(disk, FACTORS)
     pytest.importorskip("dask")
     with pytest.raises(ValueError, match="contains NaN in row 201, column 5"):
@@ -245,7 +246,10 @@ def test_run_backed_writes_the_same_rankings(tmp_path):
     data().write_h5ad(tmp_path / "x.h5ad")
     for name, flags in {"memory": [], "disk": ["--backed"]}.items():
         out = tmp_path / name
-        assert main(["run", str(tmp_path / "x.h5ad"), "--factors", *FACTORS, "--n-genes", "3", "--out", str(out), *flags]) == 0
+        assert (
+            main(["run", str(tmp_path / "x.h5ad"), "--factors", *FACTORS, "--n-genes", "3", "--out", str(out), *flags])
+            == 0
+        )
     tables = [pd.read_csv(tmp_path / name / "gene_rankings.csv") for name in ("memory", "disk")]
     pd.testing.assert_frame_equal(*tables, rtol=1e-6)
     assert ad.read_h5ad(tmp_path / "disk" / "result.h5ad").shape == (260, 70)

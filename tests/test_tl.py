@@ -194,9 +194,10 @@ def test_empty_or_strange_matrix():
     obs = y.set_axis([f"c{i}" for i in range(40)])
     with pytest.raises(ValueError, match="empty; name a layer"):
         flda.tl.flda(ad.AnnData(None, obs=obs), "A")
-    dask = pytest.importorskip("dask.array", reason="dask is an extra")
-    with pytest.raises(ValueError, match=r"to_memory"):
-        flda.tl.flda(ad.AnnData(dask.from_array(X), obs=obs), "A")
+    masked = ad.AnnData(X, obs=obs)
+    masked.layers["text"] = X.astype(str).astype(object)
+    with pytest.raises(ValueError, match=r"layers\['text'\] holds object values; expression must be numeric"):
+        flda.tl.flda(masked, "A", layer="text")
 
 
 def test_numeric_and_boolean_levels():

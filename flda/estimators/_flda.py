@@ -195,7 +195,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._discriminants = axes.discriminants
         self._offsets = np.einsum("ij,ji->i", within.centred_means, axes.discriminants) / 2
         self._n_features_out = len(axes.table)
-        logger.info(
+        logger.debug(
             "flda: %d cells x %d genes, %d groups, %d axes; solver %s, shrinkage %.3g (%s), residual %.1e",
             *within.shape, design.n_groups, len(axes.table), self.solver_, solved.g, self.shrinkage, solved.residual,
         )  # fmt: skip

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
+from .._progress import progress
 from ..arrays import by_rows, times
 from ..design import Effect, effect_name
 from ..donors import folds
@@ -134,7 +135,7 @@ class SparseFLDA(FLDA):
         solved = model._solve(X, y, groups)
         scatter, rows = ScatterRows(solved.inverse, solved.g), []
         warm: dict[Effect, list[np.ndarray]] = {}
-        for k in sizes:
+        for k in progress(sizes, desc="path"):
             for effect in solved.design.effects:
                 axes = model._axes_of(effect, k, solved, scatter, warm.get(effect, ()))
                 warm[effect] = [a.genes for a in axes]
@@ -164,7 +165,8 @@ class SparseFLDA(FLDA):
         if self.n_genes == "cv":
             sizes, self.n_genes_path_ = self._choose_sizes(solved)
         scatter = ScatterRows(solved.inverse, solved.g)
-        found = [a for effect in solved.design.effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]
+        effects = progress(solved.design.effects, desc="gene selection")
+        found = [a for effect in effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]
         p = solved.inverse.within.shape[1]
         U = np.zeros((p, len(found)))
         for j, axis in enumerate(found):
@@ -244,7 +246,8 @@ class SparseFLDA(FLDA):
         grid = [k for k in GRID if k <= self._allowed(solved).sum()]
         X = by_rows(solved.inverse.within.X)
         scores: dict[Effect, list[list[float]]] = {e: [] for e in design.effects}
-        for train, test in folds(design, solved.donors, self.random_state, N_FOLDS):
+        split = folds(design, solved.donors, self.random_state, N_FOLDS)
+        for train, test in progress(split, desc="number of genes", total=N_FOLDS):
             part = design.subset(train)
             if part is None:
                 continue

@@ -41,7 +41,8 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal]
     chosen = "primal" if g == 0 or primal <= dual else "dual"
     if g != 0 and min(primal, dual) > memory / 2:
         chosen = "iterative"
-    logger.info(
+    logger.log(
+        logging.INFO if chosen == "iterative" else logging.DEBUG,
         "solver %s: %d cells x %d genes; primal takes %.2g GB, dual %.2g, %.2g are free",
         chosen, N, p, primal / 1e9, dual / 1e9, memory / 1e9,
     )  # fmt: skip

@@ -1,0 +1,120 @@
+"""What the figures share: colours, names of axes, results that another call must have written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from anndata import AnnData
+from matplotlib.patches import Rectangle
+
+from .. import _anndata, get
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_DISTINCT = 10  # colours of the palette for colour-blind readers; more levels get shades in order
+BLUE, ORANGE, GREEN, GREY = "#0173b2", "#de8f05", "#029e73", "#949494"  # of seaborn's colorblind palette
+MISSING = "#d9d9d9"  # cells without a label
+
+PRODUCERS = {
+    "certificate": "flda.tl.certify",
+    "permutation": "flda.tl.permutation_test",
+    "stability": "flda.tl.stability",
+    "path": "flda.tl.path",
+    "variance": "flda.tl.flda",
+}
+
+
+def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """The Axes given, or one in a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def inches(ax: Axes) -> float:
+    """Width of the Axes before its labels claim room."""
+    return float(ax.get_window_extent().width / ax.figure.dpi)
+
+
+def level_colors(adata: AnnData, column: str) -> dict[str, Any]:
+    """Level -> colour: scanpy's colours of the column if there are any, else ones safe for colour-blind readers."""
+    if column not in adata.obs:
+        raise ValueError(f"obs has no column {column!r}.")
+    values = adata.obs[column].astype("category")
+    levels = [str(level) for level in values.cat.categories]
+    palette = list(adata.uns.get(f"{column}_colors", []))
+    if len(palette) < len(levels):
+        name = "colorblind" if len(levels) <= MAX_DISTINCT else "viridis"
+        palette = sns.color_palette(name, len(levels))
+    used = set(values.dropna().astype(str))
+    return {level: shade for level, shade in zip(levels, palette, strict=False) if level in used}
+
+
+def params(adata: AnnData, key: str) -> dict[str, Any]:
+    """Parameters of the fit, lists as lists even after a file."""
+    return _anndata.plain(get.results(adata, key)["params"])
+
+
+def slot(adata: AnnData, name: str, key: str) -> Any:
+    """One of the results that other calls add to those of the fit, or an error that says which call."""
+    results = get.results(adata, key)
+    if name not in results:
+        raise ValueError(f"uns[{key!r}] has no {name!r}; run {PRODUCERS[name]} first.")
+    return results[name]
+
+
+def check_axis(axis: str | None, names: Iterable[str]) -> str:
+    """The axis, by default the first, or an error that lists those there are."""
+    names = list(names)
+    if axis is not None and axis not in names:
+        raise ValueError(f"there is no axis {axis!r}; axes are {names}.")
+    return names[0] if axis is None else axis
+
+
+def joined(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    """One name per row from the levels in some columns."""
+    return [" × ".join(row) for row in table[columns].astype(str).itertuples(index=False)]
+
+
+def words(name: object, width: int = 30) -> str:
+    """A name as matplotlib must get it: dollars are no mathematics, and an overlong one is cut."""
+    text = str(name)
+    return (text if len(text) <= width else f"{text[: width - 1]}…").replace("$", r"\$")
+
+
+def annotate(ax: Axes, shown: np.ndarray, values: np.ndarray, texts: list[list[str]], size: float = 8) -> None:
+    """Write numbers into the squares of a heat map, dark on light and light on dark squares."""
+    mesh = ax.collections[0]
+    for i, j in np.ndindex(values.shape):
+        if texts[i][j]:
+            red, green, blue, _ = mesh.cmap(mesh.norm(shown[i, j])) if np.isfinite(values[i, j]) else (1, 1, 1, 1)
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            ax.text(
+                j + 0.5,
+                i + 0.5,
+                texts[i][j],
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if dark else "black",
+            )
+
+
+def hatch(ax: Axes, squares: Iterable[tuple[int, int]]) -> None:
+    """Mark squares (row, column) of a heat map as empty."""
+    for i, j in squares:
+        ax.add_patch(Rectangle((j, i), 1, 1, fill=False, hatch="////", edgecolor=GREY, linewidth=0))
+
+
+def number(value: float) -> str:
+    """Three digits at most, as people write them."""
+    if not np.isfinite(value):
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

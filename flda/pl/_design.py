@@ -1,0 +1,106 @@
+"""The table of groups, and how much of the expression each effect moves."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+import seaborn as sns
+from anndata import AnnData
+
+from .. import get
+from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, params, slot, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+    """Cells in every group of the design: a row per level of the first factor, empty groups hatched.
+
+    The title says which effects the table can estimate and which it cannot. Nuisance factors are summed over.
+
+    Parameters
+    ----------
+    adata
+        With the results of :func:`flda.tl.flda`.
+    ax
+        Where to draw.
+    key
+        The ``key_added`` of the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.pl.design(adata).get_title(loc="left")
+    'estimable: dendrite, axon, dendrite:axon'
+    """
+    factors = params(adata, key)["factors"]
+    counts = get.design_df(adata, key=key).groupby(factors, observed=False)["n_cells"].sum().reset_index()
+    rows = list(dict.fromkeys(counts[factors[0]].astype(str))) if len(factors) > 1 else ["cells"]
+    rest = factors[1:] or factors
+    columns = list(dict.fromkeys(joined(counts, rest)))
+    table = counts["n_cells"].to_numpy().reshape(len(rows), len(columns))
+
+    ax = new_axes(ax, max(3.6, 1.6 + 0.52 * len(columns)), 1.7 + 0.36 * len(rows))
+    sns.heatmap(table, ax=ax, cmap="Blues", vmin=0, cbar=False, linewidths=1, linecolor="white")
+    annotate(ax, table, table.astype(float), [[str(n) for n in row] for row in table])
+    hatch(ax, np.argwhere(table == 0))
+    ax.set_xticks(
+        np.arange(len(columns)) + 0.5, list(map(words, columns)), rotation=90 if max(map(len, columns)) > 5 else 0
+    )
+    ax.set_yticks(np.arange(len(rows)) + 0.5, list(map(words, rows)), rotation=0)
+    ax.set_xlabel(words(" × ".join(rest), 60))
+    ax.set_ylabel(words(factors[0]) if len(factors) > 1 else "")
+    n_empty = int((table == 0).sum())
+    report = get.results(adata, key)["estimability"]
+    estimable = report["estimable"].astype(bool)
+    lines = [f"estimable: {', '.join(report.loc[estimable, 'effect'])}"]
+    lines += [f"not estimable: {row.effect}, {row.reason}" for row in report[~estimable].itertuples()]
+    if n_empty:
+        lines.insert(0, f"{n_empty} of {table.size} groups {'is' if n_empty == 1 else 'are'} empty")
+    width = max(30, int(14 * inches(ax)))
+    ax.set_title("\n".join(textwrap.fill(words(line, 400), width) for line in lines), loc="left", fontsize=9)
+    return ax
+
+
+def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+    """Share of every effect in the variance of expression, summed over genes and corrected for noise.
+
+    An effect that noise alone explains has a share near zero, which the correction may make negative.
+
+    Parameters
+    ----------
+    adata
+        With ``uns["flda"]["variance"]``.
+    ax
+        Where to draw.
+    key
+        The ``key_added`` of the fit.
+
+    Examples
+    --------
+    >>> import pandas as pd, flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> adata.uns["flda"]["variance"] = pd.DataFrame(
+    ...     {"effect": ["dendrite", "axon", "within"], "df": [1, 3, 392], "share": [0.02, 0.03, 0.95]}
+    ... )
+    >>> [float(bar.get_width()) for bar in flda.pl.variance(adata).patches]
+    [0.02, 0.03, 0.95]
+    """
+    table = slot(adata, "variance", key)
+    share = table["share"].to_numpy(dtype=float)
+    ax = new_axes(ax, 5.2, 0.9 + 0.3 * len(table))
+    bars = ax.barh(range(len(table)), share, color=[GREY if e == "within" else BLUE for e in table["effect"]])
+    ax.set_yticks(range(len(table)), table["effect"].map(words))
+    ax.bar_label(bars, [f"{100 * s:.2g} %" for s in share], padding=3, fontsize=8)
+    ax.invert_yaxis()
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.margins(x=0.15)
+    ax.set_xlabel("share of the variance of expression")
+    sns.despine(ax=ax)
+    return ax

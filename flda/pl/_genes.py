@@ -1,0 +1,178 @@
+"""The genes behind an axis: what they weigh, and what they do over the design."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from anndata import AnnData
+from matplotlib.patches import Rectangle
+
+from .. import _anndata, get
+from .._keys import Keys
+from ..arrays import group_sums
+from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, params, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KIND_COLORS = {"pure": BLUE, "cancelling": ORANGE}
+
+
+def loadings(
+    adata: AnnData, axis: str | None = None, *, n_genes: int = 10, ax: Axes | None = None, key: str = "flda"
+) -> Axes:
+    """Standardised loadings of the leading genes of an axis, largest first.
+
+    The colour tells pure genes, whose own effect has at least half of their F, from cancelling ones (hatched), which
+    help by cancelling other effects in their partners.
+
+    Parameters
+    ----------
+    adata
+        With the results of :func:`flda.tl.flda`; of :func:`flda.tl.rank_genes` too for sparse axes.
+    axis
+        Name of an axis; by default the first.
+    n_genes
+        Genes to show.
+    ax
+        Where to draw.
+    key
+        The ``key_added`` of the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.rank_genes(adata, n_genes=5)
+    >>> len(flda.pl.loadings(adata, "axon_1").patches)
+    5
+    """
+    table = leading(adata, axis, n_genes, key)
+    ax = new_axes(ax, 4.2, 0.9 + 0.24 * len(table))
+    values, kinds = table["score"].to_numpy(), table["kind"]
+    bars = ax.barh(np.arange(len(table)), values, color=[KIND_COLORS[k] for k in kinds])
+    for bar, kind in zip(bars, kinds, strict=True):
+        if kind == "cancelling":
+            bar.set(hatch="////", edgecolor="white", linewidth=0)
+    ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
+    ax.invert_yaxis()
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_xlabel("standardised loading")
+    ax.set_title(words(table["axis"].iloc[0]), fontsize=10)
+    if kinds.nunique() > 1:
+        first = {kind: bars[list(kinds).index(kind)] for kind in KIND_COLORS}
+        ax.legend(first.values(), first.keys(), frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    ax.tick_params(axis="y", labelsize=8, length=0)
+    sns.despine(ax=ax, left=True)
+    return ax
+
+
+def genes(
+    adata: AnnData, axis: str | None = None, *, n_genes: int = 20, ax: Axes | None = None, key: str = "flda"
+) -> Axes:
+    """Expression of the leading genes of an axis over all groups of the design.
+
+    Squares are group means less the gene's mean over groups, in within-group standard deviations. Groups are in blocks
+    of the levels of the axis's effect, in the order in which these genes, weighted by the axis, place them; genes are
+    in the order of their loadings. A pure gene changes between blocks, and not within them.
+
+    Parameters
+    ----------
+    adata
+        With the results of :func:`flda.tl.flda`; of :func:`flda.tl.rank_genes` too for selected genes.
+    axis
+        Name of an axis; by default the first.
+    n_genes
+        Genes to show.
+    ax
+        Where to draw.
+    key
+        The ``key_added`` of the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.rank_genes(adata, n_genes=5)
+    >>> ax = flda.pl.genes(adata, "axon_1")
+    >>> len(ax.get_yticklabels()), len(ax.get_xticklabels())
+    (5, 8)
+    """
+    fit, table = params(adata, key), leading(adata, axis, n_genes, key)
+    table = table.sort_values("loading", ascending=False)
+    factors, own = fit["factors"], str(table["effect"].iloc[0]).split(":")
+    groups, means = _group_means(adata, table["gene"].tolist(), factors, [*factors, *fit["nuisance"]], fit["layer"])
+    means = means - means.mean(axis=0)
+    others = [f for f in factors if f not in own]
+    places = pd.DataFrame({"block": joined(groups, own), "score": means @ table["loading"].to_numpy()})
+    places["score"] = places.groupby("block")["score"].transform("mean")
+    order = places.sort_values(["score", "block"], kind="stable").index  # within a block in the order of the levels
+    blocks, groups = places.loc[order, "block"].reset_index(drop=True), groups.loc[order]
+    sd = adata.var.loc[table["gene"], Keys(key).var_sd].to_numpy()
+    shown = (means[order] / np.where(sd > 0, sd, np.inf)).T
+
+    ax = new_axes(ax, max(4.2, 2.4 + 0.17 * len(groups)), 1.9 + 0.2 * len(table))
+    limit = np.percentile(np.abs(shown), 98) or 1.0  # a single extreme group must not bleach all others
+    sns.heatmap(
+        shown, ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True,
+        cbar_kws={"label": "mean, within-group sd", "shrink": 0.7, "pad": 0.02, "extend": "both"},
+    )  # fmt: skip
+    labels = joined(groups, others) if others else blocks.tolist()
+    ax.set_xticks(np.arange(len(groups)) + 0.5, list(map(words, labels)), rotation=90, fontsize=6.5)
+    ax.set_yticks(np.arange(len(table)) + 0.5, table["gene"].map(words), rotation=0, fontsize=7.5)
+    ax.tick_params(length=0)
+    ax.set_xlabel(words(" × ".join(others or own), 60))
+    height = _head_blocks(ax, blocks, level_colors(adata, own[0]) if len(own) == 1 else {}, bool(others))
+    ax.set_title(words(f"{table['axis'].iloc[0]}: groups by {' × '.join(own)}", 60), fontsize=10, pad=height)
+    return ax
+
+
+def leading(adata: AnnData, axis: str | None, n_genes: int, key: str) -> pd.DataFrame:
+    """Rows of the ranking of one axis: the selected genes, or the first ones if none are selected."""
+    results = get.results(adata, key)
+    axes = results.get("sparse_axes", results["axes"])
+    axis = check_axis(axis, axes["axis"])
+    effect = axes.loc[axes["axis"] == axis, "effect"].iloc[0]
+    table = get.rank_genes_df(adata, effect, key=key)
+    table = table[table["axis"] == axis]
+    if table["selected"].any():
+        table = table[table["selected"]]
+    return table.head(n_genes)
+
+
+def _group_means(
+    adata: AnnData, names: list[str], factors: list[str], needed: list[str], layer: str | None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Levels of every occupied group, and the mean expression of some genes in it (groups x genes)."""
+    labelled = adata.obs[needed].notna().all(axis=1).to_numpy()
+    X = _anndata.expression(adata[:, names], layer)[labelled]
+    labels = adata.obs.loc[labelled, factors].astype("category")
+    cells = labels.groupby(factors, observed=True, sort=True)
+    codes, counts = cells.ngroup().to_numpy(), cells.size()
+    return counts.index.to_frame(index=False), group_sums(X, codes, len(counts)) / counts.to_numpy()[:, None]
+
+
+def _head_blocks(ax: Axes, blocks: pd.Series, colors: dict, named: bool) -> float:
+    """Lines between blocks of groups, and a coloured strip with the name of each above; their height in points."""
+    starts = np.flatnonzero((blocks != blocks.shift()).to_numpy()).tolist()
+    ends = [*starts[1:], len(blocks)]
+    transform, room = ax.get_xaxis_transform(), inches(ax) / len(blocks)
+    names = blocks.map(words)
+    narrow = named and any(0.075 * len(names[s]) > room * (e - s) for s, e in zip(starts, ends, strict=True))
+    for start, end in zip(starts, ends, strict=True):
+        if start:
+            ax.axvline(start, color="black", linewidth=0.8)
+        shade = colors.get(blocks[start])
+        if shade is not None:
+            ax.add_patch(Rectangle((start, 1.0), end - start, 0.02, color=shade, transform=transform, clip_on=False))
+        if named:
+            ax.text(
+                (start + end) / 2, 1.03, names[start], transform=transform, va="bottom", fontsize=7.5,
+                ha="left" if narrow else "center", rotation=35 if narrow else 0,
+            )  # fmt: skip
+    return 8.0 + named * (17 + narrow * 2.6 * max(map(len, names)))

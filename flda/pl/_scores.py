@@ -1,0 +1,192 @@
+"""Where the cells lie on the axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from anndata import AnnData
+from scipy.stats import t as student
+
+from .._keys import Keys
+from ..get import axes_df
+from ._common import MISSING, check_axis, level_colors, new_axes, params, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN = 20_000  # cells drawn at most in the picture of one axis; means and bands use all of them
+
+
+def scores(
+    adata: AnnData,
+    x: str | None = None,
+    y: str | None = None,
+    *,
+    color: str | None = None,
+    held_out: bool | None = None,
+    ax: Axes | None = None,
+    key: str = "flda",
+) -> Axes:
+    """Scores of the cells on one axis, by the levels of its effect, or on a pair of axes.
+
+    With ``x`` alone: cells by the levels of the axis's effect, with the mean of the groups and its 95 % confidence
+    band for every level of ``color``. An axis of a main effect shows flat, close lines that rise and fall together;
+    lines that part show an interaction. Without ``x``, or with ``x`` and ``y``: a scatter plot with the mean of every
+    group of the design.
+
+    Cells that were fitted lie closer to their group's mean than new cells would, and the more so the more genes there
+    are per cell, and the bands share in that. Run :func:`flda.tl.held_out_scores` to see cells that were not fitted.
+
+    Parameters
+    ----------
+    adata
+        With the results of :func:`flda.tl.flda`.
+    x, y
+        Names of axes; by default the first axes of the first two effects.
+    color
+        A categorical column of ``obs``; by default the first factor of the effect of ``x`` for a pair of axes, another
+        factor of the design for one. Colours are those of ``uns["<color>_colors"]`` if present, else a palette safe
+        for colour-blind readers.
+    held_out
+        Draw the scores of :func:`flda.tl.held_out_scores`; by default if there are any. Axis labels say so.
+    ax
+        Where to draw.
+    key
+        The ``key_added`` of the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.pl.scores(adata, "axon_1", "axon_2", color="axon").get_xlabel()
+    'axon_1'
+    >>> ax = flda.pl.scores(adata, "axon_1")
+    >>> [label.get_text() for label in ax.get_xticklabels()]
+    ['a', 'b', 'c', 'd']
+    """
+    axes = axes_df(adata, key=key)
+    names = axes["axis"].tolist()
+    for name in (x, y):
+        if name is not None:
+            check_axis(name, names)
+    factors = params(adata, key)["factors"]
+    of_effect = dict(zip(names, axes["effect"].str.split(":"), strict=True))
+    keys = Keys(key)
+    if held_out and keys.obsm_held_out not in adata.obsm:
+        raise ValueError(f"obsm has no {keys.obsm_held_out!r}; run flda.tl.held_out_scores first.")
+    honest = held_out is not False and keys.obsm_held_out in adata.obsm
+    scored = np.asarray(adata.obsm[keys.obsm_held_out if honest else keys.obsm])
+    adata = adata[np.isfinite(scored).all(axis=1)] if honest else adata
+    values = pd.DataFrame(scored[np.isfinite(scored).all(axis=1)], columns=names, index=adata.obs_names)
+    note = ", held out" if honest else ""
+    if x is not None and y is None:
+        ax = _one_axis(adata, values[x], of_effect[x], factors, color, ax)
+        ax.set_ylabel(words(f"{x} score{note}", 60))
+        return ax
+    firsts = axes.drop_duplicates("effect")["axis"].tolist()
+    x = x or firsts[0]
+    y = y or next((a for a in [*firsts, *names] if a != x), x)
+    ax = _pair(adata, values[[x, y]], factors, color or of_effect[x][0], ax)
+    ax.set_xlabel(words(f"{x}{note}", 60))
+    ax.set_ylabel(words(f"{y}{note}", 60))
+    return ax
+
+
+def _pair(adata: AnnData, table: pd.DataFrame, factors: list[str], color: str, ax: Axes | None) -> Axes:
+    """Scatter plot of two axes, and group means."""
+    known = level_colors(adata, color)
+    levels = adata.obs[color].astype(str).to_numpy()
+    ax = new_axes(ax, 4.8, 3.8)
+    xy = table.to_numpy()
+    order = np.random.default_rng(0).permutation(len(xy))  # no level is drawn on top of all others
+    ax.scatter(
+        xy[order, 0], xy[order, 1], s=np.clip(3000 / len(xy), 2, 18), linewidths=0, alpha=0.5, rasterized=True,
+        c=[known.get(levels[i], MISSING) for i in order],
+    )  # fmt: skip
+    columns = list(dict.fromkeys([*factors, color]))
+    groups = adata.obs.groupby(columns, observed=True, dropna=False).ngroup().to_numpy()
+    means = pd.DataFrame(xy).groupby([levels, groups]).mean()
+    for level, shade in known.items():
+        mean = means.loc[level]
+        ax.scatter(mean[0], mean[1], s=50, color=shade, edgecolors="black", linewidths=1, label=words(level), zorder=3)
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    _legend(ax, color, len(known))
+    return ax
+
+
+def _one_axis(
+    adata: AnnData, scores: pd.Series, own: list[str], factors: list[str], color: str | None, ax: Axes | None
+) -> Axes:
+    """Cells of one axis by the levels of a factor of its effect, with means and bands by a second factor."""
+    if color is None:
+        others = [f for f in factors if f not in own] or own[:-1] or own
+        color = (own[:-1] or others)[0]
+    known = level_colors(adata, color)
+    by = next((f for f in reversed(own) if f != color), own[0])
+    positions = {level: i for i, level in enumerate(level_colors(adata, by))}
+    columns = {"by": by, "color": color, **{f"factor{i}": f for i, f in enumerate(factors)}}
+    labelled = adata.obs[list(set(columns.values()))].notna().all(axis=1).to_numpy()
+    table = pd.DataFrame({name: adata.obs.loc[labelled, c].astype(str) for name, c in columns.items()})
+    table["score"] = scores[labelled]
+
+    ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), 3.4)
+    step = 0 if color == by else 0.7 / len(known)
+    offset = {level: step * (i - (len(known) - 1) / 2) for i, level in enumerate(known)}
+    center = table["by"].map(positions) + table["color"].map(offset)
+    rng = np.random.default_rng(0)
+    drawn = rng.permutation(len(table))[:SHOWN]
+    jitter = rng.uniform(-1, 1, len(drawn)) * (0.4 * step or 0.25)
+    ax.scatter(
+        center.to_numpy()[drawn] + jitter, table["score"].to_numpy()[drawn], s=np.clip(2000 / len(drawn), 1.5, 9),
+        c=[known[v] for v in table["color"].iloc[drawn]], linewidths=0, alpha=0.35, rasterized=True,
+    )  # fmt: skip
+    means = _means(table)
+    for level, shade in known.items():
+        line = means[means["color"] == level]
+        at = line["by"].map(positions) + offset[level]
+        order = np.argsort(at.to_numpy())
+        at, line = at.to_numpy()[order], line.iloc[order]
+        if color != by and len(line) > 1:
+            ax.plot(at, line["mean"], color=shade, linewidth=1.2, zorder=2)
+            ax.fill_between(
+                at, line["mean"] - line["half"], line["mean"] + line["half"], color=shade, alpha=0.3, linewidth=0
+            )
+        ax.errorbar(
+            at, line["mean"], yerr=line["half"], fmt="o", color=shade, markeredgecolor="black", ecolor="black",
+            elinewidth=1, capsize=2, markersize=6, zorder=3, label=words(level),
+        )  # fmt: skip
+    ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    names = list(map(words, positions))
+    crowded = sum(map(len, names)) > 40
+    ax.set_xticks(range(len(positions)), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
+    ax.set_xlabel(words(by))
+    _legend(ax, color, len(known))
+    return ax
+
+
+def _means(table: pd.DataFrame) -> pd.DataFrame:
+    """Unweighted mean over groups at every level of two factors, and half the width of its 95 % interval.
+
+    The variance of that mean is the mean over its C groups of v_c / n_c, over C, with v_c pooled over all groups.
+    """
+    groups = table.groupby([c for c in table if c != "score"])["score"].agg(["mean", "count", "var"])
+    free = (groups["count"] - 1).sum()
+    pooled = ((groups["count"] - 1) * groups["var"].fillna(0)).sum() / max(free, 1)
+    cells = groups.assign(noise=pooled / groups["count"]).groupby(level=["by", "color"])
+    out = cells["mean"].mean().to_frame("mean")
+    out["half"] = student.ppf(0.975, max(free, 1)) * np.sqrt(cells["noise"].sum()) / cells.size()
+    return out.reset_index()
+
+
+def _legend(ax: Axes, title: str, n: int) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(
+        handles, labels, title=words(title), frameon=False, loc="upper left", bbox_to_anchor=(1, 1),
+        fontsize=8, title_fontsize=8, ncols=1 + n // 16, markerscale=0.9,
+    )  # fmt: skip
+    sns.despine(ax=ax)
