@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 from anndata import AnnData, ImplicitModificationWarning
 
-from . import _anndata, arrays, get
-from ._keys import Keys
+from .. import _anndata, arrays, get
+from .._keys import Keys
 
 logger = logging.getLogger(__name__)
 

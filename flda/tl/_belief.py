@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
-from . import _anndata, get
-from ._keys import Keys
-from ._quiet import quiet
-from .estimators import FLDA, SparseFLDA
-from .inference import Bootstrap, PermutationTest, Stability, stability_selection
-from .inference import bootstrap as bootstrap_axes
-from .inference import permutation_test as permute
-from .validate import certify_together
+from .. import _anndata, get
+from .._keys import Keys
+from .._quiet import quiet
+from ..estimators import FLDA, SparseFLDA
+from ..inference import Bootstrap, PermutationTest, Stability, stability_selection
+from ..inference import bootstrap as bootstrap_axes
+from ..inference import permutation_test as permute
+from ..validate import certify_together
 
 logger = logging.getLogger(__name__)
 

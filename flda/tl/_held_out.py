@@ -9,14 +9,14 @@ import numpy as np
 from anndata import AnnData
 from scipy.linalg import orthogonal_procrustes
 
+from .._keys import Keys
+from .._progress import progress
+from .._quiet import quiet
+from ..design import Design, effect_name
+from ..donors import folds
+from ..estimators import FLDA
+from ..shrinkage import N_FOLDS
 from ._belief import Fitted
-from ._keys import Keys
-from ._progress import progress
-from ._quiet import quiet
-from .design import Design, effect_name
-from .donors import folds
-from .estimators import FLDA
-from .shrinkage import N_FOLDS
 
 logger = logging.getLogger(__name__)
 
