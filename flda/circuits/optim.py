@@ -10,7 +10,8 @@ transformation                       keeps                                    ca
 :func:`exponentiated_gradient`       every sign, every zero                   leave zero, change a sign
 ===================================  =======================================  ==========================
 
-Adam with known signs and exact zeros under an L1 penalty is :func:`flda.circuits.proximal.proximal_adam`. All need ``params`` in ``update`` and jitter at a constant learning rate: let it decay.
+Adam with known signs and exact zeros under an L1 penalty is :func:`flda.circuits.proximal.proximal_adam`. All need
+``params`` in ``update`` and jitter at a constant learning rate: let it decay.
 """
 
 from __future__ import annotations

@@ -80,7 +80,8 @@ def recover_circuit(
     Minimises half the mean squared error plus an L1 penalty over minibatches, from several random starts and for
     several penalties at once, and judges every fit on validation samples. Prediction alone cannot choose the penalty
     (without noise every small one predicts perfectly), so the **largest** penalty is taken whose best restart comes
-    within ``tolerance`` of     the best held-out R^2. Nor does prediction certify the weights: read ``notes``, ``units`` and ``agreement``.
+    within ``tolerance`` of the best held-out R^2. Nor does prediction certify the weights: read ``notes``, ``units``
+    and ``agreement``.
 
     Parameters
     ----------
@@ -190,8 +191,8 @@ def _fit_notes(
     r2, penalty = path.loc[chosen, "r2_validation"], path.loc[chosen, "penalty"]
     if r2 < 0.9:
         notes.append(
-            f"the best fit predicts held-out responses with R^2 {r2:.2f}; a stuck fit, a wrong sign or missing synapses? Try "
-            "more restarts, then compare with parameterisation='free'."
+            f"the best fit predicts held-out responses with R^2 {r2:.2f}: stuck, a wrong sign, or missing synapses? "
+            "Try more restarts, then compare with parameterisation='free'."
         )
     if n_accepted < 2 <= n_restarts:
         notes.append(f"only 1 of {n_restarts} restarts reached the best held-out R^2: add restarts.")

@@ -48,7 +48,7 @@ def marker_table(organism: str | None = None) -> pd.DataFrame:
         return table
     if organism not in ORGANISMS:
         raise ValueError(
-            f"organism {organism!r} has no marker table; choose one of {', '.join(ORGANISMS)}, or pass markers."
+            f"the organism {organism!r} has no marker table; choose one of {', '.join(ORGANISMS)}, or pass markers."
         )
     return table[table["organism"] == organism].reset_index(drop=True)
 
@@ -129,8 +129,8 @@ def infer_signs(
     at = _find_genes(table, adata.var_names)
     if not at:
         raise ValueError(
-            f"none of the {organism} marker genes ({', '.join(table['gene'][:4])}, ...) is in adata.var_names; check the "
-            "organism and that names are gene symbols."
+            f"none of the {organism} marker genes ({', '.join(table['gene'][:4])}, ...) is in adata.var_names; check "
+            "the organism and that names are gene symbols."
         )
     lost = sorted({g for g, role in zip(table["gene"], table["role"], strict=True) if role == "required"} - set(at))
     if lost:

@@ -212,7 +212,7 @@ def _truth_1(feeds: np.ndarray, n_kernels: int, random_state: int | None) -> dic
     fed = (inputs > 0).any(axis=0)  # an amacrine unit without input is silent: its output is no part of the circuit
     return {
         "bipolar->amacrine": inputs,
-        "amacrine->ganglion": (rng.uniform(0.5, 1, size=feeds.shape[1]) * fed)[:, None],
+        "amacrine->ganglion": np.where(fed, rng.uniform(0.5, 1, size=feeds.shape[1]), 0.0)[:, None],
     }
 
 
