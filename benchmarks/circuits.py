@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from flda.circuits import simulate
+from flda.circuits._fit import fit_lanes
 from flda.circuits.diagnose import unit_report
 from flda.circuits.metrics import support_recovery, system_recovery
-from flda.circuits.recover import fit_lanes, r_squared
+from flda.circuits.recover import r_squared, recover_circuit
 
 HERE = Path(__file__).parent
 CIRCUITS = ["1", "2", "3A", "3B"]
@@ -109,6 +110,69 @@ def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="gri
                 append(part, rows)
                 mean = pd.DataFrame(rows)[["r_sys", "r_supp", "r2_test"]].mean().round(3).to_dict()
                 print(name, k, n, stimulus, signs, l1, mean, f"{seconds:.1f} s a fit", flush=True)
+
+
+def wrong_signs() -> None:
+    """Some signs are wrong: loss of fit and of recovery, and whether a user could see it."""
+    retina = simulate.retina_circuit("2", n_kernels=3)
+    X, y = data(retina, "smooth", 1400, 11)
+    X_val, y_val = data(retina, "smooth", 500, 12)
+    X_test, y_test = data(retina, "smooth", 500, 13)
+    for noise in (0.0, 0.5):
+        for share in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2):
+            if done("wrong_signs", share=share, noise=noise):
+                continue
+            rows = []
+            for seed in range(N_SEEDS):
+                rng = np.random.default_rng(seed)
+                signs = retina.model.signs.copy()
+                true = np.flatnonzero(retina.model.parameters(retina.truth))
+                flipped = rng.choice(len(signs), size=round(share * len(signs)), replace=False)
+                signs[flipped] *= -1
+                noisy = [v + noise * v.std() * rng.normal(size=v.shape) for v in (y, y_val)]
+                found = {}
+                for arm, model in (("signed", retina.model.with_signs(signs)), ("free", retina.model.unsigned())):
+                    fits = fit_lanes(
+                        model, X, noisy[0], X_val, noisy[1], np.full(2, 0.005 if noise == 0 else 0.02),
+                        seeds=np.array([10 * seed, 10 * seed + 1]), learning_rate=0.03,
+                    )  # fmt: skip
+                    best = max(fits, key=lambda f, m=model: r_squared(m, f, X_val, noisy[1]))
+                    found[arm] = (
+                        system_recovery(model.weights(best), retina.truth),
+                        r_squared(model, best, X_test, y_test),
+                        r_squared(model, best, X_val, noisy[1]),
+                    )
+                rows.append(
+                    {
+                        "share": share, "noise": noise, "seed": seed, "true_flipped": np.isin(flipped, true).sum(),
+                        "true_synapses": len(true),
+                        **{f"{k}_{a}": v for a, t in found.items() for k, v in zip(("r_sys", "r2", "r2_val"), t,
+                        strict=True)},
+                    }
+                )  # fmt: skip
+            append("wrong_signs", rows)
+            print(pd.DataFrame(rows).mean().round(3).to_dict(), flush=True)
+
+
+def reach() -> None:
+    """P8: circuit 2, K = 3, N = 340, signed + L1: the public function, alone in the machine."""
+    rows = []
+    for seed in range(N_SEEDS):
+        retina = simulate.retina_circuit("2", n_kernels=3)
+        X, y = retina.sample(340, random_state=seed)
+        held = retina.sample(500, random_state=1000 + seed)
+        for label, options in (("one fit", {"penalties": [0.005], "n_restarts": 1}), ("path x restarts", {})):
+            clock = time.perf_counter()
+            found = recover_circuit(retina.model, X, y, validation=held, random_state=seed, **options)
+            rows.append(
+                {
+                    "call": label, "seed": seed, "seconds": time.perf_counter() - clock, "penalty": found.penalty,
+                    "r_sys": system_recovery(found.weights, retina.truth), "r_supp": dice(found.weights, retina.truth),
+                    "r2_validation": float(found.path.loc[found.path["chosen"], "r2_validation"].iloc[0]),
+                }
+            )  # fmt: skip
+            print(rows[-1], flush=True)
+    append("reach", rows)
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def fit_lanes(
             grads = jax.grad(loss)(phi, {name: a[at] for name, a in train.items()}, y_train[at], penalty)
             updates, opt = transformation(penalty).update(grads, opt, phi)
             phi = optax.apply_updates(phi, updates)
-            if optimizer is not None:
+            if optimizer is not None and parameterisation == "projected":
                 phi = jnp.where(phi * signs < 0, 0.0, phi)
             return (phi, opt), None
 

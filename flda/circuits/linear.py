@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.optimize import lsq_linear
+from scipy.optimize import lsq_linear, nnls
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.linear_model import enet_path
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -77,7 +77,7 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ridge: float = 0.0,
         fit_intercept: bool = True,
         max_iter: int = 10_000,
-        tol: float = 1e-8,
+        tol: float = 1e-6,
     ) -> None:
         self.signs = signs
         self.alpha = alpha
@@ -90,8 +90,8 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Fit to inputs ``(n_samples, n_features)`` and responses ``(n_samples,)`` or ``(n_samples, n_outputs)``."""
         X, Y, signs = self._checked(X, y)
         Xc, Yc, x_mean, y_mean = self._centred(X, Y)
-        fits = [self._solve(Xc, Yc[:, j], signs[:, j]) for j in range(Y.shape[1])]
-        self._store(np.stack([w for w, _ in fits]), x_mean, y_mean, np.ndim(y) == 1)
+        fits = [self._solve(Xc, Yc[:, j], signs[:, j], np.array([self.alpha])) for j in range(Y.shape[1])]
+        self._store(np.stack([w[0] for w, _ in fits]), x_mean, y_mean, np.ndim(y) == 1)
         self.kkt_residual_ = max(residual for _, residual in fits)
         return self
 
@@ -122,8 +122,12 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 )
             alphas = reach * np.geomspace(1, 1e-3, n_alphas)
         alphas = np.sort(np.asarray(alphas, float))[::-1]
-        coefs = [SignedLinear(**{**self.get_params(), "alpha": float(a)}).fit(X, y).coef_ for a in alphas]
-        return alphas, np.stack(coefs)
+        if len(alphas) == 0 or alphas[-1] <= 0:
+            raise ValueError("alphas must be positive; without a penalty use fit.")
+        checked, Y, signs = self._checked(X, y)
+        Xc, Yc, *_ = self._centred(checked, Y)
+        coefs = np.stack([self._solve(Xc, Yc[:, j], signs[:, j], alphas)[0] for j in range(Y.shape[1])], axis=1)
+        return alphas, coefs[:, 0] if np.ndim(y) == 1 else coefs
 
     def predict(self, X) -> np.ndarray:
         """Responses ``(n_samples,)`` or ``(n_samples, n_outputs)``."""
@@ -160,16 +164,17 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.coef_ = coef[0] if one else coef
         self.intercept_ = float(intercept[0]) if one else intercept
 
-    def _solve(self, X: np.ndarray, y: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, float]:
-        """Coefficients of one output, and how far they are from optimal."""
-        w = np.zeros(X.shape[1])
+    def _solve(self, X: np.ndarray, y: np.ndarray, signs: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, float]:
+        """Coefficients of one output for every penalty, and how far the worst is from optimal."""
+        w = np.zeros((len(alphas), X.shape[1]))
         here = np.flatnonzero((signs != 0) & X.any(axis=0))  # a constant input cannot have a coefficient
         if len(here) == 0:
             return w, 0.0
-        A, s = X[:, here], signs[here]
-        w[here] = self._descend(A, y, s) if self.alpha > 0 else self._bounded(A, y, s)
-        w[here] = self._polish(A, y, s, w[here])
-        return w, self._violation(A, y, s, w[here])
+        A, s = np.asfortranarray(X[:, here]), signs[here]
+        found = self._descend(A, y, s, alphas) if alphas[-1] > 0 else self._bounded(A, y, s)[None]
+        polished = [self._polish(A, y, s, start, alpha) for start, alpha in zip(found, alphas, strict=True)]
+        w[:, here] = [best for best, _ in polished]
+        return w, max(residual for _, residual in polished)
 
     def _bounded(self, A: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
         n = len(A)
@@ -181,6 +186,8 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         size = np.linalg.norm(A, axis=0)
         lower = np.where(s == 1, 0.0, -np.inf)
         upper = np.where(s == -1, 0.0, np.inf)
+        if not np.isnan(s).any():
+            return s * nnls(A * (s / size), y, maxiter=50 * A.shape[1])[0] / size
         if np.isnan(s).all():
             return np.linalg.lstsq(A / size, y, rcond=None)[0] / size
         found = lsq_linear(
@@ -189,61 +196,66 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         w = found.x / size
         return np.where((s * w > 0) | np.isnan(s), w, 0.0)
 
-    def _descend(self, A: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+    def _descend(self, A: np.ndarray, y: np.ndarray, s: np.ndarray, alphas: np.ndarray) -> np.ndarray:
         """Non-negative elastic net in columns turned by their sign; a free coefficient is a difference of two."""
         free = np.flatnonzero(np.isnan(s))
         turned = np.hstack([A * np.where(np.isnan(s), 1.0, s), -A[:, free]])
-        total = self.alpha + self.ridge
+        found = np.empty((len(alphas), A.shape[1]))
+        both = None
         with warnings.catch_warnings():  # judged by kkt_residual_ after polishing
             warnings.simplefilter("ignore")
-            _, coefs, _ = enet_path(
-                np.asfortranarray(turned), y, l1_ratio=self.alpha / total, alphas=[total], positive=True,
-                max_iter=self.max_iter, tol=self.tol,
-            )  # fmt: skip
-        both = coefs[:, 0]
-        w = both[: A.shape[1]] * np.where(np.isnan(s), 1.0, s)
-        w[free] -= both[A.shape[1] :]
-        return w
+            for i, alpha in enumerate(alphas):  # the ridge is no fixed share of the penalty: one call each
+                total = alpha + self.ridge
+                both = enet_path(
+                    np.asfortranarray(turned), y, l1_ratio=alpha / total, alphas=[total], positive=True, coef_init=both,
+                    max_iter=self.max_iter, tol=self.tol,
+                )[1][:, 0]  # fmt: skip
+                found[i] = both[: A.shape[1]] * np.where(np.isnan(s), 1.0, s)
+                found[i, free] -= both[A.shape[1] :]
+        return found
 
-    def _polish(self, A: np.ndarray, y: np.ndarray, s: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """Active-set steps from a good start, until the optimality conditions hold or no longer improve."""
+    def _polish(
+        self, A: np.ndarray, y: np.ndarray, s: np.ndarray, w: np.ndarray, alpha: float
+    ) -> tuple[np.ndarray, float]:
+        """Active-set steps from a good start while they improve the optimality conditions, and their violation."""
         n = len(A)
-        best, lowest = w, self._violation(A, y, s, w)
+        best, lowest = w, self._violation(A, y, s, w, alpha)
         active = w != 0
-        for _ in range(50):
+        for _ in range(100):
             if lowest < 1e-12 or not active.any():
                 break
             B = A[:, active]
-            toward = np.sign(np.where(w != 0, w, self._slope(A, y, w)))[active]
+            toward = np.where(np.isnan(s), np.sign(np.where(w != 0, w, self._slope(A, y, w))), s)[active]
             gram = B.T @ B / n + self.ridge * np.eye(B.shape[1])
             new = np.zeros_like(w)
-            new[active] = np.linalg.lstsq(gram, B.T @ y / n - self.alpha * toward, rcond=None)[0]
-            wrong = active & ((new * np.where(np.isnan(s), np.sign(np.where(w != 0, w, new)), s)) < 0)
-            if wrong.any():
-                new[wrong] = 0.0
-                active = active & ~wrong
-                w = new
+            new[active] = np.linalg.lstsq(gram, B.T @ y / n - alpha * toward, rcond=None)[0]
+            crossed = np.zeros(len(w), bool)
+            crossed[active] = new[active] * toward < 0
+            if alpha == 0:
+                crossed &= ~np.isnan(s)  # without a penalty a free coefficient may change its sign
+            if crossed.any():  # the sign was wrong: leave those out, and solve again
+                active = active & ~crossed
+                w = np.where(active, w, 0.0)
                 continue
             w = new
-            violation = self._violation(A, y, s, w)
+            violation = self._violation(A, y, s, w, alpha)
             if violation < lowest:
                 best, lowest = w, violation
-            gain = self._slope(A, y, w)
-            gain = np.where(np.isnan(s), np.abs(gain), gain * np.nan_to_num(s)) - self.alpha
-            gain[active] = -np.inf
-            if gain.max(initial=-np.inf) <= 1e-12:
+            slope = self._slope(A, y, w)
+            gain = np.where(active, -np.inf, np.where(np.isnan(s), np.abs(slope), slope * np.nan_to_num(s)) - alpha)
+            if gain.max() <= 0:
                 break
             active = active.copy()
             active[int(np.argmax(gain))] = True
-        return best
+        return best, lowest
 
     def _slope(self, A: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Descent direction of the smooth part."""
         return A.T @ (y - A @ w) / len(A) - self.ridge * w
 
-    def _violation(self, A: np.ndarray, y: np.ndarray, s: np.ndarray, w: np.ndarray) -> float:
+    def _violation(self, A: np.ndarray, y: np.ndarray, s: np.ndarray, w: np.ndarray, alpha: float) -> float:
         slope = self._slope(A, y, w)
-        inactive = np.where(np.isnan(s), np.abs(slope), slope * np.nan_to_num(s)) - self.alpha
-        wrong = np.where(w != 0, np.abs(slope - self.alpha * np.sign(w)), np.maximum(inactive, 0.0))
+        inactive = np.where(np.isnan(s), np.abs(slope), slope * np.nan_to_num(s)) - alpha
+        wrong = np.where(w != 0, np.abs(slope - alpha * np.sign(w)), np.maximum(inactive, 0.0))
         scale = np.abs(A.T @ y).max() / len(A)
         return float(wrong.max() / scale) if scale > 0 else 0.0
