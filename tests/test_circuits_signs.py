@@ -237,7 +237,7 @@ def test_core_parts_do_not_need_jax():
         "sys.modules['jax'] = sys.modules['optax'] = None\n"
         "import flda\n"
         "assert 'flda.circuits' not in sys.modules, 'the core must not import circuits'\n"
-        "from flda.circuits import infer_signs, SignMask, SignedLinear, system_recovery, SignConsistentProjection, simulate\n"
+        "from flda.circuits import infer_signs, SignMask, SignedLinear, SignConsistentProjection, simulate\n"
         "simulate.retina_circuit('2').sample(3)\n"
         "for name in ('optim', 'recover_circuit'):\n"
         "    try:\n"
