@@ -1,12 +1,32 @@
 """Factorized linear discriminant analysis for single-cell expression."""
 
 import logging
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
-from . import datasets, get, metrics, pl, report, tl, validate
+from . import datasets, get, inference, metrics, pl, report, tl, validate
 from .estimators import FLDA, SparseFLDA
 
-__all__ = ["FLDA", "SparseFLDA", "datasets", "get", "metrics", "pl", "report", "tl", "validate"]
+__all__ = [
+    "FLDA",
+    "SparseFLDA",
+    "circuits",
+    "datasets",
+    "get",
+    "inference",
+    "metrics",
+    "pl",
+    "report",
+    "tl",
+    "validate",
+]
 __version__ = version("flda")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name == "circuits":  # loaded on first use: nothing in the core needs it
+        return import_module(".circuits", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,161 @@
+"""Madam and Nero against Adam, SGD and LAMB, every one with its learning rate swept.
+
+    python benchmarks/circuits_optimisers.py deep shallow integer circuit     # about 15 minutes on one core
+
+deep: a 50-layer MLP of width 64 on scikit-learn's digits (Nero's claim). shallow: 5 layers (Madam's claim: one
+learning rate fits all). integer: Madam with 12, 10 and 8 bits. circuit: circuit 2 of the retina,
+K = 3, N = 1,400, signed + L1.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from flda.circuits import optim, simulate
+from flda.circuits._fit import fit_lanes
+from flda.circuits.metrics import support_recovery, system_recovery
+from flda.circuits.recover import r_squared
+
+HERE = Path(__file__).parent
+WIDTH, BATCH, EPOCHS = 64, 250, 60
+SEEDS = {"deep": 2, "shallow": 3, "integer": 3, "circuit": 3}
+RATES = np.array([1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1])
+OPTIMISERS = {
+    "adam": optax.adam,
+    "sgd": lambda rate: optax.sgd(rate, momentum=0.9),
+    "lamb": optax.lamb,
+    "madam": lambda rate: optim.madam(rate, p_scale=3.0),
+    "nero": optim.nero,
+}
+INTEGER = {
+    "madam, floating point": lambda rate: optim.madam(rate, p_scale=3.0),
+    "integer madam, 12 bits": lambda rate: optim.integer_madam(rate, bits=12, base=0.001),
+    "integer madam, 10 bits": lambda rate: optim.integer_madam(rate, bits=10, base=0.005),
+    "integer madam, 8 bits": lambda rate: optim.integer_madam(rate, bits=8, base=0.01),
+}
+
+
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return train_test_split(X.astype(np.float32) / 16, y, test_size=0.2, random_state=0, stratify=y)
+
+
+def forward(weights, x):
+    for w in weights[:-1]:
+        x = jax.nn.relu(x @ w) * np.sqrt(2)
+    return x @ weights[-1]
+
+
+def train(name: str, make, depth: int, rates: np.ndarray, seeds: int, data) -> list[dict]:
+    """All learning rates and seeds of one optimiser, side by side."""
+    X, X_test, y, y_test = (jnp.asarray(a) for a in data)
+    sizes = [X.shape[1], *[WIDTH] * (depth - 1), 10]
+    per_epoch = len(X) // BATCH
+
+    def loss(weights, x, labels):
+        return optax.softmax_cross_entropy_with_integer_labels(forward(weights, x), labels).mean()
+
+    def accuracy(weights, x, labels):
+        return (forward(weights, x).argmax(axis=1) == labels).mean()
+
+    def run(rate, seed):
+        keys = jax.random.split(jax.random.key(seed), len(sizes))
+        weights = [
+            jax.random.normal(k, shape) / np.sqrt(shape[0]) for k, shape in zip(keys, pairwise(sizes), strict=False)
+        ]
+        if name == "nero":
+            weights = optim.nero_project(weights)
+
+        def schedule(count):
+            return rate * 0.95 ** (count // per_epoch)
+
+        transformation = make(schedule)
+
+        def epoch(carry, key):
+            order = jax.random.permutation(key, len(X))[: per_epoch * BATCH].reshape(per_epoch, BATCH)
+
+            def step(inner, at):
+                weights, state = inner
+                grads = jax.grad(loss)(weights, X[at], y[at])
+                updates, state = transformation.update(grads, state, weights)
+                return (optax.apply_updates(weights, updates), state), None
+
+            return jax.lax.scan(step, carry, order)[0], None
+
+        (weights, _), _ = jax.lax.scan(
+            epoch, (weights, transformation.init(weights)), jax.random.split(keys[-1], EPOCHS)
+        )
+        return accuracy(weights, X, y), accuracy(weights, X_test, y_test)
+
+    pairs = [(rate, seed) for rate in rates for seed in range(seeds)]
+    jitted = jax.jit(lambda rate, seed: jax.lax.map(lambda a: run(*a), (rate, seed)))
+    fitted, held = jitted(jnp.array([p[0] for p in pairs]), jnp.array([p[1] for p in pairs]))
+    return [
+        {"optimiser": name, "learning_rate": rate, "seed": seed, "train": float(a), "test": float(b)}
+        for (rate, seed), a, b in zip(pairs, fitted, held, strict=True)
+    ]
+
+
+def circuit(name: str, make, rates: np.ndarray, seeds: int, data) -> list[dict]:
+    retina, X, y, X_val, y_val, X_test, y_test = data
+    lanes = [(rate, seed) for rate in rates for seed in range(seeds)]
+    rows = []
+    for rate in rates:
+        fits = fit_lanes(
+            retina.model, X, y, X_val, y_val, np.full(seeds, 0.005), seeds=np.arange(seeds), learning_rate=float(rate),
+            optimizer=make, parameterisation="multiplicative" if "madam" in name or name == "eg" else "projected",
+        )  # fmt: skip
+        for seed, fit in enumerate(fits):
+            finite = np.isfinite(fit).all()
+            w = retina.model.weights(fit)
+            rows.append(
+                {
+                    "optimiser": name, "learning_rate": rate, "seed": seed,
+                    "train": system_recovery(w, retina.truth) if finite else 0.0,
+                    "test": r_squared(retina.model, fit, X_test, y_test) if finite else -np.inf,
+                    "r_supp": support_recovery(w, retina.truth) if finite and (np.abs(fit) > 0.07).any() else 0.0,
+                }
+            )  # fmt: skip
+    assert len(rows) == len(lanes)
+    return rows
+
+
+def main(parts: list[str]) -> None:
+    for part in parts:
+        rows = []
+        if part == "circuit":
+            retina = simulate.retina_circuit("2", n_kernels=3)
+            sets = [retina.sample(n, random_state=s) for n, s in ((1400, 21), (500, 22), (500, 23))]
+            data = [retina, *(a if a.ndim == 2 else a[:, None] for pair in sets for a in pair)]
+            chosen = {
+                **OPTIMISERS, "madam": optim.madam, "eg": optim.exponentiated_gradient, "proximal adam (default)": None,
+            }  # fmt: skip
+        else:
+            data, chosen = digits(), INTEGER if part == "integer" else OPTIMISERS
+        for name, make in chosen.items():
+            if part == "circuit":
+                rows += circuit(name, make, RATES[2:], SEEDS[part], data)
+            else:
+                few = RATES[1:7] if part == "deep" else RATES
+                rows += train(name, make, 50 if part == "deep" else 5, few, SEEDS[part], data)
+            table = pd.DataFrame(rows)
+            summary = table[table["optimiser"] == name].groupby("learning_rate")[["train", "test"]].mean().round(3)
+            print(part, name, summary.T.to_string(), flush=True)
+            table = table.rename(columns={"train": "r_sys", "test": "r2_test"}) if part == "circuit" else table
+            table.to_csv(
+                HERE / f"circuits_optimisers_{part}.csv", index=False, float_format="%.5g", lineterminator="\n"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["deep", "shallow", "integer", "circuit"])

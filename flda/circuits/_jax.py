@@ -1,0 +1,12 @@
+"""The one place that says what to install when jax or optax is missing."""
+
+try:
+    import jax
+    import jax.numpy as jnp
+    import optax
+except ImportError as error:
+    raise ImportError(
+        f'this part of flda.circuits needs jax and optax ({error}); install them with: pip install "flda[circuits]"'
+    ) from None
+
+__all__ = ["jax", "jnp", "optax"]

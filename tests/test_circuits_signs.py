@@ -1,0 +1,263 @@
+"""Signs from genes: dropout, contamination, co-transmission; masks over edges."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+import flda
+from flda.circuits import SignMask, infer_signs, marker_table, signs_from_transmitters
+
+FLY = {
+    "Mi1": ["VAChT", "ChAT"],
+    "Mi4": ["Gad1", "VGAT"],
+    "Mi9": ["VGlut"],
+    "T4": ["VAChT", "ChAT", "VGAT"],
+    "R8": ["Hdc", "ChAT"],
+}
+FLY |= {"Mi15": ["VAChT", "ChAT", "ple", "DAT"], "T1": [], "Tm3": ["VAChT"]}
+
+
+def cells(types, n_cells=60, depth=3000, level=4.0, dropout=0.4, ambient=0.04, seed=0):
+    """Counts with dropout, contamination by the average cell, and known transmitter genes."""
+    rng = np.random.default_rng(seed)
+    genes = sorted({g for names in FLY.values() for g in names} | {"Tdc2", "Tbh", "Trh", "SerT", "Ddc"})
+    profile = pd.DataFrame(1e-3, index=list(types), columns=genes)
+    for t, names in types.items():
+        profile.loc[t, names] = level * rng.lognormal(0, 0.4, len(names))
+    profile = (1 - ambient) * profile + ambient * profile.mean()
+    blocks, labels = [], []
+    for t in types:
+        n = n_cells if np.isscalar(n_cells) else n_cells[t]
+        total = rng.lognormal(np.log(depth), 0.3, size=(n, 1))
+        counts = rng.poisson(total * profile.loc[t].to_numpy() / 1e4)
+        counts[rng.random(counts.shape) < dropout] = 0
+        background = rng.poisson(total * np.geomspace(0.0003, 0.2, 40))  # other genes, rare to common
+        blocks.append(np.hstack([counts, background]))
+        labels += [t] * n
+    obs = pd.DataFrame({"type": labels}, index=[f"c{i}" for i in range(len(labels))])
+    return AnnData(
+        np.vstack(blocks).astype(np.float32),
+        obs=obs,
+        var=pd.DataFrame(index=[*genes, *(f"other{i}" for i in range(40))]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_types_are_right_or_unknown_for_the_stated_reason(seed):
+    table = infer_signs(cells(FLY, seed=seed, level=8.0), "type")
+    expected = {"Mi1": 1.0, "Mi4": -1.0, "Mi9": -1.0, "T4": 1.0, "Tm3": 1.0}
+    assert table.loc[list(expected), "sign"].to_dict() == expected
+    # VGAT without Gad1 is not inhibitory: T4 co-expresses it
+    assert table.loc["T4", "transmitter"] == "acetylcholine"
+    assert "VGAT=" in table.loc["T4", "evidence"]
+    assert np.isnan(table.loc[["R8", "Mi15", "T1"], "sign"]).all()
+    assert table.loc["R8", "conflict"]
+    assert table.loc["R8", "cotransmission"]
+    assert table.loc["Mi15", "ambiguous"]
+    assert "receptor" in table.loc["Mi15", "reason"]
+    assert table.loc["T1", "reason"] == "no transmitter system found"
+    np.testing.assert_allclose(table[["p_positive", "p_negative", "p_unknown"]].sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hard_cells_give_unknown_signs_but_no_wrong_ones(seed):
+    truth = {"Mi1": 1.0, "Mi4": -1.0, "Mi9": -1.0, "T4": 1.0, "Tm3": 1.0}
+    found = infer_signs(cells(FLY, n_cells=20, depth=1000, level=2.0, ambient=0.1, seed=seed), "type")["sign"]
+    known = found.dropna()
+    assert known.to_dict() == {name: truth.get(name) for name in known.index}
+
+
+def test_contamination_is_not_expression():
+    """A tenth of Mi4's Gad1 in Mi9 (276 against 2,165 TPM, Davis et al. 2020) must not make GABA there."""
+    genes = ["Gad1", "VGlut", "VAChT"]
+    level = np.array([[276, 3000, 20], [2165, 30, 20], [10, 40, 2500]]) / 100
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(np.repeat(level, 50, axis=0))
+    counts = np.hstack([counts, np.full((150, 1), 10_000)])
+    obs = pd.DataFrame({"type": np.repeat(["Mi9", "Mi4", "Mi1"], 50)}, index=[str(i) for i in range(150)])
+    adata = AnnData(counts.astype(float), obs=obs, var=pd.DataFrame(index=[*genes, "other"]))
+    table = infer_signs(adata, "type")
+    assert table["transmitter"].to_dict() == {"Mi1": "acetylcholine", "Mi4": "GABA", "Mi9": "glutamate"}
+    assert table["sign"].to_dict() == {"Mi1": 1.0, "Mi4": -1.0, "Mi9": -1.0}
+
+
+def test_few_shallow_cells_are_left_unknown():
+    deep = infer_signs(cells(FLY), "type")
+    few = cells(FLY, n_cells={t: (2 if t == "Mi1" else 60) for t in FLY}, depth=300, seed=3)
+    shallow = infer_signs(few, "type")
+    assert deep.loc["Mi1", "p_unknown"] < 0.1 < shallow.loc["Mi1", "p_unknown"]
+    assert np.isnan(shallow.loc["Mi1", "sign"])
+    assert shallow.loc["Mi1", "n_cells"] == 2
+
+
+def test_log_normalised_values_give_the_same_signs_as_counts(tmp_path):
+    adata = cells(FLY, seed=1)
+    logged = adata.copy()
+    logged.layers["counts"] = adata.X.copy()
+    logged.X = np.log1p(adata.X / adata.X.sum(axis=1, keepdims=True) * 1e4)
+    before = logged.X.copy()
+    counts = infer_signs(adata, "type")
+    table = infer_signs(logged, "type", key_added="signs")
+    pd.testing.assert_series_equal(table["sign"], counts["sign"])
+    np.testing.assert_allclose(table["p_positive"], counts["p_positive"], atol=1e-3)
+    np.testing.assert_array_equal(logged.X, before)
+    logged.write_h5ad(tmp_path / "signs.h5ad")
+    import anndata
+
+    assert anndata.read_h5ad(tmp_path / "signs.h5ad").uns["signs"]["sign"].loc["Mi4"] == -1
+    layered = infer_signs(logged, "type", layer="counts")
+    pd.testing.assert_frame_equal(layered, counts)
+
+
+def test_mouse_needs_synthesis_and_transporter():
+    rng = np.random.default_rng(0)
+    level = {
+        "exc": [20, 0, 0, 0, 0],
+        "inh": [0, 15, 0, 20, 0],
+        "synthesis only": [0, 15, 0, 0, 0],
+        "dopamine": [0, 0, 15, 0, 9],
+    }
+    genes = ["Slc17a7", "Gad1", "Th", "Slc32a1", "Slc6a3"]
+    counts = np.vstack([rng.poisson(np.tile(v, (40, 1))) for v in level.values()])
+    counts = np.hstack([counts, np.full((160, 1), 20_000)])
+    obs = pd.DataFrame({"type": np.repeat(list(level), 40)}, index=[str(i) for i in range(160)])
+    adata = AnnData(counts.astype(float), obs=obs, var=pd.DataFrame(index=[*genes, "Actb"]))
+    signs = infer_signs(adata, "type", organism="mouse")["sign"]
+    assert signs["exc"] == 1
+    assert signs["inh"] == -1
+    assert np.isnan(signs[["synthesis only", "dopamine"]]).all()
+
+
+def test_old_symbols_are_found():
+    adata = cells({"Mi1": FLY["Mi1"], "Mi4": FLY["Mi4"]})
+    adata.var_names = [{"ChAT": "Cha", "Gad1": "CG14994"}.get(g, g.upper()) for g in adata.var_names]
+    assert infer_signs(adata, "type")["sign"].to_dict() == {"Mi1": 1.0, "Mi4": -1.0}
+
+
+def test_marker_tables():
+    table = marker_table()
+    assert set(table["organism"]) == {"drosophila", "mouse", "celegans"}
+    assert set(table["role"]) == {"required", "supporting"}
+    assert (table["source"].str.len() > 10).all()
+    assert set(table["sign"]) == {1, -1, 0}
+    assert not table.duplicated(["organism", "transmitter", "gene"]).any()
+    assert (table.groupby(["organism", "transmitter"])["sign"].nunique() == 1).all()
+
+
+def test_bad_expression(caplog):
+    adata = cells({"Mi1": FLY["Mi1"], "Mi4": FLY["Mi4"]})
+    with pytest.raises(ValueError, match="no column 'celltype'; it has"):
+        infer_signs(adata, "celltype")
+    with pytest.raises(ValueError, match=r"adata.layers has no 'raw'"):
+        infer_signs(adata, "type", layer="raw")
+    with pytest.raises(ValueError, match="choose one of drosophila, mouse, celegans"):
+        infer_signs(adata, "type", organism="rat")
+    with pytest.raises(ValueError, match="none of the mouse marker genes"):
+        infer_signs(adata[:, ["VGlut", "other1"]].copy(), "type", organism="mouse")
+    infer_signs(adata[:, ["VAChT", "other39"]].copy(), "type")
+    assert "marker genes not in the data" in caplog.text
+    assert "Gad1" in caplog.text
+    adata.X[0, 0] = -1
+    with pytest.raises(ValueError, match=r"adata.X holds negative"):
+        infer_signs(adata, "type")
+
+
+EDGES = pd.DataFrame({"pre": ["Mi1", "C3", "C3", "R8"], "post": ["T4a", "L1", "T4a", "Mi1"]})
+
+
+def test_mask_follows_types_then_edges_then_overrides():
+    signs = pd.Series({"Mi1": 1.0, "C3": -1.0})
+    mask = SignMask.from_types(signs, EDGES, overrides={("C3", "L1"): 1})
+    assert mask.values.loc["C3"].to_dict() == {"T4a": -1.0, "L1": 1.0, "Mi1": 0.0}
+    assert np.isnan(mask.values.loc["R8", "Mi1"])
+    assert mask.values.loc["Mi1", "L1"] == 0
+    assert mask.counts() == {"positive": 2, "negative": 1, "unknown": 1}
+    with_column = SignMask.from_types(signs, EDGES.assign(sign=[np.nan, 1, np.nan, np.nan]))
+    pd.testing.assert_frame_equal(mask.values, with_column.values)
+    # a repeated edge with one stated sign keeps it
+    twice = pd.concat([EDGES, EDGES.assign(sign=[1, 1, -1, -1])])
+    assert SignMask.from_types({}, twice).values.loc["R8", "Mi1"] == -1
+
+
+def test_flip_reverses_the_share_of_known_signs():
+    mask = SignMask(pd.DataFrame(np.where(np.eye(20) == 1, np.nan, 1.0)))
+    flipped = mask.flip(0.25, random_state=0)
+    assert flipped.counts() == {"positive": 285, "negative": 95, "unknown": 20}
+    pd.testing.assert_frame_equal(flipped.values, mask.flip(0.25, random_state=0).values)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        mask.flip(2)
+
+
+def test_bad_masks():
+    with pytest.raises(ValueError, match="C3 -> L1 is listed with contradicting signs"):
+        SignMask.from_types({}, pd.DataFrame({"pre": ["C3", "C3"], "post": ["L1", "L1"], "sign": [1, -1]}))
+    with pytest.raises(ValueError, match="Mi1 -> L1 is not an edge"):
+        SignMask.from_types({"Mi1": 1}, EDGES, overrides={("Mi1", "L1"): 1})
+    with pytest.raises(ValueError, match=r"entry \(0, 0\) is 3"):
+        SignMask(pd.DataFrame([[3]]))
+    with pytest.raises(ValueError, match="presynaptic name 'a' occurs twice"):
+        SignMask(pd.DataFrame([[1], [1]], index=["a", "a"]))
+    with pytest.raises(ValueError, match="columns pre and post"):
+        SignMask.from_types({}, pd.DataFrame({"pre": ["a"]}))
+
+
+def test_measured_transmitters():
+    table = pd.DataFrame(
+        {
+            "acetylcholine": [1, 0, 1, 0, 1, -1],
+            "gaba": [-1, 1, 0, 0, 0, 0],
+            "dopamine": [0, 0, 1, 0, 0, 0],
+            "nitric_oxide": 1,
+        },
+        index=["Mi1", "Mi4", "Mi15", "T1", "twice", "twice"],
+    )
+    signs = signs_from_transmitters(table)
+    assert signs[["Mi1", "Mi4"]].tolist() == [1, -1]
+    assert signs[["Mi15", "T1", "twice"]].isna().all()
+    with pytest.raises(ValueError, match="no column of the table is a transmitter"):
+        signs_from_transmitters(table[["nitric_oxide"]])
+
+
+@pytest.mark.data
+def test_measured_transmitters_agree_with_the_connectome_on_inputs_of_t4_and_t5():
+    edges = flda.datasets.flyvis_connectome()
+    assert len(edges) == 2140
+    pairs = edges.groupby(["pre", "post"]).first()
+    assert len(pairs) == 605
+    assert pairs["sign"].value_counts().to_dict() == {1: 377, -1: 228}
+    assert int(pairs["referenced"].sum()) == 338
+    measured = signs_from_transmitters(flda.datasets.flywire_optic_types())
+    inputs = pairs[[post.startswith(("T4", "T5")) for _, post in pairs.index]].reset_index()
+    found = inputs["pre"].str.split("(").str[0].map(measured)
+    known = found.notna()
+    assert known.mean() > 0.9
+    assert (found[known] == inputs.loc[known, "sign"]).all()
+
+
+def test_core_parts_do_not_need_jax():
+    code = (
+        "import sys\n"
+        "sys.modules['jax'] = sys.modules['optax'] = None\n"
+        "import flda\n"
+        "assert 'flda.circuits' not in sys.modules, 'the core must not import circuits'\n"
+        "from flda.circuits import infer_signs, SignMask, SignedLinear, SignConsistentProjection, simulate\n"
+        "simulate.retina_circuit('2').sample(3)\n"
+        "for name in ('optim', 'recover_circuit'):\n"
+        "    try:\n"
+        "        getattr(flda.circuits, name)\n"
+        "    except ImportError as error:\n"
+        "        assert 'pip install \"flda[circuits]\"' in str(error), error\n"
+        "    else:\n"
+        "        raise AssertionError(name)\n"
+        "try:\n"
+        "    flda.circuits.nonsense\n"
+        "except AttributeError as error:\n"
+        "    assert 'nonsense' in str(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr
