@@ -130,8 +130,8 @@ def _purity(results: dict) -> Answer:
             details.append(f"Own share of the best axis of every effect, {genes} genes: {listed(shares)}.")
     if "accuracy" in best and np.isfinite(first["accuracy"]):
         details.append(
-            f"From the axes of {first['effect']} together, its levels are told on held-out cells with a balanced accuracy "
-            f"of {first['accuracy']:.2f} (chance: {first['chance']:.2f})."
+            f"From the axes of {first['effect']} together, its levels are told on held-out cells with a balanced "
+            f"accuracy of {first['accuracy']:.2f} (chance: {first['chance']:.2f})."
         )
     details.append(f"Measured by cross-validation, {int(first['n_folds'])} folds, everything refitted in each.")
     return Answer(question, headline + ".", tuple(details))
