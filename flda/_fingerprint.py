@@ -8,14 +8,14 @@ from collections.abc import Iterable
 import numpy as np
 import scipy.sparse as sp
 
-ROWS = 1024  # cells hashed at a time; part of the definition
+from .arrays import row_blocks
 
 
 def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
     """SHA-256 of a matrix and of lists of text such as names and labels, in hexadecimal.
 
-    Dense and sparse matrices of equal values have equal hashes, in every order of storage and precision that holds
-    the values exactly.
+    Matrices of equal values have equal hashes: dense or sparse, in memory, on disk or of dask, in every precision that
+    holds the values exactly. Each non-zero is hashed once, in the order of the rows, whatever the blocks.
 
     Examples
     --------
@@ -27,13 +27,16 @@ def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
     False
     """
     digest = hashlib.sha256(np.array(X.shape, dtype="<i8").tobytes())
-    X = X.tocsr() if sp.issparse(X) else X
-    for start in range(0, X.shape[0], ROWS):
-        block = sp.csr_array(X[start : start + ROWS], dtype=np.float64, copy=True)
+    parts = {"counts": hashlib.sha256(), "genes": hashlib.sha256(), "values": hashlib.sha256()}
+    for _, part in row_blocks(X):
+        block = sp.csr_array(part, dtype=np.float64, copy=True)
         block.sum_duplicates()
         block.eliminate_zeros()
-        for part, kind in ((block.indptr, "<i8"), (block.indices, "<i8"), (block.data, "<f8")):
-            digest.update(np.asarray(part, dtype=kind).tobytes())
+        parts["counts"].update(np.diff(block.indptr).astype("<i8").tobytes())
+        parts["genes"].update(block.indices.astype("<i8").tobytes())
+        parts["values"].update(block.data.astype("<f8").tobytes())
+    for part in parts.values():
+        digest.update(part.digest())
     for words in texts:
         encoded = [str(word).encode() for word in words]
         digest.update(np.array([len(encoded), *map(len, encoded)], dtype="<i8").tobytes())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -121,9 +122,13 @@ def block_slices(length: int, other: int) -> Iterator[slice]:
 
 
 def row_blocks(X) -> Iterator[tuple[slice, Any]]:
-    """Places and rows of every block of a matrix that is not a dask array."""
+    """Places and rows of every block of a matrix, one after the other."""
     if isinstance(X, Stream):
         yield from X.blocks()
+        return
+    if is_dask(X):
+        for rows, block in _chunks(X):
+            yield rows, by_rows(block.compute())
         return
     X = by_rows(X)
     for rows in block_slices(*X.shape):
@@ -275,11 +280,8 @@ def looks_like_counts(X) -> bool:
 
 def _first_blocks(X) -> Iterator[tuple[slice, Any]]:
     """All blocks; of a dask array the first one, because each block may be a computation of its own."""
-    if is_dask(X):
-        rows, block = next(iter(_chunks(X)))
-        yield rows, block.compute()
-    else:
-        yield from row_blocks(X)
+    blocks = row_blocks(X)
+    yield from islice(blocks, 1) if is_dask(X) else blocks
 
 
 def _float(block):

@@ -5,6 +5,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; BLAS mus
         os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,13 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="slow; add --run-slow"))
         if "data" in item.keywords and "FLDA_DATA_DIR" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="needs public data: set FLDA_DATA_DIR to its folder"))
+
+
+@pytest.fixture(autouse=True)
+def _logger():
+    """The command line sets up logging for its process; the tests that follow it in the same one start afresh."""
+    logger = logging.getLogger("flda")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers = handlers
