@@ -16,10 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from . import _kernels
-
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
-THIN = 0.12  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
+THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
 FAN_IN = 4  # partial sums that one task of the tree adds
 
 
@@ -97,11 +95,11 @@ def in_memory(X) -> bool:
 
 
 def is_thin(X) -> bool:
-    """Whether products of sparse blocks beat BLAS on dense ones: few non-zeros, and numba at hand.
+    """Whether products of sparse blocks beat BLAS on dense ones, which is a matter of the share of non-zeros.
 
     The density of a matrix on disk is that of its first block; a dask array is taken for as thin as its first chunk.
     """
-    if not _kernels.AVAILABLE or isinstance(X, np.ndarray):
+    if isinstance(X, np.ndarray):
         return False
     if is_sparse(X):
         return X.nnz < THIN * X.shape[0] * X.shape[1]
@@ -132,7 +130,7 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
         return
     X = by_rows(X)
     for rows in block_slices(*X.shape):
-        yield rows, X[rows]
+        yield rows, _rows_of(X, rows)
 
 
 def reduce_rows(
@@ -211,14 +209,14 @@ def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """``X @ B`` in float64 for a thin dense B (p x k)."""
-    return map_rows(X, lambda rows, block: _float(block) @ B, B.shape[1])
+    return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """``X.T @ B`` in float64 for a thin dense B (N x k)."""
 
     def update(out: np.ndarray, rows: slice, block) -> None:
-        out += _float(block).T @ B[rows]
+        out += as_float(block).T @ B[rows]
 
     return reduce_rows(X, update, (X.shape[1], B.shape[1]))
 
@@ -278,13 +276,24 @@ def looks_like_counts(X) -> bool:
     return top > 1
 
 
+def _rows_of(X, rows: slice):
+    """``X[rows]``; of CSR without the copy that scipy makes."""
+    if not is_sparse(X):
+        return X[rows]
+    start, stop = X.indptr[rows.start], X.indptr[rows.stop]
+    indptr = X.indptr[rows.start : rows.stop + 1] - start
+    block = sp.csr_array((X.data[start:stop], X.indices[start:stop], indptr), shape=(len(indptr) - 1, X.shape[1]))
+    block.has_sorted_indices = X.has_sorted_indices
+    return block
+
+
 def _first_blocks(X) -> Iterator[tuple[slice, Any]]:
     """All blocks; of a dask array the first one, because each block may be a computation of its own."""
     blocks = row_blocks(X)
     yield from islice(blocks, 1) if is_dask(X) else blocks
 
 
-def _float(block):
+def as_float(block):
     """A block that multiplies in float64."""
     if is_sparse(block):
         return block if block.dtype == np.float64 else block.astype(np.float64)

@@ -37,6 +37,7 @@ from .donors import Samples
 
 logger = logging.getLogger(__name__)
 
+TILE = 256
 CANCELLATION = 1e6  # second moment over variance of a gene, above which products of raw blocks lose too many digits
 
 
@@ -139,7 +140,7 @@ class Within:
             raw = arrays.reduce_rows(X, add_thin, (p, p))
             sizes = np.bincount(places, weights, minlength=len(self.centres))
             each = self.weights if self.samples is None else self.weights[self.samples.groups]
-            sums = each[:, None] * arrays.group_sums(X, places, len(self.centres))
+            sums = each[:, None] * self._place_sums(X, places)
             cross = sums.T @ self.centres
             before = np.diag(raw).copy()
             raw = _mirror(raw)
@@ -221,8 +222,18 @@ class Within:
         return arrays.map_rows(self.X, function, 1)[:, 0]
 
     def times(self, B: np.ndarray) -> np.ndarray:
-        """``M_e @ B`` for p x k B, matrix-free."""
-        return self.genes_of(self.cells_of(B))
+        """``M_e @ B`` for p x k B, matrix-free, in one pass over the data."""
+        p, S = self.centres.shape[1], len(self.centres)
+        shift, weights, places = self.centres @ B, self.cell_weights, self.places
+
+        def update(out: np.ndarray, rows: slice, block) -> None:
+            block = arrays.as_float(block)
+            scores = weights[rows, None] * (block @ B - shift[places[rows]])
+            out[:p] += block.T @ scores
+            out[p:] += arrays.indicator(places[rows], S) @ scores
+
+        sums = arrays.reduce_rows(self.X, update, (p + S, B.shape[1]))
+        return sums[:p] - self.centres.T @ sums[p:]
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
         """``R @ B`` (N x k): weighted residual scores of the cells."""
@@ -235,6 +246,12 @@ class Within:
         V = np.sqrt(self.cell_weights)[:, None] * V
         sums = arrays.indicator(self.places, len(self.centres)) @ V
         return arrays.transposed_times(self.X, V) - self.centres.T @ sums
+
+    def _place_sums(self, X, places: np.ndarray) -> np.ndarray:
+        """Sum of the cells of each place, S x p."""
+        if X is self.X:
+            return np.bincount(places, minlength=len(self.centres))[:, None] * self.place_means
+        return arrays.group_sums(X, places, len(self.centres))
 
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """A function of rows and their block: ``sqrt(w) (x - h)``, dense. It goes to workers, so it holds no data."""
@@ -276,10 +293,11 @@ def _add_syrk(out: np.ndarray, block: np.ndarray) -> None:
 
 
 def _mirror(upper: np.ndarray) -> np.ndarray:
-    """Copy the upper triangle to the lower one, in place and by blocks."""
+    """Copy the upper triangle to the lower one, in place and by tiles."""
     n = len(upper)
-    for rows in arrays.block_slices(n, n):
-        upper[rows, : rows.start] = upper[: rows.start, rows].T
+    for start in range(0, n, TILE):
+        rows = slice(start, start + TILE)
+        upper[rows, :start] = upper[:start, rows].T
         tile = np.triu(upper[rows, rows])
         upper[rows, rows] = tile + np.triu(tile, 1).T
     return upper
