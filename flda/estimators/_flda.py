@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
 from .. import arrays, shrinkage
+from .._device import OnDevice, wrap
 from ..design import Effect, effect_components, effect_penalties, make_design
 from ..donors import samples_in_error
 from ..metrics import largest_signs
@@ -157,7 +158,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         X
             Expression, cells x genes, normally log-normalised: ndarray, any scipy.sparse matrix or array, a dask array
             with dense or CSR chunks, or :class:`flda.arrays.Stream` of a matrix on disk. The last two are read in
-            blocks of rows, several times.
+            blocks of rows, several times. Dense arrays and CSR matrices of cupy are worked on where they are; results
+            are NumPy's.
         y
             Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
         groups
@@ -342,7 +344,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         return arrays.times(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
 
     def _validated(self, X, *, reset: bool):
-        if isinstance(X, arrays.Stream) or arrays.is_dask(X):
+        X = wrap(X)
+        if isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X):
             if X.ndim != 2 or X.dtype.kind not in "fiub":
                 raise ValueError(f"X must be a numeric matrix; got {X.ndim} dimensions of {X.dtype}.")
             _check_n_features(self, X, reset=reset)
