@@ -1,9 +1,9 @@
 """The one place that knows array kinds: NumPy arrays, scipy.sparse, dask, matrices on disk, and blocks on a GPU.
 
 Everything above sees blocks of rows in memory (dense or CSR; dense float64 on a GPU), through two functions:
-:func:`reduce_rows` adds up what each block gives, :func:`map_rows` stacks it. On a dask array the blocks go to its scheduler and the sums are
-added as a tree, so a cluster runs them side by side; everything else is a loop. Nothing here makes a dense
-float64 copy larger than a block.
+:func:`reduce_rows` adds up what each block gives, :func:`map_rows` stacks it. On a dask array the blocks go to its
+scheduler and the sums are added as a tree, so a cluster runs them side by side; everything else is a loop. Nothing here
+makes a dense float64 copy larger than a block.
 """
 
 from __future__ import annotations

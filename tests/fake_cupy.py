@@ -12,6 +12,8 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
+METHODS = {"all", "any", "astype", "clip", "copy", "diagonal", "max", "min", "reshape", "sum", "transpose"}
+
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     __array_priority__ = 100
@@ -60,19 +62,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         self.values[_inside(key)] = _inside(value)
 
     def __getattr__(self, name):
-        if name not in (
-            "all",
-            "any",
-            "astype",
-            "clip",
-            "copy",
-            "diagonal",
-            "max",
-            "min",
-            "reshape",
-            "sum",
-            "transpose",
-        ):
+        if name not in METHODS:
             raise AttributeError(f"the stand-in has no {name!r}; add it if cupy has it")
         return _wrapped(getattr(self.values, name))
 
