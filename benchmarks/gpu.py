@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--cells 100000 --genes 20000 --density 0.05]
 
 Synthetic sparse expression in 2 x 4 groups, fixed shrinkage. The GPU fit runs twice; the second one is quoted, the
-first pays for loading libraries. Transfers from host memory are counted. Fails if the eigenvalues differ by more than 1e-6.
+first pays for loading libraries. Transfers from host memory are counted. Fails if eigenvalues differ by more than 1e-6.
 """
 
 from __future__ import annotations
