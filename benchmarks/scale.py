@@ -6,7 +6,7 @@ Synthetic log-normalised-like CSR at 5 % density, 2 x 4 groups, float32. Every m
 reads the data and reports wall time, processor time and how far memory rose while it worked (streamed: from before the
 file was opened). PCA is scanpy's with its defaults (50 components); incremental PCA is scikit-learn's on dense
 batches of 4,096. Prints Markdown, writes results/scale.csv and results/scale.png. ``--kernel`` times the compiled
-product of sparse rows against BLAS on the same rows made dense, for several densities: where they cross is ``arrays.THIN``.
+product of sparse rows against BLAS on the same rows made dense, by density: where they cross is ``arrays.THIN``.
 """
 
 from __future__ import annotations
