@@ -308,12 +308,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         penalties = effect_penalties(design, self.penalty)
         n_components = effect_components(design, self.n_components)
 
-        inverse = choose_solver(self.solver, X, self.shrinkage, design.n_groups)(
-            Within.from_data(
-                X, design.codes, design.counts, self.within, samples_in_error(design, donors, donor_names)
-            ),
-            self.shrinkage_target,
-        )
+        samples = samples_in_error(design, donors, donor_names)
+        within = Within.from_data(X, design.codes, design.counts, self.within, samples)
+        if not np.isfinite(within.means).all():
+            self._refuse_nonfinite(X)
+        inverse = choose_solver(self.solver, X, self.shrinkage, design.n_groups)(within, self.shrinkage_target)
         self.shrinkage_path_: pd.DataFrame | None = None
         if isinstance(self.shrinkage, Real):
             g = float(self.shrinkage)
@@ -351,6 +350,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             _check_n_features(self, X, reset=reset)
         else:
             X = self._in_memory(X, reset=reset)
+        # one pass less over data on disk: a fit sees in the group means whether there is something to name
+        if not reset or arrays.in_memory(X):
+            self._refuse_nonfinite(X)
+        return X
+
+    def _refuse_nonfinite(self, X) -> None:
         bad = arrays.first_nonfinite(X)
         if bad is not None:
             row, column, value = bad
@@ -358,7 +363,6 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             gene = f"column {column}" if names is None else f"gene {names[column]!r}"
             what = "NaN" if np.isnan(value) else "inf"
             raise ValueError(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
-        return X
 
     def _in_memory(self, X, *, reset: bool):
         return validate_data(

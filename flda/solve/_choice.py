@@ -19,7 +19,7 @@ Inverse = Primal | Dual | Iterative
 
 COPIES = 2.5  # of its matrix that a factorisation, or a fold, holds at a time
 UNSOLVED = 1e-3  # relative residual of a solve that has failed
-REFINED = {"primal": 1e-13, "dual": 1e-13, "iterative": 1e-10}  # a residual below needs no refinement
+REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # a residual below needs no refinement
 
 
 def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal] | type[Dual] | type[Iterative]:
