@@ -146,9 +146,9 @@ def in_child(name: str, path: Path, n_cells: int, n_genes: int) -> dict:
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    palette = dict(zip(MEASURES, sns.color_palette("colorblind"), strict=False))
     labels = {"in_memory": "flda", "streamed": "flda, streamed", "scanpy_pca": "scanpy PCA",
               "iterative": "flda, iterative", "incremental_pca": "incremental PCA"}  # fmt: skip
+    palette = dict(zip(labels, sns.color_palette("colorblind"), strict=False))
     by_cells, by_genes = table[table["genes"] == 2000], table[table["cells"] == 10_000]
     panels = [(by_cells, "cells", "seconds"), (by_cells, "cells", "GB"), (by_genes, "genes", "seconds")]
     for ax, (part, x, y) in zip(axes, panels, strict=True):
