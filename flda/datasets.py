@@ -332,8 +332,8 @@ def fly_binding_pairs(data_dir: str | os.PathLike | None = None) -> pd.DataFrame
     Returns
     -------
     DataFrame ``gene_1, gene_2`` (symbols of 2013), ``flybase_1, flybase_2`` (gene ids, to map them to today's;
-    empty where the authors give none), ``family_1, family_2, homophilic, novel`` and ``detected`` (False for pairs known from the
-    literature that the assay missed).
+    empty where the authors give none), ``family_1, family_2, homophilic, novel`` and ``detected`` (False for pairs
+    known from the literature that the assay missed).
 
     References
     ----------
