@@ -56,9 +56,8 @@ def audit_signs(
         raise ValueError(f"{pre} -> {post} has both signs in the edges; give one sign per pair of types.")
     table = pairs.agg(n_synapses=("n_synapses", "sum"), sign=("sign", "first")).reset_index()
     table["referenced"] = pairs["referenced"].any().to_numpy() if "referenced" in edges else False
-    table["sign_evidence"] = (
-        table["pre"].map(lambda pre: evidence.get((names or {}).get(pre, pre), np.nan)).astype(float)
-    )
+    known_as = table["pre"].map(lambda pre: (names or {}).get(pre, pre))
+    table["sign_evidence"] = known_as.map(evidence).astype(float)
     known, silent = table["sign_evidence"].notna(), np.where(table["referenced"], "reference only", "no evidence")
     judged = np.where(table["sign_evidence"] == table["sign"], "agree", "conflict")
     table["verdict"] = np.where(known, judged, silent)

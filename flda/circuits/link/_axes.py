@@ -159,7 +159,8 @@ def _scores_of_types(
     X = pd.DataFrame(np.asarray(adata.obsm[keys.obsm]), columns=axes, index=obs.index)
     if held_out is not False and keys.obsm_held_out in adata.obsm:  # cells that no fold scores were not fitted either
         honest = pd.DataFrame(np.asarray(adata.obsm[keys.obsm_held_out]), columns=axes, index=obs.index)
-        X = X.where(honest.isna() & obs[params["factors"]].isna().any(axis=1).to_numpy()[:, None], honest)
+        outside = obs[params["factors"]].isna().any(axis=1)
+        X = honest.where(~outside, X)
     names = obs[groupby].astype(object)
     named = names.notna().to_numpy() & X.notna().all(axis=1).to_numpy()
     scores = X[named].groupby(names[named].astype(str).to_numpy()).mean()
@@ -170,8 +171,8 @@ def _scores_of_types(
     if (spread > 1).any():
         name = spread.index[spread > 1][0]
         raise ValueError(
-            f"cells of type {name!r} in obs[{groupby!r}] lie in several groups of the design; name a column whose types "
-            "have one combination of the factors."
+            f"cells of type {name!r} in obs[{groupby!r}] lie in several groups of the design; name a column whose "
+            "types have one combination of the factors."
         )
     return scores, levels.first().infer_objects()
 

@@ -22,7 +22,7 @@ def phenotypes_from_connectivity(
     n_components: int = 2,
     within: bool = False,
 ) -> pd.DataFrame:
-    """Factors for :func:`flda.tl.flda` from a connectome: classes of types with similar inputs, and with similar outputs.
+    """Factors for :func:`flda.tl.flda` from a connectome: classes of types with similar inputs or outputs.
 
     Profiles are clustered by Ward's criterion into the given number of levels, and embedded by principal components.
     Join the result to ``obs`` by type, and the factors ``inputs`` and ``outputs`` go into :func:`flda.tl.flda`; axes
