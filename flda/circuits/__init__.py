@@ -34,8 +34,8 @@ _HOME = {
     "compare_connectivity": "link",
     "link_axes": "link",
     "phenotypes_from_connectivity": "link",
-    "signed_wiring": "signed_wiring",
-    "SignedWiring": "signed_wiring",
+    "signed_wiring": "endtoend",
+    "SignedWiring": "endtoend",
 }
 _MODULES = (
     "signs",

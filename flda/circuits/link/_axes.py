@@ -13,10 +13,11 @@ from scipy.stats import false_discovery_control
 
 from ... import _anndata, get
 from ..._keys import Keys
-from ...design import Design
+from ...design import Design, Effect
+from ...table import SEPARATOR
 from ..wiring import SpatialConnectomeModel, cross_validate
 from ._decompose import as_columns, both_tests, centred, check_directions
-from ._profiles import DIRECTIONS, check_matrix, design_of_types, profiles
+from ._profiles import DIRECTIONS, check_matrix, design_of_types, effect_operator, profiles
 from ._relabel import explained_by
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,12 @@ def link_axes(
     """Whether wiring changes along the axes that FLDA found in the genes.
 
     Cells and connectomes are of different animals, so only types can be compared: s, the mean score of every type on an
-    axis, with G, the profiles of the types' inputs or outputs (types x partners). The *wiring axis* of a gene axis is
-    the pattern of partners that covaries with it, G's, and its share of the wiring is ``s'GG's / (s's |G|^2)``. The
-    labels of the design have no part in it. Significance comes from exchanging types between genes and wiring, over the
-    whole design (``pval``) or within the levels of the factors that are not the axis's own (``pval_within``), see
-    :func:`decompose_connectivity`; ``held_out_r2`` says how well wiring predicts the gene score of a type whose wiring
-    took no part in the wiring axis.
+    axis (the part that belongs to the axis's own effect), with G, the profiles of the types' inputs or outputs (types x
+    partners). The *wiring axis* of a gene axis is the pattern of partners that covaries with it, G's, and its share of
+    the wiring is ``s'GG's / (s's |G|^2)``. The labels of the design have no part in it. Significance comes from
+    exchanging types between genes and wiring, over the whole design (``pval``) or within the levels of the factors that
+    are not the axis's own (``pval_within``), see :func:`decompose_connectivity`; ``held_out_r2`` says how well wiring
+    predicts the gene score of a type whose wiring took no part in the wiring axis.
 
     A link says that types which differ on the gene axis differ in wiring. With few types it cannot tell apart axes
     along which types lie alike.
@@ -72,7 +73,7 @@ def link_axes(
     ``uns["flda"]["connectivity"]`` for :func:`flda.pl.connectivity`: ``links`` (this table), ``scores`` (of types, on
     gene and wiring axes), ``matrix``, ``pre``, ``post`` and, if at least four of the pre- and of the postsynaptic types
     have cells, ``rules`` (axes x axes, the :class:`~flda.circuits.wiring.SpatialConnectomeModel` of their connections
-    on gene axes) and ``rules_score`` (in sample and held out).
+    on gene axes of main effects; all axes could fit few types exactly) and ``rules_score`` (in sample and held out).
 
     Raises
     ------
@@ -105,15 +106,15 @@ def link_axes(
         table = profiles(matrix, labelled, direction, within=within)
         G = centred(table.to_numpy(), f"{direction} of the types")
         for axis, effect in zip(axes["axis"], axes["effect"], strict=True):
-            s = scores.loc[labelled, axis].to_numpy()
-            s = s - s.mean()
+            own: Effect = tuple(effect.split(SEPARATOR))
+            if own not in design.effects:
+                raise ValueError(f"the types at hand cannot tell the effect {effect!r} apart; fit them again first.")
+            s = effect_operator(design, own) @ scores.loc[labelled, axis].to_numpy()
             pattern = G.T @ s
             t = G @ pattern
             t = t / max(float(np.linalg.norm(pattern)), np.finfo(float).tiny)
             shown[f"{direction} {axis}"] = pd.Series(t, index=labelled)
-            tests = both_tests(
-                explained_by(G @ G.T), s[:, None], design, tuple(effect.split(":")), n_permutations, random_state
-            )
+            tests = both_tests(explained_by(G @ G.T), s[:, None], design, own, n_permutations, random_state)
             rows.append(
                 {
                     "direction": direction,
@@ -138,7 +139,8 @@ def link_axes(
         "post": matrix.columns.astype(str).to_numpy(dtype=object),
         "params": {"groupby": groupby, "within": bool(within), "types": list(map(str, _ordered(design, factors)))},
     }
-    rules = _rules(scores, matrix, random_state)
+    mains = axes.loc[~axes["effect"].str.contains(SEPARATOR), "axis"].tolist()
+    rules = _rules(scores[mains], matrix, random_state)
     if rules is not None:
         found["rules"], found["rules_score"] = rules
     get.results(adata, key)["connectivity"] = found
@@ -207,7 +209,7 @@ def _ordered(design: Design, factors: pd.DataFrame) -> list[str]:
 
 
 def _rules(scores: pd.DataFrame, matrix: pd.DataFrame, random_state: int) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Rules between gene axes, from the connections among types with cells; None for too few of them.
+    """Rules between gene axes of main effects, from the connections among types with cells; None for too few of them.
 
     A first column of ones lets a rule speak of one side alone.
     """

@@ -103,6 +103,7 @@ def decompose_connectivity(
             V = effect_labels(operator)
             free, inside = both_tests(explained_by(K), V, design, effect, n_permutations, random_state)
             carried = np.sum((operator @ G) ** 2, axis=0)
+            carried[carried < 1e-12 * total] = 0.0  # rounding
             rows.append(
                 {
                     "direction": direction,
