@@ -18,7 +18,7 @@ from ._profiles import (
     profiles,
     strata_of,
 )
-from ._relabel import Relabelled, Statistic, explained_by, relabelling_test
+from ._relabel import Relabelled, Statistic, along, explained_by, relabelling_test
 
 
 def decompose_connectivity(
@@ -133,7 +133,9 @@ def compare_connectivity(
 
     For every effect the fitted values of both connectomes, at the same types and partners, are compared by their
     cosine: 1 when the effect changes the same partners in the same way, whatever its size. The test exchanges the types
-    of the second connectome over the whole design.
+    of the second connectome over the whole design; its statistic is the inner product of the fitted values, in which
+    size counts (any split of types that differ in one way only has the same direction). One-sided: eight types in a
+    2 x 4 table have 70, 2,520 and 40,320 relabellings that differ.
 
     Parameters
     ----------
@@ -173,16 +175,18 @@ def compare_connectivity(
         for effect in design.effects:
             operator = effect_operator(design, effect)
             V = effect_labels(operator)
-            cosine = _cosine(A, B, V)
+            fits = V.T @ A, V.T @ B
+            size = float(np.linalg.norm(fits[0]) * np.linalg.norm(fits[1]))
 
             test = relabelling_test(
-                cosine, V, np.zeros(len(A), dtype=int), n_permutations=n_permutations, random_state=random_state
-            )
+                along(B @ fits[0].T), V, np.zeros(len(A), dtype=int), n_permutations=n_permutations,
+                random_state=random_state, paired=True,
+            )  # fmt: skip
             rows.append(
                 {
                     "direction": direction,
                     "effect": effect_name(effect),
-                    "cosine": float(cosine(V[None])[0]),
+                    "cosine": float(np.sum(fits[0] * fits[1]) / size) if size > 0 else np.nan,
                     "pval": test.pval,
                     "n_distinct": test.n_distinct,
                     "n_partners": len(shared),
@@ -228,18 +232,6 @@ def check_directions(directions: Sequence[str]) -> list[str]:
     if unknown or not listed:
         raise ValueError(f"directions={directions!r}: name 'inputs', 'outputs' or both.")
     return listed
-
-
-def _cosine(A: np.ndarray, B: np.ndarray, V: np.ndarray) -> Statistic:
-    """Cosine of the fitted values of an effect in two connectomes, as a function of the labels V of the second."""
-    joint, own, size = B @ (A.T @ V), explained_by(B @ B.T), float(np.linalg.norm(A.T @ V))
-
-    def cosine(V: np.ndarray) -> np.ndarray:
-        length = size * np.sqrt(np.maximum(own(V), 0.0))
-        product = np.einsum("pnk,nk->p", V, joint)
-        return np.divide(product, length, out=np.zeros_like(product), where=length > 0)
-
-    return cosine
 
 
 def _strongest(carried: np.ndarray, partners: pd.Index) -> str:

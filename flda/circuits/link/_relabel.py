@@ -49,26 +49,37 @@ def relabellings(strata: tuple[int, ...], n_permutations: int, random_state: int
 
 
 def relabelling_test(
-    statistic: Statistic, V: np.ndarray, strata: np.ndarray, *, n_permutations: int, random_state: int
+    statistic: Statistic,
+    V: np.ndarray,
+    strata: np.ndarray,
+    *,
+    n_permutations: int,
+    random_state: int,
+    paired: bool = False,
 ) -> Relabelled:
     """Test a statistic of what the labels contribute, V ``(n, k)``, against all orders of its rows within strata.
 
-    The statistic takes ``(P, n, k)`` and depends on V V' alone.
+    The statistic takes U ``(P, n, k)``, which are such orders of V, and depends on U U' alone; ``paired``: on U V'.
     """
     orders, exact = relabellings(tuple(strata.tolist()), n_permutations, random_state)
     drawn = _evaluated(statistic, V, orders)
     pval = float(np.mean(drawn >= drawn[0] - 1e-9 * max(np.abs(drawn).max(), 1e-300)))
     if not exact:
         return Relabelled(pval, math.inf)
-    # orders that leave V V' as it is have the same statistic on any data, so also on arbitrary data
+    # orders that leave U U' (U V') as it is have the same statistic on any data, so also on arbitrary data
     root = np.random.default_rng(0).normal(size=(len(V), len(V)))
-    generic = _evaluated(explained_by(root @ root.T), V, orders)
+    generic = _evaluated(along(root @ V) if paired else explained_by(root @ root.T), V, orders)
     return Relabelled(pval, len(orders) / int(np.isclose(generic, generic[0], rtol=1e-9, atol=0).sum()))
 
 
 def explained_by(K: np.ndarray) -> Statistic:
     """``tr(V' K V)`` as a statistic: with K = G G' the squared length of the profiles G along V."""
     return lambda V: np.einsum("pnk,pnk->p", V, np.matmul(K, V))
+
+
+def along(T: np.ndarray) -> Statistic:
+    """``tr(T' U)`` as a statistic, for T ``(n, k)``."""
+    return lambda U: np.einsum("pnk,nk->p", U, T)
 
 
 def _evaluated(statistic: Statistic, V: np.ndarray, orders: np.ndarray) -> np.ndarray:
