@@ -350,6 +350,22 @@ def test_family_error_of_differential_expression():
     assert hits <= 13  # 0.99 quantile of Binomial(60, 0.1)
 
 
+def test_exchanging_classes_is_the_right_null_for_neurons_that_are_alike():
+    """Families of four share genes and wiring: neurons as units call absent pairs far too often, families do not."""
+    calls = np.zeros(2)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        family = np.repeat(np.arange(10), 4)
+        X = (rng.random((10, 2)) < 0.5).astype(float)[family]
+        rate = expit(rng.normal(size=(10, 10)) * 2 - 1)[np.ix_(family, family)]  # wiring by family, not by gene
+        B = (rng.random((40, 40)) < rate).astype(float)
+        for k, classes in enumerate((None, family)):
+            found = differential_expression(X, B, directed=True, classes=classes, n_permutations=39, random_state=seed)
+            calls[k] += (found["pval"] <= 0.05).mean() / 40
+    assert calls[0] > 0.15
+    assert calls[1] < 0.1
+
+
 def test_cross_validation_of_a_rule_that_is_there():
     rng = np.random.default_rng(0)
     X = (rng.random((60, 4)) < 0.5).astype(float)

@@ -149,10 +149,7 @@ def _write_names(ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> No
         while any(abs(u - a) < 0.12 and abs(v - b) < 0.055 for a, b in placed):
             v += 0.01
         placed.append((u, v))
-        ax.annotate(
-            names[i], (x[i], y[i]), xytext=(x[i], y.min() + v * span[1]), textcoords="data", fontsize=8, va="center",
-            ha="left", annotation_clip=False,
-        ).set_x(x[i] + 0.03 * span[0])  # fmt: skip
+        ax.text(x[i] + 0.03 * span[0], y.min() + v * span[1], names[i], fontsize=8, va="center", ha="left")
 
 
 def _levels(adata: AnnData, groupby: str, factor: str) -> pd.Series:

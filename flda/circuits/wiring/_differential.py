@@ -10,7 +10,7 @@ from scipy.linalg import pinvh
 from scipy.stats import false_discovery_control, norm
 
 from ._nulls import MaximumEntropy
-from ._pairs import Pairs, check_pairs
+from ._pairs import Pairs, check_pairs, class_codes
 
 
 def differential_expression(
@@ -20,6 +20,8 @@ def differential_expression(
     Y: Any = None,
     contact: Any = None,
     directed: bool = False,
+    classes: Any = None,
+    classes_post: Any = None,
     n_permutations: int = 999,
     random_state: int = 0,
 ) -> pd.DataFrame:
@@ -40,6 +42,9 @@ def differential_expression(
     ----------
     X, B, Y, contact, directed
         As in :class:`SpatialConnectomeModel`; B of 0 and 1.
+    classes, classes_post
+        Class of every presynaptic and, for other neurons, postsynaptic neuron. Neurons then have the mean profile of
+        their class, and whole classes exchange profiles: neurons that are alike by descent stay alike.
     n_permutations
         Exchanges of profiles; 0 leaves their columns empty.
     random_state
@@ -71,10 +76,15 @@ def differential_expression(
     [[0.0, 1.0, 0.01]]
     """
     pairs = check_pairs(X, B, Y, contact, directed=directed)
+    same = pairs.Y is pairs.X
+    pre, post = np.arange(len(pairs.X)), np.arange(len(pairs.Y))
+    if classes is not None:
+        pre, post = class_codes(pairs, classes, classes_post)
+    own = [_class_means(genes, codes) for genes, codes in ((pairs.X, pre), (pairs.Y, post))]
     null = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected)
     excess = np.where(pairs.touching, pairs.B - null.probability, 0.0)
     spread = _Spread(np.where(pairs.touching, null.variance, 0.0), pairs.undirected)
-    z = _z(pairs.X, pairs.Y, excess, spread)
+    z = _z(own[0][pre], own[1][post], excess, spread)
     p, q = z.shape
     shown = np.flatnonzero((np.triu(np.ones((p, q))) > 0).ravel()) if pairs.undirected else np.arange(p * q)
     row, col = np.divmod(shown, q)
@@ -83,9 +93,8 @@ def differential_expression(
     beyond, beyond_all = np.zeros(len(shown)), np.zeros(len(shown))
     rng = np.random.default_rng(random_state)
     for _ in range(n_permutations):
-        moved = rng.permutation(len(pairs.X))
-        left = pairs.X[moved]
-        right = left if pairs.Y is pairs.X else pairs.Y[rng.permutation(len(pairs.Y))]
+        left = own[0][rng.permutation(len(own[0]))][pre]
+        right = left if same else own[1][rng.permutation(len(own[1]))][post]
         drawn = np.abs(_z(left, right, excess, spread).ravel()[shown])
         beyond += drawn >= strength * (1 - 1e-9)
         beyond_all += drawn.max() >= strength * (1 - 1e-9)
@@ -106,6 +115,13 @@ def differential_expression(
         }
     )
     return table.iloc[np.argsort(-strength, kind="stable")].reset_index(drop=True)
+
+
+def _class_means(genes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """``(n_classes, p)``."""
+    sums = np.zeros((codes.max() + 1, genes.shape[1]))
+    np.add.at(sums, codes, genes)
+    return sums / np.bincount(codes)[:, None]
 
 
 class _Spread:

@@ -133,6 +133,24 @@ def _matrix(
     return array
 
 
+def class_codes(pairs: Pairs, classes: Any, classes_post: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Class of every presynaptic and postsynaptic neuron as integers."""
+    if pairs.Y is pairs.X:
+        classes_post = classes
+    elif classes_post is None:
+        raise ValueError("classes need classes_post too when the postsynaptic neurons are others.")
+    codes = []
+    for what, values, n in (("classes", classes, len(pairs.X)), ("classes_post", classes_post, len(pairs.Y))):
+        labels = pd.Series(np.asarray(values), dtype=object)
+        if len(labels) != n or labels.isna().any():
+            raise ValueError(
+                f"{what} must name the class of each of {n} neurons; {len(labels)} given, "
+                f"{int(labels.isna().sum())} of them missing."
+            )
+        codes.append(pd.factorize(labels)[0])
+    return codes[0], codes[1]
+
+
 def row_products(X: np.ndarray) -> np.ndarray:
     """``(n, p * p)``: the products of all pairs of columns."""
     return (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)

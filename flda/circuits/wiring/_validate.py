@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from ..._progress import progress
 from ._nulls import MaximumEntropy
-from ._pairs import Pairs, agreement, check_pairs
+from ._pairs import Pairs, agreement, check_pairs, class_codes
 
 Folds = list[np.ndarray]  # masks (n, m) of the held-out pairs
 Predictions = list[tuple[np.ndarray, np.ndarray]]  # mask of pairs, and the predictions for these
@@ -90,7 +90,7 @@ def cross_validate(
     schemes["neurons"] = _member_folds(pairs, members, n_folds, rng, "neurons")
     units = members
     if classes is not None:
-        units = _codes(pairs, classes, classes_post)
+        units = class_codes(pairs, classes, classes_post)
         schemes["classes"] = _member_folds(pairs, units, n_folds, rng, "classes")
 
     found = {name: _predictions(model, pairs, folds) for name, folds in schemes.items()}
@@ -197,24 +197,6 @@ def _summary(kind: str, score: float, drawn: list[float]) -> dict[str, float]:
         f"{kind}_sd": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
         f"{kind}_pval": float((np.sum(values >= score) + 1) / (len(values) + 1)),
     }
-
-
-def _codes(pairs: Pairs, classes: Any, classes_post: Any) -> Units:
-    """Class of every presynaptic and postsynaptic neuron as integers."""
-    if pairs.Y is pairs.X:
-        classes_post = classes
-    elif classes_post is None:
-        raise ValueError("classes need classes_post too when the postsynaptic neurons are others.")
-    codes = []
-    for what, values, n in (("classes", classes, len(pairs.X)), ("classes_post", classes_post, len(pairs.Y))):
-        labels = pd.Series(np.asarray(values), dtype=object)
-        if len(labels) != n or labels.isna().any():
-            raise ValueError(
-                f"{what} must name the class of each of {n} neurons; {len(labels)} given, "
-                f"{int(labels.isna().sum())} of them missing."
-            )
-        codes.append(pd.factorize(labels)[0])
-    return codes[0], codes[1]
 
 
 def _once(pairs: Pairs, mask: np.ndarray) -> np.ndarray:
