@@ -1,0 +1,20 @@
+"""Example data: a simulation with known truth, and public data read through manifests with checksums."""
+
+from ._common import TARGET_SUM as TARGET_SUM
+from ._common import with_log_layer as with_log_layer
+from ._files import fetch, manifests, verify
+from ._rnamix import rnamix
+from ._simulated import t4t5_simulated
+from ._t4t5 import t4t5
+from ._wiring import flyvis_connectome, flywire_optic_types
+
+__all__ = [
+    "fetch",
+    "flyvis_connectome",
+    "flywire_optic_types",
+    "manifests",
+    "rnamix",
+    "t4t5",
+    "t4t5_simulated",
+    "verify",
+]
