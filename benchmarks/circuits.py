@@ -2,10 +2,12 @@
 
     python benchmarks/circuits.py grid --kernels 3            # the paper's central figure, about 10 minutes on one core
     python benchmarks/circuits.py grid --kernels 28 --circuits 2 3B --samples 340 1400 5500
-    python benchmarks/circuits.py white wrong_signs t4t5 reach figures
+    python benchmarks/circuits.py white wrong_signs reach
+    python benchmarks/circuits_t4t5.py && python benchmarks/circuits_optimisers.py
+    python benchmarks/circuits_figures.py
 
-Every part appends to its table in ``benchmarks/circuits_<part>.csv`` as it goes and leaves out what the table already
-holds.
+Every part appends to its table in ``benchmarks/results/circuits_<part>.csv`` as it goes and leaves out what the table
+already holds.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from flda.circuits.diagnose import unit_report
 from flda.circuits.metrics import support_recovery, system_recovery
 from flda.circuits.recover import r_squared, recover_circuit
 
-HERE = Path(__file__).parent
+OUT = Path(__file__).parent / "results"
 CIRCUITS = ["1", "2", "3A", "3B"]
 ARMS = [("signed", True), ("signed", False), ("unsigned", True), ("unsigned", False)]
 N_SEEDS = 10
@@ -43,14 +45,14 @@ def rate_of(circuit: str) -> float:
 
 
 def append(part: str, rows: list[dict]) -> None:
-    path = HERE / f"circuits_{part}.csv"
+    path = OUT / f"circuits_{part}.csv"
     pd.DataFrame(rows).to_csv(
         path, mode="a", header=not path.exists(), index=False, float_format="%.6g", lineterminator="\n"
     )
 
 
 def done(part: str, **keys) -> bool:
-    path = HERE / f"circuits_{part}.csv"
+    path = OUT / f"circuits_{part}.csv"
     if not path.exists():
         return False
     table = pd.read_csv(path, dtype={"circuit": str})

@@ -26,7 +26,7 @@ from flda.circuits._fit import fit_lanes
 from flda.circuits.metrics import support_recovery, system_recovery
 from flda.circuits.recover import r_squared
 
-HERE = Path(__file__).parent
+OUT = Path(__file__).parent / "results"
 WIDTH, BATCH, EPOCHS = 64, 250, 60
 SEEDS = {"deep": 2, "shallow": 3, "integer": 3, "circuit": 3}
 RATES = np.array([1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1])
@@ -152,9 +152,7 @@ def main(parts: list[str]) -> None:
             summary = table[table["optimiser"] == name].groupby("learning_rate")[["train", "test"]].mean().round(3)
             print(part, name, summary.T.to_string(), flush=True)
             table = table.rename(columns={"train": "r_sys", "test": "r2_test"}) if part == "circuit" else table
-            table.to_csv(
-                HERE / f"circuits_optimisers_{part}.csv", index=False, float_format="%.5g", lineterminator="\n"
-            )
+            table.to_csv(OUT / f"circuits_optimisers_{part}.csv", index=False, float_format="%.5g", lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from sklearn.linear_model import lasso_path
 from flda import datasets
 from flda.circuits import SignedLinear, signs_from_transmitters, support_recovery, system_recovery
 
-HERE = Path(__file__).parent
+OUT = Path(__file__).parent / "results"
 SAMPLES = (50, 100, 200, 400, 800)
 N_SEEDS, N_HELD, NOISE = 10, 500, 0.5
 
@@ -125,9 +125,9 @@ def main() -> None:
                         )  # fmt: skip
                     rows += same
         print(post, len(table), int((truth != 0).sum()), flush=True)
-        pd.DataFrame(rows).to_csv(HERE / "circuits_t4t5.csv", index=False, float_format="%.5g", lineterminator="\n")
+        pd.DataFrame(rows).to_csv(OUT / "circuits_t4t5.csv", index=False, float_format="%.5g", lineterminator="\n")
     pd.DataFrame(signs_table).to_csv(
-        HERE / "circuits_t4t5_signs.csv", index=False, float_format="%.5g", lineterminator="\n"
+        OUT / "circuits_t4t5_signs.csv", index=False, float_format="%.5g", lineterminator="\n"
     )
 
 

@@ -1,11 +1,12 @@
 """From ten thousand to a million cells: time and memory, in memory and streamed (P3 and P6).
 
-    python benchmarks/scale.py [--quick]
+    python benchmarks/scale.py [--quick | --kernel]
 
 Synthetic log-normalised-like CSR at 5 % density, 2 x 4 groups, float32. Every measurement has a process of its own that
 reads the data and reports wall time, processor time and how far memory rose while it worked (streamed: from before the
 file was opened). PCA is scanpy's with its defaults (50 components); incremental PCA is scikit-learn's on dense
-batches of 4,096. Prints Markdown, writes results/scale.csv and results/scale.png.
+batches of 4,096. Prints Markdown, writes results/scale.csv and results/scale.png. ``--kernel`` times the compiled
+product of sparse rows against BLAS on the same rows made dense, by density: where they cross is ``arrays.THIN``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import scipy.sparse as sp
 import seaborn as sns
 
 from flda import FLDA, arrays
+from flda._kernels import add_sparse_gram
+from flda.moments import _add_syrk as add_syrk
 
 OUT = Path(__file__).parent / "results"
 G = 0.3
@@ -72,6 +75,14 @@ def streamed(path: Path):
     return None, work
 
 
+def streamed_cv(path: Path):
+    def work():
+        adata = ad.read_h5ad(path, backed="r")
+        FLDA(random_state=0).fit(arrays.Stream.of(adata.X), adata.obs[FACTORS])
+
+    return None, work
+
+
 def iterative(path: Path):
     adata = ad.read_h5ad(path)
     return adata, lambda: FLDA(shrinkage=G, solver="iterative").fit(adata.X, adata.obs[FACTORS])
@@ -97,7 +108,9 @@ def incremental_pca(path: Path):
     return adata, work
 
 
-MEASURES = {f.__name__: f for f in (in_memory, in_memory_cv, streamed, iterative, scanpy_pca, incremental_pca)}
+MEASURES = {
+    f.__name__: f for f in (in_memory, in_memory_cv, streamed, streamed_cv, iterative, scanpy_pca, incremental_pca)
+}
 
 
 def memory(field: str) -> float:
@@ -133,9 +146,9 @@ def in_child(name: str, path: Path, n_cells: int, n_genes: int) -> dict:
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    palette = dict(zip(MEASURES, sns.color_palette("colorblind"), strict=False))
     labels = {"in_memory": "flda", "streamed": "flda, streamed", "scanpy_pca": "scanpy PCA",
               "iterative": "flda, iterative", "incremental_pca": "incremental PCA"}  # fmt: skip
+    palette = dict(zip(labels, sns.color_palette("colorblind"), strict=False))
     by_cells, by_genes = table[table["genes"] == 2000], table[table["cells"] == 10_000]
     panels = [(by_cells, "cells", "seconds"), (by_cells, "cells", "GB"), (by_genes, "genes", "seconds")]
     for ax, (part, x, y) in zip(axes, panels, strict=True):
@@ -152,13 +165,50 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def kernel() -> None:
+    """One block of rows each; the BLAS side makes it dense and centres it, as a fit does."""
+    rng = np.random.default_rng(0)
+    print("| genes | density | compiled, ms | BLAS, ms | BLAS, GFLOP/s | ratio |\n|---|---|---|---|---|---|")
+    for p in (2000, 8000):
+        n = arrays.BLOCK_BYTES // (8 * p)
+        for density in (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3):
+            block = sp.random_array((n, p), density=density, format="csr", rng=rng, dtype=np.float32)
+            block.sort_indices()
+            weights, out = np.full(n, 0.5), np.zeros((p, p))
+
+            def compiled(block=block, weights=weights, out=out) -> None:
+                add_sparse_gram(out, block, weights)
+
+            def dense(block=block, weights=weights, out=out.T) -> None:
+                rows = arrays.dense(block)
+                rows -= 1.0
+                rows *= weights[:, None]
+                add_syrk(out, rows)
+
+            seconds = []
+            for work in (compiled, dense):
+                work()
+                times = []
+                for _ in range(3):
+                    start = time.perf_counter()
+                    work()
+                    times.append(time.perf_counter() - start)
+                seconds.append(np.median(times))
+            a, b = seconds
+            print(f"| {p:,} | {density:.2f} | {1e3 * a:.0f} | {1e3 * b:.0f} | {n * p**2 / b / 1e9:.0f} | {b / a:.1f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="up to 40,000 cells")
+    parser.add_argument("--kernel", action="store_true", help="only the compiled product against BLAS")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure[0], Path(args.measure[1]))))
+        return
+    if args.kernel:
+        kernel()
         return
     cells = (10_000, 40_000) if args.quick else (10_000, 30_000, 100_000, 300_000, 1_000_000)
     genes = (1000, 4000) if args.quick else (1000, 4000, 10_000, 20_000)
@@ -168,7 +218,9 @@ def main() -> None:
             path = store(Path(folder) / "data.h5ad", n_cells, n_genes)
             works = ["in_memory", "streamed", "scanpy_pca", "iterative"]
             if n_genes == 2000 and n_cells == max(cells):
-                works += ["in_memory_cv", "incremental_pca"]
+                works += ["in_memory_cv", "streamed_cv"]
+            if n_genes == 2000 and n_cells <= 40_000:
+                works += ["incremental_pca"]  # a million cells take it a quarter of an hour
             rows += [in_child(work, path, n_cells, n_genes) for work in works]
     table = pd.DataFrame(rows)
     OUT.mkdir(exist_ok=True)

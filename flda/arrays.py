@@ -1,9 +1,9 @@
-"""The one place that knows array kinds: NumPy arrays, scipy.sparse, dask, and matrices on disk.
+"""The one place that knows array kinds: NumPy arrays, scipy.sparse, dask, matrices on disk, and blocks on a GPU.
 
-Everything above sees blocks of rows in memory (dense or CSR), through two functions: :func:`reduce_rows` adds up what
-each block gives, :func:`map_rows` stacks it. On a dask array the blocks go to its scheduler and the sums are
-added as a tree, so a cluster runs them side by side; everything else is a loop. Nothing here makes a dense
-float64 copy larger than a block.
+Everything above sees blocks of rows in memory (dense or CSR; dense float64 on a GPU), through two functions:
+:func:`reduce_rows` adds up what each block gives, :func:`map_rows` stacks it. On a dask array the blocks go to its
+scheduler and the sums are added as a tree, so a cluster runs them side by side; everything else is a loop. Nothing here
+makes a dense float64 copy larger than a block.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from . import _kernels
+from . import _device
+from ._device import OnDevice, beside, host, namespace
 
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
-THIN = 0.12  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
+THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
 FAN_IN = 4  # partial sums that one task of the tree adds
 
 
@@ -92,16 +93,18 @@ def is_dask(X) -> bool:
 
 
 def in_memory(X) -> bool:
-    """Whether X is a NumPy array or a scipy.sparse matrix."""
+    """Whether X is a NumPy array or a scipy.sparse matrix, or such a matrix to be worked on by a GPU."""
+    if isinstance(X, OnDevice):
+        return in_memory(X.source) or _device.is_device(X.source)
     return is_sparse(X) or isinstance(X, np.ndarray)
 
 
 def is_thin(X) -> bool:
-    """Whether products of sparse blocks beat BLAS on dense ones: few non-zeros, and numba at hand.
+    """Whether products of sparse blocks beat BLAS on dense ones, which is a matter of the share of non-zeros.
 
     The density of a matrix on disk is that of its first block; a dask array is taken for as thin as its first chunk.
     """
-    if not _kernels.AVAILABLE or isinstance(X, np.ndarray):
+    if isinstance(X, np.ndarray | OnDevice):
         return False
     if is_sparse(X):
         return X.nnz < THIN * X.shape[0] * X.shape[1]
@@ -114,9 +117,9 @@ def is_thin(X) -> bool:
     return is_sparse(block) and block.nnz < THIN * block.shape[0] * block.shape[1]
 
 
-def block_slices(length: int, other: int) -> Iterator[slice]:
-    """Slices along an axis so that a dense float64 block of ``step x other`` fits BLOCK_BYTES."""
-    step = max(1, BLOCK_BYTES // (8 * max(1, other)))
+def block_slices(length: int, other: int, n_bytes: int | None = None) -> Iterator[slice]:
+    """Slices along an axis so that a dense float64 block of ``step x other`` fits n_bytes, or BLOCK_BYTES."""
+    step = max(1, (n_bytes or BLOCK_BYTES) // (8 * max(1, other)))
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
@@ -131,16 +134,27 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
             yield rows, by_rows(block.compute())
         return
     X = by_rows(X)
+    if isinstance(X, OnDevice):
+        if isinstance(X.source, Stream) or is_dask(X.source):
+            for rows, block in row_blocks(X.source):
+                yield rows, _device.move(block)
+            return
+        for rows in block_slices(*X.shape, _device.BLOCK_BYTES):
+            yield rows, X[rows].moved()
+        return
     for rows in block_slices(*X.shape):
-        yield rows, X[rows]
+        yield rows, _rows_of(X, rows)
 
 
 def reduce_rows(
     X, update: Callable[[np.ndarray, slice, Any], None], shape: tuple[int, ...], order: Literal["C", "F"] = "C"
 ) -> np.ndarray:
-    """Sum over blocks: ``update(out, rows, block)`` adds one block to ``out``, float64 zeros at first."""
+    """Sum over blocks: ``update(out, rows, block)`` adds one block to ``out``, float64 zeros at first.
+
+    The sum is where the blocks are: on the GPU for :class:`OnDevice`.
+    """
     if not is_dask(X):
-        out = np.zeros(shape, order=order)
+        out = namespace(X).zeros(shape, order=order)
         for rows, block in row_blocks(X):
             update(out, rows, block)
         return out
@@ -159,7 +173,7 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
     out = np.empty((X.shape[0], width))
     if not is_dask(X):
         for rows, block in row_blocks(X):
-            out[rows] = function(rows, block)
+            out[rows] = host(function(rows, block))
         return out
     import dask
 
@@ -174,20 +188,26 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
 
 
 def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
-    """A float64 ndarray, copied, of a block of any kind."""
+    """A float64 array, copied, of a block of any kind; on the device for what is there."""
+    if isinstance(block, OnDevice):
+        block = block.moved()
     if is_sparse(block):
         return block.toarray(order=order).astype(np.float64, order=order, copy=False)
-    return np.array(block, dtype=np.float64, order=order)
+    return namespace(block).array(block, dtype=np.float64, order=order)
 
 
 def by_rows(X):
     """X in a format whose rows can be sliced cheaply."""
-    return X.tocsr() if is_sparse(X) else X
+    if isinstance(X, OnDevice):
+        return OnDevice(by_rows(X.source))
+    return X.tocsr() if _has_format(X) else X
 
 
 def by_columns(X):
     """X in a format whose columns can be sliced cheaply."""
-    return X.tocsc() if is_sparse(X) else X
+    if isinstance(X, OnDevice):
+        return OnDevice(by_columns(X.source))
+    return X.tocsc() if _has_format(X) else X
 
 
 def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:
@@ -196,31 +216,37 @@ def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:
     return sp.csr_array((np.ones(n), (codes, np.arange(n))), shape=(n_groups, n))
 
 
+def block_sums(block, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Sum of the rows of a block in each group, C x p, float64, where the block is."""
+    marks = indicator(codes, n_groups)
+    if is_sparse(block):
+        return (marks @ sp.csr_array(block)).toarray()
+    return beside(block, marks) @ as_float(block)
+
+
 def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
     """Sum of the rows of X in each group, C x p, accumulated in float64."""
 
     def update(out: np.ndarray, rows: slice, block) -> None:
-        marks = indicator(codes[rows], n_groups)
-        if is_sparse(block):
-            out += (marks @ sp.csr_array(block)).toarray()
-        else:
-            out += marks @ np.asarray(block, dtype=np.float64)
+        out += block_sums(block, codes[rows], n_groups)
 
-    return reduce_rows(X, update, (n_groups, X.shape[1]))
+    return host(reduce_rows(X, update, (n_groups, X.shape[1])))
 
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """``X @ B`` in float64 for a thin dense B (p x k)."""
-    return map_rows(X, lambda rows, block: _float(block) @ B, B.shape[1])
+    B = beside(X, B)
+    return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """``X.T @ B`` in float64 for a thin dense B (N x k)."""
+    B = beside(X, B)
 
     def update(out: np.ndarray, rows: slice, block) -> None:
-        out += _float(block).T @ B[rows]
+        out += as_float(block).T @ B[rows]
 
-    return reduce_rows(X, update, (X.shape[1], B.shape[1]))
+    return host(reduce_rows(X, update, (X.shape[1], B.shape[1])))
 
 
 def squared_norms(X) -> np.ndarray:
@@ -230,7 +256,7 @@ def squared_norms(X) -> np.ndarray:
         if is_sparse(block):
             cells = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
             return np.bincount(cells, block.data.astype(np.float64) ** 2, block.shape[0])[:, None]
-        block = np.asarray(block, dtype=np.float64)
+        block = as_float(block)
         return np.einsum("ij,ij->i", block, block)[:, None]
 
     return map_rows(X, function, 1)[:, 0]
@@ -238,6 +264,8 @@ def squared_norms(X) -> np.ndarray:
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:
     """Row, column and value of the first NaN or infinite entry in row order, or None."""
+    if isinstance(X, OnDevice) and not _device.is_device(X.source):
+        return first_nonfinite(X.source)
     if is_dask(X):
         bad = map_rows(X, lambda rows, block: _nonfinite_rows(block), 1)[:, 0]
         if not bad.any():
@@ -260,7 +288,7 @@ def detected(X) -> np.ndarray:
         else:
             out[0] += np.count_nonzero(block, axis=0)
 
-    return reduce_rows(X, update, (1, X.shape[1]))[0].astype(np.int64)
+    return host(reduce_rows(X, update, (1, X.shape[1])))[0].astype(np.int64)
 
 
 def looks_like_counts(X) -> bool:
@@ -269,7 +297,7 @@ def looks_like_counts(X) -> bool:
         return False
     top = 0.0
     for _, block in _first_blocks(X):
-        values = block.data if is_sparse(block) else np.asarray(block)
+        values = block.data if is_sparse(block) else block
         if values.size == 0:
             continue
         if values.min() < 0 or (values.dtype.kind == "f" and not np.all(values == np.floor(values))):
@@ -278,17 +306,33 @@ def looks_like_counts(X) -> bool:
     return top > 1
 
 
+def _has_format(X) -> bool:
+    """Whether X is a sparse matrix of scipy or cupy."""
+    return is_sparse(X) or (_device.is_device(X) and hasattr(X, "tocsr"))
+
+
+def _rows_of(X, rows: slice):
+    """``X[rows]``; of CSR without the copy that scipy makes."""
+    if not is_sparse(X):
+        return X[rows]
+    start, stop = X.indptr[rows.start], X.indptr[rows.stop]
+    indptr = X.indptr[rows.start : rows.stop + 1] - start
+    block = sp.csr_array((X.data[start:stop], X.indices[start:stop], indptr), shape=(len(indptr) - 1, X.shape[1]))
+    block.has_sorted_indices = X.has_sorted_indices
+    return block
+
+
 def _first_blocks(X) -> Iterator[tuple[slice, Any]]:
     """All blocks; of a dask array the first one, because each block may be a computation of its own."""
     blocks = row_blocks(X)
     yield from islice(blocks, 1) if is_dask(X) else blocks
 
 
-def _float(block):
+def as_float(block):
     """A block that multiplies in float64."""
     if is_sparse(block):
         return block if block.dtype == np.float64 else block.astype(np.float64)
-    return np.asarray(block, dtype=np.float64)
+    return block.astype(np.float64, copy=False)
 
 
 def _first_in(block) -> tuple[int, int, float] | None:
@@ -303,8 +347,8 @@ def _first_in(block) -> tuple[int, int, float] | None:
     finite = np.isfinite(block)
     if finite.all():
         return None
-    i, j = np.argwhere(~finite)[0]
-    return int(i), int(j), float(block[i, j])
+    i, j = map(int, np.argwhere(~finite)[0])
+    return i, j, float(block[i, j])
 
 
 def _nonfinite_rows(block) -> np.ndarray:

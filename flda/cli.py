@@ -19,6 +19,7 @@ import pandas as pd
 from anndata import AnnData, read_h5ad
 
 from . import __version__, _anndata, datasets, get, report, tl
+from ._device import DEVICES, NoDevice
 from ._keys import Keys
 from ._quiet import quiet
 from .design import make_design
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("flda: stopped; nothing was written", file=sys.stderr)
         return 130
-    except (UsageError, ValueError, ImportError, OSError) as error:
+    except (UsageError, ValueError, ImportError, OSError, NoDevice) as error:
         print(f"flda: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -167,6 +168,7 @@ def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: 
             n_comps=args.n_comps,
             penalty=args.penalty,
             shrinkage=args.shrinkage,
+            device=args.device,
             random_state=args.seed,
         )
         tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
@@ -349,6 +351,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="K",
             help="also compare axes of these numbers of genes; takes a while",
         )
+        sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda works on a GPU through cupy")
         sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
 
     def design_options(sub: argparse.ArgumentParser) -> None:

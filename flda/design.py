@@ -166,10 +166,11 @@ def make_design(
     if not factors:
         raise ValueError(f"no factor is left to give axes: every column of {list(names)} is nuisance.")
 
-    cells = np.column_stack([codes for codes, _ in columns.values()])
-    groups, codes = np.unique(cells, axis=0, return_inverse=True)
     levels = {name: lev for name, (_, lev) in columns.items()}
-    table = Table(names, tuple(len(levels[f]) for f in names), groups)
+    n_levels = tuple(len(levels[f]) for f in names)
+    cells = np.ravel_multi_index([codes for codes, _ in columns.values()], n_levels)
+    codes, occupied = pd.factorize(cells, sort=True)
+    table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)))
 
     mains: list[Effect] = [(f,) for f in names]
     wanted = _interactions(factors, interactions)
@@ -186,8 +187,8 @@ def make_design(
     return Design(
         table=table,
         levels=levels,
-        codes=codes.ravel(),
-        counts=np.bincount(codes.ravel(), minlength=len(groups)),
+        codes=codes,
+        counts=np.bincount(codes),
         effects=[e for e in kept if not set(e) & set(nuisance)],
         nuisance=nuisance,
         contrasts=table.contrasts(kept),
@@ -249,7 +250,9 @@ def _encode(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         codes, levels = used.cat.codes.to_numpy(), used.cat.categories.to_numpy()
     else:
         try:
-            levels, codes = np.unique(column.to_numpy(), return_inverse=True)
+            codes, found = pd.factorize(column.to_numpy())  # hashing a million cells beats sorting them
+            levels, order = np.unique(found, return_inverse=True)
+            codes = order[codes]
         except TypeError:
             raise ValueError(f"factor {name!r} mixes types, such as text and numbers; make it text.") from None
         if pd.api.types.is_numeric_dtype(column.dtype) and len(levels) > MAX_NUMERIC_LEVELS:

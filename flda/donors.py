@@ -36,9 +36,9 @@ class Samples:
     @classmethod
     def of(cls, groups: np.ndarray, donors: np.ndarray) -> Samples:
         """Samples of cells with the given group and donor codes, ordered by group, then donor."""
-        keys, codes = np.unique(np.column_stack([groups, donors]), axis=0, return_inverse=True)
-        codes = codes.ravel()
-        return cls(codes, np.bincount(codes, minlength=len(keys)), keys[:, 0])
+        n_donors = int(donors.max()) + 1
+        codes, keys = pd.factorize(groups * n_donors + donors, sort=True)
+        return cls(codes, np.bincount(codes), keys // n_donors)
 
     def show_donors(self) -> bool:
         """Whether the spread between donors can be told from that of the cells, and from the groups."""

@@ -32,11 +32,13 @@ import numpy as np
 from scipy.linalg.blas import dsyrk
 
 from . import arrays
+from ._device import beside, host, is_device, namespace
 from ._kernels import add_sparse_gram
 from .donors import Samples
 
 logger = logging.getLogger(__name__)
 
+TILE = 256
 CANCELLATION = 1e6  # second moment over variance of a gene, above which products of raw blocks lose too many digits
 
 
@@ -122,7 +124,7 @@ class Within:
         return self.weights[self.codes]
 
     def gene_scatter(self, cells: np.ndarray | None = None) -> np.ndarray:
-        """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them.
+        """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them, where X is.
 
         From products of sparse blocks where those are thin, less what the centres add; if that would cost digits, or
         blocks are not thin, from centred dense blocks.
@@ -139,7 +141,7 @@ class Within:
             raw = arrays.reduce_rows(X, add_thin, (p, p))
             sizes = np.bincount(places, weights, minlength=len(self.centres))
             each = self.weights if self.samples is None else self.weights[self.samples.groups]
-            sums = each[:, None] * arrays.group_sums(X, places, len(self.centres))
+            sums = each[:, None] * self._place_sums(X, places)
             cross = sums.T @ self.centres
             before = np.diag(raw).copy()
             raw = _mirror(raw)
@@ -159,28 +161,29 @@ class Within:
         """Gram matrix of cells and groups in the metric of the target, and the gene variances diag(M_e).
 
         The N + C rows are R, the weighted residuals ``sqrt(w) (x - h)`` of the cells, and the centred
-        group means Gc; the result is ``[R; Gc] T^-1 [R; Gc]'``. One pass over the data, by genes.
+        group means Gc; the result is ``[R; Gc] T^-1 [R; Gc]'``, where X is. One pass over the data, by genes.
         """
         (N, p), C = self.shape, len(self.counts)
-        X, root = arrays.by_columns(self.X), np.sqrt(self.cell_weights)[:, None]
-        out, variances = np.zeros((N + C, N + C), order="F"), np.empty(p)
+        X, xp = arrays.by_columns(self.X), namespace(self.X)
+        root, places = beside(self.X, np.sqrt(self.cell_weights)[:, None]), beside(self.X, self.places)
+        out, variances = xp.zeros((N + C, N + C), order="F"), np.empty(p)
         for genes in arrays.block_slices(p, N + C):
-            block = np.empty((N + C, genes.stop - genes.start), order="F")
+            block = xp.empty((N + C, genes.stop - genes.start), order="F")
             block[:N] = arrays.dense(X[:, genes], order="F")
-            block[:N] -= self.centres[:, genes][self.places]
+            block[:N] -= beside(self.X, self.centres[:, genes])[places]
             block[:N] *= root
-            block[N:] = self.centred_means[:, genes]
-            variances[genes] = self._gene_variances(np.einsum("ij,ij->j", block[:N], block[:N]), genes)
+            block[N:] = beside(self.X, self.centred_means[:, genes])
+            variances[genes] = self._gene_variances(host(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
             if target == "diagonal":
                 # a gene that does not vary within groups waits for the mean variance: see below
-                block *= np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5
-            out = dsyrk(1.0, block, beta=1.0, c=out, overwrite_c=True)
+                block *= beside(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
+            _add_syrk(out, block.T)
         unit = target_diagonal(variances, "identity")[0]
         if target == "identity":
             out /= unit
         else:
             rest = self.centred_means[:, variances == 0]
-            out[N:, N:] += rest @ rest.T / unit
+            out[N:, N:] += beside(self.X, rest @ rest.T / unit)
         return _mirror(out), variances
 
     def gene_variances(self) -> np.ndarray:
@@ -191,11 +194,11 @@ class Within:
             r = residuals(rows, block)
             out[0] += np.einsum("ij,ij->j", r, r)
 
-        return self._gene_variances(arrays.reduce_rows(self.X, update, (1, self.shape[1]))[0], slice(None))
+        return self._gene_variances(host(arrays.reduce_rows(self.X, update, (1, self.shape[1])))[0], slice(None))
 
     def variances_of(self, scatter: np.ndarray) -> np.ndarray:
         """Within-group variance of each gene, from M_e."""
-        return self._gene_variances(np.diag(scatter).copy(), slice(None))
+        return self._gene_variances(host(scatter.diagonal()).copy(), slice(None))
 
     def donor_share(self, variances: np.ndarray) -> float | None:
         """Share of donors in the within-group variance of all genes, given diag(M_e); None without them in M_e.
@@ -213,16 +216,27 @@ class Within:
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Squared length of the weighted residual of each cell in the metric of the target, (N,)."""
-        residuals = self._residuals()
+        residuals, scale = self._residuals(), beside(self.X, (1 / target)[:, None])
 
         def function(rows: slice, block) -> np.ndarray:
-            return residuals(rows, block) ** 2 @ (1 / target)[:, None]
+            return residuals(rows, block) ** 2 @ scale
 
         return arrays.map_rows(self.X, function, 1)[:, 0]
 
     def times(self, B: np.ndarray) -> np.ndarray:
-        """``M_e @ B`` for p x k B, matrix-free."""
-        return self.genes_of(self.cells_of(B))
+        """``M_e @ B`` for p x k B, matrix-free, in one pass over the data."""
+        p, S = self.centres.shape[1], len(self.centres)
+        shift, weights = beside(self.X, (self.centres @ B)[self.places]), beside(self.X, self.cell_weights[:, None])
+        B, places = beside(self.X, B), self.places
+
+        def update(out: np.ndarray, rows: slice, block) -> None:
+            block = arrays.as_float(block)
+            scores = weights[rows] * (block @ B - shift[rows])
+            out[:p] += block.T @ scores
+            out[p:] += arrays.block_sums(scores, places[rows], S)
+
+        sums = host(arrays.reduce_rows(self.X, update, (p + S, B.shape[1])))
+        return sums[:p] - self.centres.T @ sums[p:]
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
         """``R @ B`` (N x k): weighted residual scores of the cells."""
@@ -236,15 +250,22 @@ class Within:
         sums = arrays.indicator(self.places, len(self.centres)) @ V
         return arrays.transposed_times(self.X, V) - self.centres.T @ sums
 
+    def _place_sums(self, X, places: np.ndarray) -> np.ndarray:
+        """Sum of the cells of each place, S x p."""
+        if X is self.X:
+            return np.bincount(places, minlength=len(self.centres))[:, None] * self.place_means
+        return arrays.group_sums(X, places, len(self.centres))
+
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """A function of rows and their block: ``sqrt(w) (x - h)``, dense. It goes to workers, so it holds no data."""
         chosen = slice(None) if cells is None else cells
-        centres, places, roots = self.centres, self.places[chosen], np.sqrt(self.cell_weights[chosen])
+        parts = self.centres, self.places[chosen], np.sqrt(self.cell_weights[chosen])[:, None]
+        centres, places, roots = (beside(self.X, part) for part in parts)
 
         def residuals(rows: slice, block) -> np.ndarray:
             out = arrays.dense(block)
             out -= centres[places[rows]]
-            out *= roots[rows, None]
+            out *= roots[rows]
             return out
 
         return residuals
@@ -270,16 +291,22 @@ def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:
 
 
 def _add_syrk(out: np.ndarray, block: np.ndarray) -> None:
-    """Add ``block' block`` to the upper triangle of out (Fortran order)."""
+    """Add ``block' block`` to the upper triangle of out (Fortran order), or to all of it on a device."""
+    if is_device(out):
+        out += block.T @ block
+        return
     # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
     dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def _mirror(upper: np.ndarray) -> np.ndarray:
-    """Copy the upper triangle to the lower one, in place and by blocks."""
+    """Copy the upper triangle to the lower one, in place and by tiles; a matrix on a device has both."""
+    if is_device(upper):
+        return upper
     n = len(upper)
-    for rows in arrays.block_slices(n, n):
-        upper[rows, : rows.start] = upper[: rows.start, rows].T
+    for start in range(0, n, TILE):
+        rows = slice(start, start + TILE)
+        upper[rows, :start] = upper[:start, rows].T
         tile = np.triu(upper[rows, rows])
         upper[rows, rows] = tile + np.triu(tile, 1).T
     return upper

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
+from ._device import wrap
 from ._progress import progress
 from .design import Design, Effect, effect_name, make_design
 from .donors import between_factors, donor_strata, folds
@@ -97,7 +98,7 @@ def certify_together(
     -------
     The columns of :func:`certify` after ``axis`` and ``genes``, the name of the model.
     """
-    labels = label_frame(y)[0]
+    labels, X = label_frame(y)[0], wrap(X)
     donors, _ = donor_codes(groups, len(labels))
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)

@@ -57,6 +57,7 @@ def test_permutations_and_stability_are_those_of_the_functions(fitted):
     assert set(fitted.uns["flda"]["stability"]["loadings"]["gene"]) <= set(fitted.var_names)
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # scanpy's own
 def test_rank_genes_runs_both_and_scanpy_sees_the_p_values(fitted):
     sc = pytest.importorskip("scanpy")
     flda.tl.rank_genes(fitted, n_genes=5, n_perms=19, n_halves=2)

@@ -2,10 +2,11 @@ import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from array_kinds import EXACT, KINDS
 
 from flda._fingerprint import fingerprint
 from flda.arrays import Stream
+
+from array_kinds import EXACT, KINDS
 
 X = np.round(np.random.default_rng(0).normal(size=(2_100, 7)) * (np.arange(7) % 3 > 0), 2)
 NAMES = [["a", "b"], ["1", "2"]]

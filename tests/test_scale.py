@@ -155,7 +155,6 @@ def test_the_solver_is_chosen_by_memory(monkeypatch, caplog):
 @pytest.mark.parametrize("samples", [False, True])
 def test_thin_products_equal_the_definition(shift, samples):
     """Products of sparse rows, and, with means 10,000 times the spread, the centred blocks that take over."""
-    pytest.importorskip("numba")
     rng = np.random.default_rng(0)
     X = sp.random_array((300, 40), density=0.08, format="csr", rng=rng)
     if shift:
@@ -177,16 +176,6 @@ def test_thin_products_equal_the_definition(shift, samples):
         np.testing.assert_allclose(got, got.T)
     if not samples:
         np.testing.assert_allclose(thin.gene_scatter(), within_scatter(X.toarray(), y, "pooled")[0], atol=1e-9)
-
-
-def test_fits_without_numba_are_the_same(monkeypatch):
-    adata = data()
-    thin = adata.X.multiply(np.random.default_rng(0).random(adata.shape) < 0.3).tocsr()
-    with_numba = FLDA(shrinkage=0.3).fit(thin, adata.obs[FACTORS])
-    monkeypatch.setattr("flda._kernels.AVAILABLE", False)
-    assert not arrays.is_thin(thin)
-    without = FLDA(shrinkage=0.3).fit(thin, adata.obs[FACTORS])
-    np.testing.assert_allclose(with_numba.eigenvalues_, without.eigenvalues_, rtol=1e-9)
 
 
 @pytest.mark.parametrize("storage", ["backed CSR", "backed dense", "backed CSC", "lazy h5ad", "lazy zarr"])

@@ -263,13 +263,9 @@ class SignMask:
             frame.sort_values("sign", na_position="last", kind="stable").drop_duplicates(["pre", "post"]).sort_index()
         )
         pres, posts = pd.unique(frame["pre"]), pd.unique(frame["post"])
-        mask = pd.DataFrame(0.0, index=pd.Index(pres, name="pre"), columns=pd.Index(posts, name="post"))
-        rows, cols = mask.index.get_indexer(frame["pre"]), mask.columns.get_indexer(frame["post"])
-        mask = pd.DataFrame(mask.to_numpy(copy=True), index=mask.index, columns=mask.columns)
-        filled = mask.to_numpy(copy=True)
-        filled[rows, cols] = frame["sign"]
-        mask.iloc[:, :] = filled
-        found = cls(mask)
+        values = np.zeros((len(pres), len(posts)))
+        values[pd.Index(pres).get_indexer(frame["pre"]), pd.Index(posts).get_indexer(frame["post"])] = frame["sign"]
+        found = cls(pd.DataFrame(values, index=pd.Index(pres, name="pre"), columns=pd.Index(posts, name="post")))
         return found.override(overrides) if overrides else found
 
     def override(self, signs: Mapping[tuple[str, str], float]) -> SignMask:

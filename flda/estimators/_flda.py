@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
 from .. import arrays, shrinkage
+from .._device import OnDevice, wrap
 from ..design import Effect, effect_components, effect_penalties, make_design
 from ..donors import samples_in_error
 from ..metrics import largest_signs
@@ -157,7 +158,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         X
             Expression, cells x genes, normally log-normalised: ndarray, any scipy.sparse matrix or array, a dask array
             with dense or CSR chunks, or :class:`flda.arrays.Stream` of a matrix on disk. The last two are read in
-            blocks of rows, several times.
+            blocks of rows, several times. Dense arrays and CSR matrices of cupy are worked on where they are; results
+            are NumPy's.
         y
             Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
         groups
@@ -306,12 +308,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         penalties = effect_penalties(design, self.penalty)
         n_components = effect_components(design, self.n_components)
 
-        inverse = choose_solver(self.solver, X, self.shrinkage, design.n_groups)(
-            Within.from_data(
-                X, design.codes, design.counts, self.within, samples_in_error(design, donors, donor_names)
-            ),
-            self.shrinkage_target,
-        )
+        samples = samples_in_error(design, donors, donor_names)
+        within = Within.from_data(X, design.codes, design.counts, self.within, samples)
+        if not np.isfinite(within.means).all():
+            self._refuse_nonfinite(X)
+        inverse = choose_solver(self.solver, X, self.shrinkage, design.n_groups)(within, self.shrinkage_target)
         self.shrinkage_path_: pd.DataFrame | None = None
         if isinstance(self.shrinkage, Real):
             g = float(self.shrinkage)
@@ -342,12 +343,19 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         return arrays.times(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
 
     def _validated(self, X, *, reset: bool):
-        if isinstance(X, arrays.Stream) or arrays.is_dask(X):
+        X = wrap(X)
+        if isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X):
             if X.ndim != 2 or X.dtype.kind not in "fiub":
                 raise ValueError(f"X must be a numeric matrix; got {X.ndim} dimensions of {X.dtype}.")
             _check_n_features(self, X, reset=reset)
         else:
             X = self._in_memory(X, reset=reset)
+        # one pass less over data on disk: a fit sees in the group means whether there is something to name
+        if not reset or arrays.in_memory(X):
+            self._refuse_nonfinite(X)
+        return X
+
+    def _refuse_nonfinite(self, X) -> None:
         bad = arrays.first_nonfinite(X)
         if bad is not None:
             row, column, value = bad
@@ -355,7 +363,6 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             gene = f"column {column}" if names is None else f"gene {names[column]!r}"
             what = "NaN" if np.isnan(value) else "inf"
             raise ValueError(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
-        return X
 
     def _in_memory(self, X, *, reset: bool):
         return validate_data(

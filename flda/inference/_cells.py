@@ -22,6 +22,7 @@ from scipy.linalg import eigh
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from .. import arrays
+from .._device import OnDevice, beside, host, namespace
 from ..design import Design, Effect
 from ..moments import Within
 from ..solve import GroupSpace
@@ -92,9 +93,11 @@ class CellStatistics:
         if p > N:
             # coordinates of the cells in which distances are those of the scaled genes
             gram, _ = Within.from_data(X, np.zeros(N, dtype=int), np.array([N]), "pooled").cell_gram("diagonal")
-            values, vectors = eigh(gram[:N, :N] * N, overwrite_a=True, check_finite=False)
+            values, vectors = (host(part) for part in _eigh(gram[:N, :N] * N))
             keep = values > 1e-12 * values[-1]
             self.data, scale = vectors[:, keep] * np.sqrt(values[keep]), np.ones(int(keep.sum()))
+            if isinstance(X, OnDevice):
+                self.data = OnDevice(self.data)
             means = arrays.group_sums(self.data, design.codes, design.n_groups) / design.counts[:, None]
             self.H = taken @ means
         self.folds = {k: self._prepare(k, scale) for k in np.unique(fold[fold >= 0])}
@@ -154,24 +157,25 @@ class CellStatistics:
         def scatter(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             mean = self._sums(self.data, self.H, codes[None], np.isin(np.arange(len(codes)), cells))[0].sum(axis=0)
             mean /= len(cells)
-            out = residuals.gene_scatter(cells) - len(cells) * np.outer(mean, mean)
-            return mean, out * np.outer(scale, scale)
+            out = residuals.gene_scatter(cells)
+            m, s = beside(out, mean), beside(out, scale)
+            return mean, (out - len(cells) * m[:, None] * m) * s[:, None] * s
 
         train_mean, T = scatter(train)
-        spectrum, V = eigh(T, overwrite_a=True, check_finite=False)
+        spectrum, V = _eigh(T)
         _, S = scatter(test)
         present = np.unique(codes[train])
-        rotate = (scale[:, None] * V).astype(np.float32)
+        rotate = (beside(V, scale[:, None]) * V).astype(np.float32)
         return _Fold(
             design=part,
             present=present,
             n_train=part.counts,
             n_test=np.bincount(codes[test], minlength=C)[present],
             V=rotate,
-            spectrum=np.maximum(spectrum, 0).astype(np.float32),
-            mean=train_mean.astype(np.float32) @ rotate,
+            spectrum=spectrum.clip(0).astype(np.float32),
+            mean=beside(V, train_mean.astype(np.float32)) @ rotate,
             test_scatter=(V.T @ S @ V).astype(np.float32),
-            H=self.H[present].astype(np.float32) @ rotate,
+            H=beside(V, self.H[present].astype(np.float32)) @ rotate,
         )
 
     def _add(self, fold: _Fold, train: np.ndarray, test: np.ndarray, products: list[Products]) -> None:
@@ -180,16 +184,17 @@ class CellStatistics:
         own, C = fold.design.contrasts[self.scheme.effect], len(present)
         others = [(b, self.penalties[e]) for e, b in fold.design.contrasts.items() if e != self.scheme.effect]
         fitted = fold.design.fitted(self.scheme.effect)
-        E = (train[:, present] / n[:, None]).astype(np.float32) @ fold.V - fold.mean
-        M = (test[:, present] / np.maximum(m, 1)[:, None]).astype(np.float32) @ fold.V - fold.mean
-        rows = np.concatenate([E, np.broadcast_to(fold.H, (len(E), *fold.H.shape)), M], axis=1)
+        xp = namespace(fold.V)
+        E = xp.asarray((train[:, present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
+        M = xp.asarray((test[:, present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V - fold.mean
+        rows = xp.concatenate([E, xp.broadcast_to(fold.H, (len(E), *fold.H.shape)), M], axis=1)
         e, h, t = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
         P = np.eye(C) - 1 / C  # group means less their unweighted mean
         df = n.sum() - C
         for i, g in enumerate(self.grid):
             a = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
             scaled = rows / a
-            A = (scaled @ rows.transpose(0, 2, 1)).astype(np.float64)
+            A = host((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
             # inner products in the metric M_e(g)^-1, from those in A_g^-1
             before = (A[:, e, e] + A[:, e, h]) @ P
             W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - A[:, e, e]) if g < 1 else np.zeros_like(A[:, e, e])
@@ -220,17 +225,32 @@ class CellStatistics:
         C = len(fold.H)
         E, H = scaled[:, :C], scaled[0, C : 2 * C]
         ES = (E.reshape(-1, E.shape[2]) @ fold.test_scatter).reshape(E.shape)
-        out = np.zeros((len(E), 2 * C, 2 * C))
+        out = namespace(E).zeros((len(E), 2 * C, 2 * C))
         out[:, :C, :C] = ES @ E.transpose(0, 2, 1)
         if self.scheme.taken_out:
             out[:, :C, C:] = ES @ H.T
             out[:, C:, :C] = out[:, :C, C:].transpose(0, 2, 1)
             out[:, C:, C:] = H @ fold.test_scatter @ H.T
-        return out
+        return host(out)
+
+
+def _eigh(matrix) -> tuple:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix, which may be lost; where it is."""
+    if namespace(matrix) is np:
+        return eigh(matrix, overwrite_a=True, check_finite=False)
+    return namespace(matrix).linalg.eigh(matrix)
 
 
 def _mean_variance(X) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (over N) of each gene."""
+    if isinstance(X, OnDevice):
+        mean = arrays.group_sums(X, np.zeros(X.shape[0], dtype=int), 1)[0] / X.shape[0]
+        origin = beside(X, mean)
+
+        def update(out: np.ndarray, rows: slice, block) -> None:
+            out[0] += ((block - origin) ** 2).sum(axis=0)
+
+        return mean, host(arrays.reduce_rows(X, update, (1, X.shape[1])))[0] / X.shape[0]
     if arrays.is_sparse(X):
         mean, variance = mean_variance_axis(X.tocsr().astype(np.float64, copy=False), axis=0)
         return mean, variance

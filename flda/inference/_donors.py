@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .. import arrays
+from .._device import host
 from ..design import Design, Effect
 from ..donors import Samples, donor_levels
 from ..moments import Within
@@ -62,7 +63,7 @@ class DonorStatistics:
             self.cell_variances = inverse.variances
             self.gamma = [self.means @ inverse.factor(g)(self.means.T) for g in grid]
         else:  # one row per sample: there are no cells below
-            self.means = arrays.dense(arrays.by_rows(X))[np.argsort(samples.codes)]
+            self.means = host(arrays.dense(arrays.by_rows(X)))[np.argsort(samples.codes)]
             self.means -= self.means.mean(axis=0)
             variances = self.means.var(axis=0)
             self.cell_variances = np.zeros_like(variances)

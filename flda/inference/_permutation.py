@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 from scipy.stats import false_discovery_control
 
 from .. import arrays
+from .._device import wrap
 from .._progress import progress
 from ..design import Design, Effect, effect_components, effect_name, effect_penalties, make_design
 from ..donors import cell_folds
@@ -132,6 +133,7 @@ def permutation_test(
     fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
     if donors is not None:
         fold = donors % n_folds  # label-free, and cells are exchanged within donors only
+    X = wrap(X)
     if not arrays.in_memory(X):
         raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
 

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from .. import arrays
+from .._device import OnDevice, free_memory
 from ..moments import Within
 from .inverse import Dual, Primal
 from .iterative import Iterative
@@ -18,7 +19,7 @@ Inverse = Primal | Dual | Iterative
 
 COPIES = 2.5  # of its matrix that a factorisation, or a fold, holds at a time
 UNSOLVED = 1e-3  # relative residual of a solve that has failed
-REFINED = {"primal": 1e-13, "dual": 1e-13, "iterative": 1e-10}  # a residual below needs no refinement
+REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # a residual below needs no refinement
 
 
 def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal] | type[Dual] | type[Iterative]:
@@ -34,7 +35,7 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal]
         raise ValueError("solver='dual' needs the data in memory; use 'primal' or 'iterative', or load them.")
     if solver != "auto":
         return kinds[solver]
-    memory = available_memory()
+    memory = free_memory() if isinstance(X, OnDevice) else available_memory()
     primal, dual = (COPIES * 8.0 * n**2 for n in (p, N + n_groups))
     if not arrays.in_memory(X):
         dual = np.inf

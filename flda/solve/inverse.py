@@ -16,9 +16,10 @@ from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError
 
 from .. import arrays
+from .._device import Cholesky, beside, host, namespace
 from ..donors import Samples
 from ..moments import Within, donor_lift, lifted_centres, target_diagonal
 
@@ -58,7 +59,8 @@ class Primal:
 
     def squared_norm(self) -> float:
         """Squared Frobenius norm of T^-1/2 M_e T^-1/2."""
-        return float(np.einsum("ij,ij,i,j->", self.scatter, self.scatter, 1 / self.target, 1 / self.target))
+        scale = beside(self.scatter, 1 / np.sqrt(self.target))
+        return float(((self.scatter * scale[:, None] * scale) ** 2).sum())
 
     def factor(self, g: float):
         """A function that applies M_e(g)^-1 to p x k arrays."""
@@ -81,11 +83,11 @@ class Dual:
 
     def cell_norms(self) -> np.ndarray:
         """Squared length of each weighted residual in the metric of T, (N,)."""
-        return np.diag(self._cells).copy()
+        return host(self._cells.diagonal()).copy()
 
     def squared_norm(self) -> float:
         """Squared Frobenius norm of T^-1/2 M_e T^-1/2."""
-        return float(np.einsum("ij,ij->", self._cells, self._cells))
+        return float((self._cells**2).sum())
 
     def factor(self, g: float):
         """A function that applies M_e(g)^-1 to p x k arrays."""
@@ -95,7 +97,7 @@ class Dual:
 
         def apply(B: np.ndarray) -> np.ndarray:
             scaled = B / self.target[:, None]
-            inner = cho_solve(factored, self.within.cells_of(scaled), check_finite=False)
+            inner = factored.solve(self.within.cells_of(scaled))
             return (scaled - (1 - g) * self.within.genes_of(inner) / self.target[:, None]) / g
 
         return apply
@@ -182,10 +184,9 @@ class _PrimalFold:
         shift = own - within.centres[part.full]
         size = part.place_counts * part.weights[part.groups]
         scatter = (primal.scatter - within.gene_scatter(test)) / part.norm
-        scatter -= shift.T @ (shift * size[:, None])
+        scatter -= _outer(scatter, shift, size)
         if part.lift is not None:
-            spread = part.lift[:, None] * (own - means[part.groups])
-            scatter += spread.T @ (spread * size[:, None])
+            scatter += _outer(scatter, part.lift[:, None] * (own - means[part.groups]), size)
         self.scatter, self.primal = scatter, primal
         self.centre = means.mean(axis=0)
         self.means = means - self.centre
@@ -216,7 +217,6 @@ class _DualFold:
             ),
             shape=(C, N + within.means.shape[0]),
         )
-        centre = means.mean(axis=0)
         held_out = sp.csr_array(
             (
                 np.concatenate([unweight[test], np.ones(len(test))]),
@@ -224,41 +224,54 @@ class _DualFold:
             ),
             shape=(len(test), gram.shape[0]),
         )
+        centre = beside(gram, means.mean(axis=0))
+        average, means, held_out, codes, train = (
+            beside(gram, part) for part in (average, means, held_out, codes, train)
+        )
 
         def centred(rows: np.ndarray) -> np.ndarray:
             """Subtract the mean of its training group from each training column, and magnify the donors."""
-            rows = rows - (rows @ average.T)[:, codes]
+            rows = rows - (average @ rows.T).T[:, codes]
             return rows if part.lift is None else lifted(rows.T, part.places, part.lift).T
 
         scale = np.sqrt(part.norm)
         to_means = (means @ gram) - centre @ gram  # centred training means against every row, C x (N + C)
-        self.means = to_means @ means.T - (to_means @ centre)[:, None]
+        self.means = (means @ to_means.T).T - (to_means @ centre)[:, None]
         self.residuals = centred(to_means[:, train]).T / scale  # R T^-1 G', n x C
-        self.cells = centred(centred(gram[np.ix_(train, train)]).T) / scale**2
+        self.cells = centred(centred(gram[namespace(gram).ix_(train, train)]).T) / scale**2
         self.test_means = held_out @ to_means.T - to_means @ centre
         self.test_residuals = centred((held_out @ gram[:, train]) - centre @ gram[:, train]) / scale
 
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
         out = []
         for g in grid:
-            inner = (1 - g) * cho_solve(_shifted(self.cells, g), self.residuals, check_finite=False)
+            inner = (1 - g) * _shifted(self.cells, g).solve(self.residuals)
             K = (self.means - self.residuals.T @ inner) / g
-            out.append((K, (self.test_means - self.test_residuals @ inner) / g))
+            out.append((host(K), host((self.test_means - self.test_residuals @ inner) / g)))
         return out
 
 
 def lifted(rows: np.ndarray, places: np.ndarray, lift: np.ndarray) -> np.ndarray:
     """Rows (n x k) with the mean of each sample multiplied by its factor."""
-    marks = arrays.indicator(places, len(lift))
-    means = (marks @ rows) / np.bincount(places)[:, None]
-    return rows + ((lift - 1)[:, None] * means)[places]
+    change = beside(rows, ((lift - 1) / np.bincount(places))[:, None])
+    return rows + (change * arrays.block_sums(rows, places, len(lift)))[beside(rows, places)]
 
 
-def _shifted(cells: np.ndarray, g: float):
+def _outer(scatter: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``rows' diag(weights) rows``, where the scatter is."""
+    return beside(scatter, rows.T) @ beside(scatter, rows * weights[:, None])
+
+
+def _shifted(cells: np.ndarray, g: float) -> Cholesky:
     """Cholesky factor of ``g I + (1 - g) cells``."""
     matrix = (1 - g) * cells
-    matrix[np.diag_indices_from(matrix)] += g
-    return cho_factor(matrix, overwrite_a=True, check_finite=False)
+    _add_to_diagonal(matrix, g)
+    return Cholesky(matrix)
+
+
+def _add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
+    each = namespace(matrix).arange(len(matrix))
+    matrix[each, each] += beside(matrix, values)
 
 
 def _cholesky_of(scatter: np.ndarray, g: float, target: np.ndarray, within: Within, variances: np.ndarray):
@@ -266,20 +279,16 @@ def _cholesky_of(scatter: np.ndarray, g: float, target: np.ndarray, within: With
     matrix = (1 - g) * scatter
     # a constant gene has an empty row: any positive diagonal gives it a loading of zero
     constant = (variances == 0) & (np.ptp(within.means, axis=0) <= 1e-12 * np.abs(within.means).max(axis=0))
-    matrix[np.diag_indices_from(matrix)] += np.where(constant, 1.0, g) * target
-    diagonal = np.diag(matrix).copy()
+    _add_to_diagonal(matrix, np.where(constant, 1.0, g) * target)
+    diagonal = host(matrix.diagonal()).copy()
     try:
-        factored = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        factored = Cholesky(matrix)
     except LinAlgError:
         raise ValueError(singular_message(within)) from None
     # pivot over diagonal: the share of a gene's variance that the genes before it do not explain
-    if np.min(np.diag(factored[0]) ** 2 / diagonal) < SINGULAR_SHARE:
+    if np.min(factored.diagonal**2 / diagonal) < SINGULAR_SHARE:
         raise ValueError(singular_message(within))
-
-    def apply(B: np.ndarray) -> np.ndarray:
-        return cho_solve(factored, B, check_finite=False)
-
-    return apply
+    return factored.solve
 
 
 def singular_message(within: Within) -> str:

@@ -26,6 +26,7 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .. import arrays
+from .._device import beside, host
 from ._choice import Inverse
 from .inverse import Primal
 
@@ -61,11 +62,12 @@ class ScatterRows:
 
     def _unshrunken(self, genes: list[int]) -> np.ndarray:
         if isinstance(self._inverse, Primal):
-            return self._inverse.scatter[genes]
+            scatter = self._inverse.scatter
+            return host(scatter[beside(scatter, np.asarray(genes))])
         within = self._inverse.within
         X = self._columns[:, genes]
         if arrays.in_memory(X):
-            block = arrays.dense(X)
+            block = host(arrays.dense(X))
         else:
             block = arrays.map_rows(X, lambda rows, block: arrays.dense(block), len(genes))
         block -= within.centres[:, genes][within.places]

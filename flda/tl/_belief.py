@@ -14,6 +14,7 @@ import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
 from .. import _anndata, get
+from .._device import NoDevice, require
 from .._keys import Keys
 from .._quiet import quiet
 from ..estimators import FLDA, SparseFLDA
@@ -45,8 +46,11 @@ class Fitted:
         """From the results in ``adata``."""
         results = get.results(adata, key)
         params = _anndata.plain(results["params"])
+        device = _device_of(params)
         with quiet():
-            cells = _anndata.read_cells(adata, params["factors"], params["nuisance"], params["donor"], params["layer"])
+            cells = _anndata.read_cells(
+                adata, params["factors"], params["nuisance"], params["donor"], params["layer"], device
+            )
         genes = _anndata.in_memory(adata.var)[Keys(key).var_sd].notna().to_numpy()
         rows = cells.labelled
         X = cells.X if rows.all() else cells.X[rows]
@@ -75,6 +79,17 @@ class Fitted:
             candidates=np.asarray(selection["candidates"], dtype=bool)[self.genes],
             **{**self.options(), **options},
         )
+
+
+def _device_of(params: dict[str, Any]) -> str:
+    """The device of the fit if it is here: results of a machine with a GPU may be read on one without."""
+    device = params.get("device", "cpu")
+    try:
+        require(device)
+    except (ImportError, NoDevice) as error:
+        logger.warning("this fit was made on a GPU; the CPU goes on (%s)", error)
+        return "cpu"
+    return device
 
 
 def selection_of(adata: AnnData, key: str) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ def flda(
     n_comps: int | Mapping[str, int] | None = None,
     penalty: float | Mapping[str, float] = 1.0,
     shrinkage: float | str = "auto",
+    device: str = "cpu",
     random_state: int = 0,
     key_added: str = "flda",
     copy: bool = False,
@@ -65,6 +66,9 @@ def flda(
         Charge for variance of other effects, see :class:`flda.FLDA`.
     shrinkage
         Shrinkage of the within scatter, see :class:`flda.FLDA`.
+    device
+        ``"cuda"`` works on a GPU through cupy (``pip install "flda[gpu]"``), block by block, so that the data need not
+        fit there; results are NumPy's. The steps after this one use the same device, or the CPU where there is none.
     random_state
         Seed of the cross-validation folds.
     key_added
@@ -91,6 +95,8 @@ def flda(
     ------
     ValueError
         For columns, layers or values that cannot be used. ``adata`` is then left as it was.
+    ImportError, RuntimeError
+        For ``device="cuda"`` without cupy, or without a GPU.
 
     Examples
     --------
@@ -105,7 +111,7 @@ def flda(
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
     if isinstance(interactions, Iterable) and not isinstance(interactions, str):
         interactions = [i if isinstance(i, str) else SEPARATOR.join(i) for i in interactions]
-    cells = _anndata.read_cells(adata, factors, nuisance, donor, layer)
+    cells = _anndata.read_cells(adata, factors, nuisance, donor, layer, device)
     genes = _anndata.gene_mask(adata, mask_var)
     model = FLDA(
         interactions=interactions,
@@ -144,6 +150,7 @@ def flda(
                 "n_comps": dict(n_comps) if isinstance(n_comps, Mapping) else n_comps,
                 "penalty": dict(penalty) if isinstance(penalty, Mapping) else penalty,
                 "shrinkage": shrinkage,
+                "device": device,
                 "random_state": random_state,
                 "use_raw": False,
             },
