@@ -25,7 +25,8 @@
 import flda
 
 SEED = 0
-adata = flda.datasets.t4t5_simulated(random_state=SEED)  # the one line to change: flda.datasets.t4t5(time="48h")
+# the one line to change, for real cells: adata = flda.datasets.t4t5(time="48h")
+adata = flda.datasets.t4t5_simulated(random_state=SEED)
 adata
 
 # %% [markdown]
@@ -39,7 +40,7 @@ adata
 
 # %%
 flda.tl.flda(adata, ["dendrite", "axon"])
-flda.pl.design(adata)
+flda.pl.design(adata);
 # %% [markdown]
 # Unequal numbers do no harm: every cell type counts the same.
 #
@@ -65,7 +66,7 @@ certificate = flda.get.certificate_df(adata)
 certificate[["axis", "genes", "snr", "crosstalk", "accuracy", "chance"]].round(3)
 
 # %%
-flda.pl.certificate(adata)
+flda.pl.certificate(adata);
 # %% [markdown]
 # Rows are axes, columns effects, in units of the variance within cell types. Boxed: the effect that the axis is for. All else in
 # a row is cross-talk and should be pale, and is.
@@ -76,12 +77,12 @@ flda.pl.certificate(adata)
 
 # %%
 flda.tl.held_out_scores(adata)
-flda.pl.scores(adata, "axon_1")
+flda.pl.scores(adata, "axon_1");
 # %% [markdown]
 # T4 and T5 lie on top of each other: this axis knows the axon, and nothing of the dendrite. Its genes over the eight types:
 
 # %%
-flda.pl.genes(adata, "axon_1")
+flda.pl.genes(adata, "axon_1");
 # %% [markdown]
 # ## Were those the right genes?
 #

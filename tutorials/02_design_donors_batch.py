@@ -28,9 +28,8 @@ import flda
 
 logging.basicConfig(format="%(message)s")
 SEED = 0
-cells = flda.datasets.t4t5_simulated(
-    1500, 500, n_donors=8, random_state=SEED
-)  # the one line to change: t4t5("gse156455", time="48h")
+# the one line to change, for real cells: cells = flda.datasets.t4t5("gse156455", time="48h")
+cells = flda.datasets.t4t5_simulated(1500, 500, n_donors=8, random_state=SEED)
 if "donor" not in cells.obs or cells.obs["donor"].nunique() < 8:  # real cells of one pool: dealt to eight, as a null
     cells.obs["donor"] = pd.Categorical([f"donor{i % 8 + 1}" for i in range(cells.n_obs)])
 

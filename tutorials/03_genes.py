@@ -23,9 +23,8 @@ import io
 import flda
 
 SEED = 0
-adata = flda.datasets.t4t5_simulated(
-    2000, 1000, random_state=SEED
-)  # the one line to change: flda.datasets.t4t5(time="48h")
+# the one line to change, for real cells: adata = flda.datasets.t4t5(time="48h")
+adata = flda.datasets.t4t5_simulated(2000, 1000, random_state=SEED)
 flda.tl.flda(adata, ["dendrite", "axon"])
 
 # %% [markdown]
@@ -35,9 +34,10 @@ flda.tl.flda(adata, ["dendrite", "axon"])
 
 # %%
 flda.tl.path(adata, n_genes=[2, 5, 10, 20, 40], n_folds=3)
-flda.pl.path(adata, "dendrite_1")
+flda.pl.path(adata, "dendrite_1");
 # %% [markdown]
-# Solid is the signal on held-out cells. Take the number after which it stops growing, or let `n_genes="cv"` choose.
+# Blue is the signal on held-out cells, orange the cross-talk. Take the number after which blue stops growing, or that you can
+# afford in an experiment, or let `n_genes="cv"` choose.
 #
 # ## Pure and cancelling genes
 
@@ -47,7 +47,7 @@ table = flda.get.rank_genes_df(adata, "dendrite")
 table[table["selected"]][["rank", "gene", "score", "specificity", "kind"]]
 
 # %%
-flda.pl.loadings(adata, "dendrite_1")
+flda.pl.loadings(adata, "dendrite_1");
 # %% [markdown]
 # A *cancelling* gene carries another effect more than its own. It helps the axis, as it takes that effect out of its
 # partners, but it is no marker. Whoever wants markers asks for them: `mode="marker"` takes genes that are specific by
@@ -80,7 +80,7 @@ print("marker:", by_marker)
 
 # %%
 flda.tl.stability(adata, n_halves=20)
-flda.pl.stability(adata, "dendrite_1")
+flda.pl.stability(adata, "dendrite_1");
 # %%
 stable = flda.get.rank_genes_df(adata, "dendrite").query("selected")[["gene", "frequency"]]
 stable.describe().loc[["min", "50%", "max"]]

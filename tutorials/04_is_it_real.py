@@ -27,9 +27,8 @@ import numpy as np
 import flda
 
 SEED = 0
-real = flda.datasets.t4t5_simulated(
-    800, 1500, random_state=SEED
-)  # the one line to change: flda.datasets.t4t5(time="48h")
+# the one line to change, for real cells: real = flda.datasets.t4t5(time="48h")
+real = flda.datasets.t4t5_simulated(800, 1500, random_state=SEED)
 shuffled = real.copy()
 order = np.random.default_rng(SEED).permutation(real.n_obs)
 for column in ("dendrite", "axon"):  # both labels together: the types stay, the genes know nothing of them

@@ -53,10 +53,9 @@ types = {"Mi1": "VAChT", "Tm3": "VAChT", "Mi9": "VGlut", "Mi4": "Gad1", "C3": "G
 genes = ["VAChT", "VGlut", "Gad1", "rest"]
 names = np.repeat(list(types), 40)
 rates = [[4.0 if types[name] == gene else 0.05 for gene in genes[:3]] + [5000.0] for name in names]
-cells = AnnData(
-    rng.poisson(rates).astype(np.float32), obs=pd.DataFrame({"type": names}).rename(str)
-)  # the one line to change
-cells.var_names = genes
+labels = pd.DataFrame({"type": names}).rename(str)
+# the one line to change, for real cells: cells = ad.read_h5ad("my_types.h5ad"), with a column "type"
+cells = AnnData(rng.poisson(rates).astype(np.float32), obs=labels, var=pd.DataFrame(index=genes))
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # most marker genes are not in this toy
     signs = infer_signs(cells, "type")
@@ -67,7 +66,7 @@ signs[["sign", "transmitter", "evidence", "reason"]]
 # the signs to a matrix of synapses, unknown ones free (NaN).
 
 # %%
-edges = pd.DataFrame({"pre": list(types), "post": "T4a"})  # from a connectome: flda.datasets.flyvis_connectome()
+edges = pd.DataFrame({"pre": signs.index, "post": "T4a"})  # from a connectome: flda.datasets.flyvis_connectome()
 mask = SignMask.from_types(signs, edges)
 mask.values
 

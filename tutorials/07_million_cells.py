@@ -34,9 +34,9 @@ import flda
 
 SEED = 0
 folder = tempfile.TemporaryDirectory()
+flda.datasets.t4t5_simulated(20_000, 400, random_state=SEED).write_h5ad(Path(folder.name) / "cells.h5ad")
+# the one line to change, for own cells: path = "my_cells.h5ad"
 path = Path(folder.name) / "cells.h5ad"
-flda.datasets.t4t5_simulated(20_000, 400, random_state=SEED).write_h5ad(path)
-path = path  # the one line to change: path = Path("my_cells.h5ad")
 
 
 def timed(what, function):
