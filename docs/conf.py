@@ -21,6 +21,8 @@ html_theme = "sphinx_book_theme"
 html_title = "flda"
 html_show_copyright = False
 autodoc_member_order = "bysource"
+# what scikit-learn adds to every estimator for its metadata routing
+autodoc_default_options = {"exclude-members": "set_fit_request, set_predict_request, set_score_request"}
 autodoc_typehints = "none"  # types are in the signature
 napoleon_google_docstring = False
 napoleon_use_rtype = False

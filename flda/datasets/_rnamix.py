@@ -30,9 +30,13 @@ def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
 
     Returns
     -------
-    AnnData with log1p of counts per 10,000 in ``X``, ``layers["counts"]``, ``obs["mixture", "amount", "protocol",
-    "mix"]`` (mixture = percentages of H2228-H1975-HCC827; ``mix`` keeps the two replicates of the even mixture
-    apart; amount in pg) and ``var["spike_in"]``.
+    AnnData with log1p of counts per 10,000 in ``X``, and
+
+    * ``layers["counts"]``: the counts
+    * ``obs["mixture"]``: percentages of H2228-H1975-HCC827; ``obs["mix"]`` keeps the two replicates of the even mixture
+      apart
+    * ``obs["amount"]``: pg of RNA; ``obs["protocol"]``
+    * ``var["spike_in"]``
 
     References
     ----------
