@@ -124,17 +124,35 @@ def write_report(args: argparse.Namespace) -> None:
 def list_datasets(args: argparse.Namespace) -> None:
     """Print the data sets that can be fetched."""
     for name, manifest in datasets.manifests().items():
-        size = sum(f["bytes"] for f in manifest["files"]) / 1e6
-        print(f"{name:<20} {size:>6.1f} MB  {manifest['licence']:<12} {manifest['title']}")
+        sizes = [f["bytes"] for f in manifest["files"]]
+        size = f"{sum(sizes) / 1e6:,.1f} MB" if all(isinstance(s, int) for s in sizes) else "size unknown"
+        print(f"{name:<24} {size:>12}  {manifest['licence']:<12} {manifest['title']}")
 
 
 def fetch_dataset(args: argparse.Namespace) -> None:
-    """Download (or find) and verify every file of a data set."""
+    """Find or download, and verify, every file of a data set; downloads go to FLDA_DATA_DIR if that is set."""
+    for entry in _manifest(args.name)["files"]:
+        print(datasets.fetch(args.name, entry["name"], download=True))
+
+
+def verify_datasets(args: argparse.Namespace) -> None:
+    """Compare the files of data sets that are at hand with their checksums, without the network."""
+    bad = []
+    for name in [args.name] if args.name else datasets.manifests():
+        _manifest(name)
+        for row in datasets.verify(name).itertuples():
+            print(f"{name:<24} {row.file:<50} {row.status}")
+            if row.status == "damaged" or (args.name and row.status == "missing"):
+                bad.append(f"{row.file} is {row.status}")
+    if bad:
+        raise UsageError("; ".join(bad))
+
+
+def _manifest(name: str) -> dict:
     known = datasets.manifests()
-    if args.name not in known:
-        raise UsageError(f"unknown data set {args.name!r}; known: {', '.join(known)}")
-    for entry in known[args.name]["files"]:
-        print(datasets.fetch(args.name, entry["name"]))
+    if name not in known:
+        raise UsageError(f"unknown data set {name!r}; known: {', '.join(known)}")
+    return known[name]
 
 
 def _analyse(adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: bool) -> None:
@@ -375,4 +393,6 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
     command("list", list_datasets, "data sets that can be fetched", data)
     command("fetch", fetch_dataset, "download and verify a data set", data).add_argument("name", metavar="NAME")
+    sub = command("verify", verify_datasets, "check files at hand against their checksums", data)
+    sub.add_argument("name", metavar="NAME", nargs="?", help="only this data set")
     return parser

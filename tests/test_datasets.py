@@ -1,9 +1,10 @@
-import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
+import fastjsonschema
 import numpy as np
 import pytest
 
@@ -49,19 +50,57 @@ def test_too_small_a_simulation():
         datasets.t4t5_simulated(n_obs=5)
 
 
-def test_manifests_are_complete():
-    for name, manifest in datasets.manifests().items():
-        assert {"title", "organism", "doi", "citation", "licence", "folder", "files"} <= set(manifest), name
+FOLDER = Path(__file__).parents[1] / "data_manifests"
+
+
+def test_manifests_follow_the_schema():
+    valid = fastjsonschema.compile(json.loads((FOLDER / "manifest.schema.json").read_text("utf-8")))
+    files = {f.stem: json.loads(f.read_text("utf-8")) for f in FOLDER.glob("*.json") if f.stem != "manifest.schema"}
+    assert datasets.manifests() == dict(sorted(files.items()))
+    for name, manifest in files.items():
+        valid(manifest)
+        assert manifest["name"] == name
+        loader = getattr(datasets, manifest["loader"].removeprefix("flda.datasets."))
+        assert loader.__name__ in datasets.__all__
         for entry in manifest["files"]:
-            assert len(entry["sha256"]) == 64
-            assert entry["url"].endswith(entry["name"])
-            assert entry["bytes"] > 0
+            assert unquote(entry["url"]).endswith("/" + entry["name"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("doi", "doi:10.1"), ("citation", "Someone, in press"), ("shape", [3]), ("loader", "os.remove"), ("files", [])],
+)
+def test_the_schema_refuses(key, value):
+    valid = fastjsonschema.compile(json.loads((FOLDER / "manifest.schema.json").read_text("utf-8")))
+    manifest = json.loads((FOLDER / "rnamix.json").read_text("utf-8"))
+    with pytest.raises(fastjsonschema.JsonSchemaValueException, match=key):
+        valid({**manifest, key: value})
+    broken = {**manifest["files"][0], "sha256": "not known"}
+    with pytest.raises(fastjsonschema.JsonSchemaValueException, match="sha256"):
+        valid({**manifest, "files": [broken]})
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["flyvis", "flywire_optic_types"])
+def test_what_is_loaded_has_the_shape_of_the_manifest(name):
+    manifest = datasets.manifests()[name]
+    loaded = getattr(datasets, manifest["loader"].removeprefix("flda.datasets."))()
+    assert list(loaded.shape) == manifest["shape"]
+    assert set(datasets.verify(name)["status"]) == {"ok"}
+
+
+def test_halves_of_the_axon():
+    obs = datasets.t4t5_simulated(n_obs=200, n_vars=50).obs
+    found = obs.groupby("axon", observed=True)[["axon_ab_cd", "axon_bc_ad"]].agg(lambda s: set(s.astype(str)).pop())
+    assert found.to_numpy().tolist() == [["ab", "ad"], ["ab", "bc"], ["cd", "bc"], ["cd", "ad"]]
 
 
 @pytest.mark.data
 def test_rnamix():
     adata = datasets.rnamix()
-    assert adata.shape == (636, 16469)
+    manifest = datasets.manifests()["rnamix"]
+    assert list(adata.shape) == manifest["shape"] == [636, 16469]
+    assert set(manifest["factors"]) <= set(adata.obs)
     assert adata.var["spike_in"].sum() == 45
     groups = adata.obs.groupby(["mixture", "amount", "protocol"], observed=False).size()
     assert len(groups) == 56
@@ -128,42 +167,6 @@ def test_binding_pairs():
     assert (pairs["homophilic"] == (pairs["gene_1"] == pairs["gene_2"])).all()
     known = pairs.loc[pairs["gene_1"] == "dpr6", "flybase_1"]
     assert known.str.startswith("FBgn").all()
-
-
-def test_download_goes_through_pooch_and_is_verified(tmp_path, monkeypatch):
-    """The network is replaced by a file; pooch's own checksum test stays."""
-    pooch = pytest.importorskip("pooch", reason="pooch is in the extra 'data'")
-    source = tmp_path / "source.csv.gz"
-    source.write_bytes(b"some bytes")
-    manifest = {
-        "name": "toy",
-        "folder": "toy",
-        "files": [
-            {
-                "name": "toy.csv.gz",
-                "url": "https://example.invalid/toy.csv.gz",
-                "sha256": hashlib.sha256(b"some bytes").hexdigest(),
-            }
-        ],
-    }
-    monkeypatch.delenv("FLDA_DATA_DIR", raising=False)
-    monkeypatch.setattr(datasets, "manifests", lambda: {"toy": json.loads(json.dumps(manifest))})
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
-    monkeypatch.setattr(
-        pooch.core, "choose_downloader", lambda *_, **__: lambda url, out, _: shutil.copyfile(source, out)
-    )
-    assert datasets.fetch("toy", "toy.csv.gz").read_bytes() == b"some bytes"
-    source.write_bytes(b"other bytes")
-    shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(ValueError, match="does not match its checksum"):
-        datasets.fetch("toy", "toy.csv.gz")
-
-    def offline(*_, **__):
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr(pooch.core, "choose_downloader", lambda *_, **__: offline)
-    with pytest.raises(OSError, match="check the network, or put toy"):
-        datasets.fetch("toy", "toy.csv.gz")
 
 
 def test_unknown_names():

@@ -1,0 +1,29 @@
+"""Build with: python -m sphinx -W docs docs/_build (the extra 'docs'; no network is needed)."""
+
+import shutil
+from importlib.metadata import version as installed
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# Sphinx sees no files outside its folder; the notebooks are shown as committed, with their outputs
+shutil.rmtree(HERE / "tutorials", ignore_errors=True)
+shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", ignore=shutil.ignore_patterns("*.py", ".*"))
+
+project = "flda"
+author = "The flda developers"
+version = release = installed("flda")
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "gallery"]
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 3
+html_theme = "sphinx_book_theme"
+html_title = "flda"
+html_show_copyright = False
+autodoc_member_order = "bysource"
+# what scikit-learn adds to every estimator for its metadata routing
+autodoc_default_options = {"exclude-members": "set_fit_request, set_predict_request, set_score_request"}
+autodoc_typehints = "none"  # types are in the signature
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True

@@ -1,0 +1,37 @@
+"""Run the tutorials and write them as notebooks with their outputs: ``python docs/execute.py [NAME.py ...]``.
+
+The text twins in ``tutorials/`` are what is edited. Needs the extra ``tutorials``.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+from nbclient import NotebookClient
+
+NOISE = ("it/s", "TqdmWarning")
+FOLDER = Path(__file__).parents[1] / "tutorials"
+
+
+def run(twin: Path) -> None:
+    notebook = jupytext.read(twin)
+    start = time.perf_counter()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    seconds = time.perf_counter() - start
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{twin.stem[:2]}-{number:02d}"  # the same when run again
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            # progress bars and what libraries say about the terminal belong to the run
+            cell.outputs = [o for o in cell.outputs if not any(word in o.get("text", "") for word in NOISE)]
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    target = twin.with_suffix(".ipynb")
+    jupytext.write(notebook, target)
+    print(f"{target.name}  {seconds:.0f} s  {target.stat().st_size / 1000:.0f} kB", flush=True)
+
+
+if __name__ == "__main__":
+    for path in [FOLDER / name for name in sys.argv[1:]] or sorted(FOLDER.glob("[0-9]*.py")):
+        run(path)

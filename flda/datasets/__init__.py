@@ -1,0 +1,29 @@
+"""Example data: a simulation with known truth, and public data read through manifests with checksums."""
+
+from ._common import TARGET_SUM as TARGET_SUM
+from ._common import with_log_layer as with_log_layer
+from ._files import fetch, manifests, verify
+from ._rnamix import rnamix
+from ._simulated import t4t5_simulated
+from ._t4t5 import t4t5
+from ._wiring import (
+    celegans_gap_junctions,
+    fly_binding_pairs,
+    flyvis_connectome,
+    flywire_connectivity,
+    flywire_optic_types,
+)
+
+__all__ = [
+    "celegans_gap_junctions",
+    "fetch",
+    "fly_binding_pairs",
+    "flyvis_connectome",
+    "flywire_connectivity",
+    "flywire_optic_types",
+    "manifests",
+    "rnamix",
+    "t4t5",
+    "t4t5_simulated",
+    "verify",
+]

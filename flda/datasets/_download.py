@@ -1,0 +1,87 @@
+"""Downloads that resume, show progress and leave nothing half-written; proxies as the environment sets them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from .._progress import DELAY
+
+CHUNK = 1 << 20
+ATTEMPTS = 3  # in a row without a new byte
+
+
+class Resumable:
+    """A downloader for :func:`pooch.retrieve` that continues where an earlier attempt broke off.
+
+    pooch hands it a temporary file, checks what it finds there, and renames it.
+
+    Parameters
+    ----------
+    part
+        File that keeps what arrived so far, also after an error; None to start from nothing every time.
+    timeout
+        Seconds without an answer before an attempt counts as failed.
+    """
+
+    def __init__(self, part: Path | None, *, timeout: float = 30.0) -> None:
+        self.part = part
+        self.timeout = timeout
+
+    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
+        """Download ``url`` to ``output_file``."""
+        import requests
+
+        part = self.part or Path(output_file)
+        if self.part is None:
+            part.write_bytes(b"")
+        failures = 0
+        while True:
+            before = _size(part)
+            try:
+                self._attempt(url, part)
+                break
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+                failures = 0 if _size(part) > before else failures + 1
+                # a name that does not resolve will not the next time; a transfer that broke off may
+                if failures >= ATTEMPTS or _size(part) == 0:
+                    raise
+        os.replace(part, output_file)
+
+    def _attempt(self, url: str, part: Path) -> None:
+        import requests
+
+        start = _size(part)
+        # the bytes of the file, not a compressed form of them: only then do positions count the same
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                if not response.headers.get("Content-Range", "").endswith(f"/{start}"):
+                    part.unlink()  # longer than the file: a part of something else
+                    self._attempt(url, part)
+                return  # everything was there
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                start = 0  # the server sends all of it
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length and "Content-Encoding" not in response.headers else None
+            bar = tqdm(
+                desc=Path(url).name, initial=start, total=total, unit="B", unit_scale=True,
+                disable=None, delay=DELAY, leave=False,
+            )  # fmt: skip
+            with bar, part.open("r+b" if start else "wb") as handle:
+                handle.seek(start)
+                for block in response.iter_content(CHUNK):
+                    handle.write(block)
+                    bar.update(len(block))
+        if total is not None and _size(part) < total:
+            raise requests.exceptions.ChunkedEncodingError(f"{_size(part):,} of {total:,} bytes arrived")
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0

@@ -1,0 +1,78 @@
+"""The documentation names every public name, and builds without a warning."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flda
+
+ROOT = Path(__file__).parents[1]
+API = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+MODULES = re.findall(r"^\.\. automodule:: (\S+)$", API, re.MULTILINE)
+CLASSES = [f"flda.{name}" for name in re.findall(r"^\.\. autoclass:: (\S+)$", API, re.MULTILINE)]
+
+
+def public_names(module):
+    """Functions and classes that a module offers: those of ``__all__``, else those defined in it."""
+    listed = getattr(module, "__all__", None)
+    for name in listed or dir(module):
+        thing = getattr(module, name)
+        own = listed is not None or getattr(thing, "__module__", None) == module.__name__
+        if own and not name.startswith("_") and (inspect.isfunction(thing) or inspect.isclass(thing)):
+            yield name, thing
+
+
+def test_every_module_of_the_package_has_its_page():
+    expected = {f"flda.{name}" for name in flda.__all__ if inspect.ismodule(getattr(flda, name))} - {"flda.circuits"}
+    assert expected <= set(MODULES)
+    assert {f"flda.{name}" for name in flda.__all__ if inspect.isclass(getattr(flda, name))} == set(CLASSES)
+
+
+def test_every_name_of_circuits_is_in_a_documented_module():
+    """From the source: what needs jax is not imported."""
+    tree = ast.parse(Path(importlib.util.find_spec("flda.circuits").origin).read_text("utf-8"))
+    value = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id in ("_HOME", "_MODULES")
+    }
+    home, modules = (ast.literal_eval(value[name]) for name in ("_HOME", "_MODULES"))
+    lacking = {f"flda.circuits.{m}" for m in [*home.values(), *modules]} - set(MODULES)
+    assert not lacking, f"add automodule lines to docs/api/circuits.md: {sorted(lacking)}"
+
+
+def test_what_is_public_has_a_docstring():
+    for name in MODULES:
+        if name not in ("flda.circuits.optim", "flda.circuits.proximal", "flda.circuits.recover"):  # these need jax
+            for function, thing in public_names(importlib.import_module(name)):
+                assert inspect.getdoc(thing), f"{name}.{function} has no docstring: it would be left out of the pages"
+
+
+def test_tutorials_are_listed_and_pages_exist():
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    listed = {line for line in index.splitlines() if re.fullmatch(r"[\w/]+", line)}
+    here = {f"tutorials/{path.stem}" for path in (ROOT / "tutorials").glob("*.ipynb")}
+    here |= {f"api/{path.stem}" for path in (ROOT / "docs" / "api").glob("*.md")}
+    here |= {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert listed == here
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_warnings_and_holds_every_name(tmp_path):
+    pytest.importorskip("myst_nb", reason="needs the extra 'docs'")
+    pytest.importorskip("optax", reason="needs the extra 'circuits'")
+    from sphinx.util.inventory import InventoryFile
+
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(ROOT / "docs"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    inventory = InventoryFile.loads((tmp_path / "objects.inv").read_bytes(), uri="")
+    documented = {name for kind, names in inventory.data.items() if kind.startswith("py:") for name in names}
+    wanted = {f"{m}.{name}" for m in MODULES for name, _ in public_names(importlib.import_module(m))} | set(CLASSES)
+    assert wanted <= documented, sorted(wanted - documented)
