@@ -67,8 +67,8 @@ def link_axes(
     Returns
     -------
     DataFrame with a row per direction and axis: ``direction, axis, effect, share, expected`` (share of an axis of
-    nothing), ``correlation`` (of gene and wiring scores, in sample), ``held_out_r2`` (leaving each type out), ``pval,
-    pval_within, pval_adj`` (Benjamini-Hochberg on ``pval``), ``n_distinct, n_distinct_within, n_types`` and
+    nothing), ``correlation`` (of gene and wiring scores, in sample), ``held_out_r2`` (leaving each type out),
+    ``pval, pval_within, pval_adj`` (Benjamini-Hochberg on ``pval``), ``n_distinct, n_distinct_within, n_types`` and
     ``partners`` (the three that weigh most in the wiring axis, with their sign). Also writes
     ``uns["flda"]["connectivity"]`` for :func:`flda.pl.connectivity`: ``links`` (this table), ``scores`` (of types, on
     gene and wiring axes), ``matrix``, ``pre``, ``post`` and, if at least four of the pre- and of the postsynaptic types

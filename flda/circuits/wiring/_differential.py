@@ -52,9 +52,9 @@ def differential_expression(
 
     Returns
     -------
-    DataFrame with a row per pair of genes (unordered when undirected), strongest first: ``gene_pre, gene_post,
-    connected, unconnected`` (mean of ``x_a y_b`` over connected and over merely touching pairs), ``z, pval,
-    pval_family, pval_adj, pval_degree``.
+    DataFrame with a row per pair of genes (unordered when undirected), strongest first: ``gene_pre, gene_post``;
+    ``connected, unconnected`` (mean of ``x_a y_b`` over connected and over merely touching pairs);
+    ``z, pval, pval_family, pval_adj, pval_degree``.
 
     Raises
     ------

@@ -64,8 +64,8 @@ def cross_validate(
     Returns
     -------
     DataFrame with a row per question (index ``in sample, pairs, neurons, classes``): ``metric`` ("auc" for B of 0
-    and 1, else "correlation"), ``score, lower, upper`` (95 %), ``permutation_mean, permutation_sd, permutation_pval,
-    degree_mean, degree_sd, degree_pval`` (NaN without nulls; the degree null needs B of 0 and 1) and ``n_pairs`` (a
+    and 1, else "correlation"), ``score, lower, upper`` (95 %), ``permutation_mean, permutation_sd, permutation_pval``,
+    ``degree_mean, degree_sd, degree_pval`` (NaN without nulls; the degree null needs B of 0 and 1) and ``n_pairs`` (a
     pair of an undirected network counts once).
 
     Raises
