@@ -119,7 +119,7 @@ def t4t5_simulated(
         {f"truth_{name}": flags for name, flags in carries.items()},
         index=[f"gene_{i:0{width}d}" for i in range(n_vars)],
     )
-    return _with_log_layer(sp.hstack(blocks, format="csr"), obs, var)
+    return with_log_layer(sp.hstack(blocks, format="csr"), obs, var)
 
 
 def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
@@ -174,7 +174,7 @@ def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
     for column in ("mixture", "protocol", "mix"):
         obs[column] = obs[column].astype("category")
     var = pd.DataFrame({"spike_in": [g.startswith("ERCC-") for g in genes]}, index=genes)
-    return _with_log_layer(X.tocsr(), obs, var)
+    return with_log_layer(X.tocsr(), obs, var)
 
 
 def flyvis_connectome(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
@@ -321,7 +321,8 @@ def _sum_to_zero_effects(rng: np.random.Generator, sizes: tuple[int, ...], n_var
     return effect / np.sqrt(np.mean(effect**2, axis=0))
 
 
-def _with_log_layer(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> AnnData:
+def with_log_layer(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> AnnData:
+    """AnnData with log1p of counts per 10,000 in ``X`` and the counts in a layer."""
     total = np.asarray(counts.sum(axis=1)).ravel()
     factor = np.divide(TARGET_SUM, total, out=np.zeros_like(total), where=total > 0)
     X = sp.csr_matrix(sp.diags(factor.astype(np.float32)) @ counts)
