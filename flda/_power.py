@@ -98,7 +98,8 @@ def power(
     n_studies
         Simulated truths of each size; each gives two studies.
     confidence
-        Coverage of the intervals: the share of studies of this size whose value lies within.
+        Coverage of the intervals: the share of studies of this size whose value lies within. From n studies it cannot
+        exceed (n - 1) / (n + 1).
     assurance
         Share of studies that must reach a target for a size to be enough.
     random_state
@@ -160,10 +161,11 @@ def power(
     studies = pd.DataFrame(rows)
     keys = ["n_cells", "n_donors", "effect", "measure"]
     values = studies.groupby(keys, sort=False)["value"]
+    # of the quantiles there are, those between which the next study falls as often as they say
     tail = (1 - confidence) / 2
-    curves = pd.DataFrame(
-        {"median": values.median(), "lower": values.quantile(tail), "upper": values.quantile(1 - tail)}
-    ).reset_index()
+    ends = {"lower": tail, "upper": 1 - tail}
+    limits = {name: values.agg(np.quantile, q=q, method="weibull") for name, q in ends.items()}
+    curves = pd.DataFrame({"median": values.median(), **limits}).reset_index()
     needed = _needed(studies, {"purity": purity, "stability": stability}, assurance)
     logger.info("power: %d studies of %d sizes (%.1f s)", 2 * n_studies, len(sizes), time.perf_counter() - start)
     return Power(curves, needed, studies)

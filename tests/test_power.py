@@ -35,7 +35,7 @@ def test_the_tables_hold_together(found):
     assert ((curves["lower"] <= curves["median"]) & (curves["median"] <= curves["upper"])).all()
     part = studies.query("n_cells == 60 and effect == 'axon' and measure == 'purity'")["value"]
     row = curves.query("n_cells == 60 and effect == 'axon' and measure == 'purity'").iloc[0]
-    assert row["lower"] == pytest.approx(np.quantile(part, 0.05))
+    assert row["lower"] == pytest.approx(np.quantile(part, 0.05, method="weibull"))
     assert len(found.needed) == 6
     assert set(found.needed["target"]) == {0.9, 0.7}
 
@@ -86,7 +86,7 @@ def test_donors_of_a_factor_between_them_are_new_and_keep_one_level(pilot):
     levels = cells.obs.groupby("donor")["treatment"].nunique()
     assert (levels == 1).all()
     assert len(levels) == 6
-    assert (cells.obs.groupby(["treatment", "dendrite"]).size() == 6).all()
+    assert (cells.obs.groupby(["treatment", "dendrite"], observed=True).size() == 6).all()
     found = flda.power(
         data, ["treatment", "dendrite"], donor="donor", n_cells=[12], n_donors=[2, 3], n_studies=2, n_genes=4,
         shrinkage=0.5,
@@ -125,8 +125,8 @@ def test_bad_input_is_named(pilot):
 def test_command_line(pilot, tmp_path, capsys):
     file, out = tmp_path / "pilot.h5ad", tmp_path / "plan"
     pilot.write_h5ad(file)
-    command = ["power", str(file), "--factors", *FACTORS, "--interactions", "none", "--n-cells", "5", "20", "--studies", "2",
-               "--n-genes", "4", "--out", str(out)]  # fmt: skip
+    sizes = ["--n-cells", "5", "20", "--studies", "2", "--n-genes", "4"]
+    command = ["power", str(file), "--factors", *FACTORS, "--interactions", "none", *sizes, "--out", str(out)]
     assert main(command) == 0
     assert {p.name for p in out.iterdir()} == {"needed.csv", "power.csv", "purity.png", "stability.png", "summary.json"}
     assert "cells per group" in capsys.readouterr().out

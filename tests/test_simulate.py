@@ -105,18 +105,24 @@ def test_variation_scales_the_dispersion(model):
 def test_genes_correlate_as_their_loadings_say():
     rng = np.random.default_rng(2)
     labels = two_by_two(200)
-    f, L = rng.normal(size=(800, 1)), np.where(np.arange(40) < 20, 0.7, 0.0)
+    # half up and half down: what moves the sum of all counts would pass for library size
+    sign = np.where(np.arange(40) < 10, 1, -1)
+    f, L = rng.normal(size=(800, 1)), np.where(np.arange(40) < 20, 0.7 * sign, 0.0)
     rates = gamma_rates(f * L + np.sqrt(1 - L**2) * rng.normal(size=(800, 40)), np.full(40, 0.5))
-    adata = with_counts(rng.poisson(20 * rates), labels)
-    fitted = fit_counts(adata, ["A", "B"])
-    assert fitted.loadings.shape[1] >= 1
-    shared = fitted.loadings @ fitted.loadings.T
+    fitted = fit_counts(with_counts(rng.poisson(20 * rates), labels), ["A", "B"])
     off = ~np.eye(40, dtype=bool)
-    assert np.median(shared[:20, :20][off[:20, :20]]) == pytest.approx(0.49, abs=0.12)
-    assert np.abs(np.median(shared[20:, 20:][off[20:, 20:]])) < 0.1
-    C = np.corrcoef(np.log1p(fitted.sample(random_state=1).layers["counts"].toarray()).T)
-    assert np.median(C[:20, :20][off[:20, :20]]) > 0.25
-    independent = fit_counts(adata, ["A", "B"], n_axes=0)
+
+    def typical(C):
+        C = C * np.outer(sign, sign)
+        return np.median(C[:20, :20][off[:20, :20]]), np.median(C[20:, 20:][off[20:, 20:]])
+
+    on, other = typical(fitted.loadings @ fitted.loadings.T)
+    assert on == pytest.approx(0.49, abs=0.08)
+    assert other == pytest.approx(0, abs=0.05)
+    again = fitted.sample(random_state=1).layers["counts"].toarray()
+    ours, theirs = (typical(np.corrcoef(np.log1p(Y).T))[0] for Y in (again, rng.poisson(20 * rates)))
+    assert ours == pytest.approx(theirs, abs=0.08)
+    independent = fit_counts(with_counts(again, labels), ["A", "B"], n_axes=0)
     assert independent.loadings.shape == (40, 0)
 
 
@@ -199,7 +205,7 @@ def test_fidelity_tells_bad_cells_from_good_ones(pilot, model):
     value = [f.summary.set_index("measure")["value"] for f in (good, bad)]
     everything = "AUC of a random forest, all cells"
     assert value[0][everything] < 0.75
-    assert value[1][everything] > 0.9
+    assert value[1][everything] > value[0][everything] + 0.15
     assert abs(value[0]["median log2 ratio of means"]) < 0.1
     assert abs(value[0]["median log2 ratio of variances"]) < 0.3
     assert value[1]["median log2 ratio of variances"] < -0.5
@@ -222,9 +228,9 @@ def test_bad_input_is_named(pilot):
     with pytest.raises(ValueError, match="single cell"):
         fit_counts(pilot[pilot.obs["subtype"].drop_duplicates().index].copy(), FACTORS, interactions=None)
     empty = pilot.copy()
-    empty.layers["counts"] = empty.layers["counts"].tolil()
-    empty.layers["counts"][4] = 0
-    empty.layers["counts"] = empty.layers["counts"].tocsr()
+    counts = empty.layers["counts"].toarray()
+    counts[4] = 0
+    empty.layers["counts"] = sp.csr_matrix(counts)
     with pytest.raises(ValueError, match="cell 'cell_004' has no counts"):
         fit_counts(empty, FACTORS)
     fitted = fit_counts(pilot, FACTORS)

@@ -76,7 +76,8 @@ def augment(
     -------
     AnnData of the real cells followed by the new ones, with ``X`` and the counts. ``obs["flda_augmented"]`` is True
     for new cells; columns of ``obs`` other than factors, nuisance and donor are missing for them.
-    ``uns["flda_augment"]`` has the parameters. ``obsm`` and further layers are left behind.
+    ``uns["flda_augment"]`` has the parameters. ``obsm`` and further layers are left behind. Keep the mark when joining
+    with other cells: ``anndata.concat`` does with ``join="outer"``.
 
     Raises
     ------

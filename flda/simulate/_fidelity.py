@@ -106,10 +106,11 @@ def fidelity(
     X.data = np.log1p(X.data)
 
     genes = _genes(Y, total, codes, real).assign(gene=adata.var_names)
-    top = np.sort(np.argsort(-genes["mean_real"].to_numpy(), kind="stable")[:N_CORRELATED])
+    varies = genes[["variance_real", "variance_simulated"]].min(axis=1).to_numpy() > 0
+    top = np.argsort(np.where(varies, -genes["mean_real"], np.inf), kind="stable")[: min(N_CORRELATED, varies.sum())]
     lower = np.tril_indices(len(top), -1)
     of = [np.corrcoef(_residuals(arrays.dense(X[k][:, top]), codes[k]).T)[lower] for k in (real, ~real)]
-    correlations = pd.DataFrame({"real": of[0], "simulated": of[1]}).dropna()
+    correlations = pd.DataFrame({"real": of[0], "simulated": of[1]})
 
     features = np.column_stack(
         [PCA(min(N_COMPONENTS, *X.shape), random_state=random_state).fit_transform(arrays.dense(X)), np.log(total),
