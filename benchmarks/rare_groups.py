@@ -8,8 +8,7 @@ shrinkage of the scatter that is tuned on the real training cells.
 
 * none: the real cells. oversampling: copies of the rare cells. balanced: ``within="balanced"``, every group's
   covariance counts the same. factorial: group means shrunk towards what the main effects predict,
-  :mod:`flda.factorial`, done by moving the cells of each group. additive: the same with the means put on the main
-  effects altogether.
+  :func:`flda.factorial.borrow_means`. additive: the same without interactions.
 * simulate, thin, recombine, transfer: :func:`flda.pp.augment`, up to the median group (amount 1) or half of it, at
   several variations.
 
@@ -36,7 +35,7 @@ from flda import FLDA, SparseFLDA
 from flda._quiet import quiet
 from flda.datasets import rnamix, t4t5_simulated, with_log_layer
 from flda.design import make_design
-from flda.factorial import FactorialMeans
+from flda.factorial import borrow_means
 from flda.metrics import effect_snr
 from flda.pp import augment
 
@@ -88,18 +87,6 @@ def split(adata: AnnData, factors, rare: tuple, n: int, rng) -> tuple[AnnData, A
     return adata[train].copy(), adata[~train].copy()
 
 
-def shifted(adata: AnnData, factors, effects: str) -> np.ndarray:
-    """Expression with the cells of each group moved, so that its mean is the posterior one."""
-    X, design = adata.X.toarray(), make_design(adata.obs[factors])
-    with quiet():
-        model = FLDA(shrinkage=0.5).fit(X, adata.obs[factors])
-    noise = model.within_sd_**2 / design.counts[:, None] + 1e-6
-    if effects == "additive":
-        design = make_design(adata.obs[factors], interactions=None)
-    new = FactorialMeans.fit(model.means_, noise, design).at(design.table.groups)
-    return X + (new - model.means_)[design.codes]
-
-
 def arms() -> list[tuple[str, float, float]]:
     """Name, amount (share of the median group), variation."""
     out = [(name, np.nan, np.nan) for name in ("none", "balanced", "factorial", "additive")]
@@ -111,7 +98,8 @@ def arms() -> list[tuple[str, float, float]]:
 def training_data(name: str, amount: float, variation: float, train: AnnData, factors, seed: int):
     """Expression and labels that an arm is fitted on."""
     if name in ("factorial", "additive"):
-        return shifted(train, factors, name), train.obs[factors]
+        y = train.obs[factors]
+        return borrow_means(train.X, y, interactions="all" if name == "factorial" else None), y
     if name in ("none", "balanced"):
         return train.X, train.obs[factors]
     median = int(train.obs.groupby(factors, observed=True).size().median())
@@ -206,7 +194,8 @@ def main() -> None:
 def label(row) -> str:
     if np.isnan(row.amount):
         return row.arm
-    return row.arm + (f" x{row.variation:g}" if row.arm in ("simulate", "thin") else "") + (", half" * (row.amount < 1))
+    varied = row.arm in ("simulate", "thin") and row.variation != 1
+    return row.arm + (f", variation {row.variation:g}" if varied else "") + (", half" * (row.amount < 1))
 
 
 def report() -> None:
@@ -224,8 +213,8 @@ def report() -> None:
         print(part[part["arm"] == "none"][values].mean().round(3).to_string())
         print(part.groupby("method", sort=False)[[f"gain_{v}" for v in values]].mean().round(3).to_string())
     shown = {
-        "none": "0.5", "balanced": "#949494", "oversampling": "#d55e00", "thin x1": "#cc78bc", "recombine": "#ca9161",
-        "transfer": "#de8f05", "simulate x1": "#0173b2", "factorial": "#029e73",
+        "none": "0.5", "balanced": "#949494", "oversampling": "#d55e00", "thin": "#cc78bc", "recombine": "#ca9161",
+        "transfer": "#de8f05", "simulate": "#0173b2", "factorial": "#029e73",
     }  # fmt: skip
     panels = {
         "log_snr": "log(1 + SNR)",

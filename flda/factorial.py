@@ -11,11 +11,15 @@ nearer to the latter the fewer cells it has and the weaker interactions are; tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from .design import Design, Effect
+from . import arrays
+from .design import Design, Effect, make_design
+from .moments import Within
 
 N_ROUNDS = 2  # updates of omega, effect by effect, given those of the other effects
 N_STEPS = 100  # of the EM algorithm for the weights of the grid
@@ -187,11 +191,59 @@ def _mixture(square: np.ndarray, noise: np.ndarray, df: int) -> tuple[np.ndarray
     return grid, posterior / posterior.sum(axis=1, keepdims=True)
 
 
+def borrow_means(
+    X,
+    y: pd.DataFrame,
+    *,
+    interactions: str | Iterable[str | Sequence[str]] | None = "all",
+    nuisance: Sequence[str] = (),
+) -> np.ndarray:
+    """Expression with the cells of every group moved together, so that the group's mean is the posterior one.
+
+    The first thing to try when groups are rare: fit :class:`flda.FLDA` on the result. What cells of a group share moves
+    and their spread stays. It uses the labels, so it is for fitting only: judge the fit on cells as they are, held out
+    before this call. On simulated cells with a rare group it raised held-out signal three times as much as adding
+    simulated cells did, on the RNA mixtures as much; on blood cells it gave purer axes with less signal
+    (``benchmarks/RESULTS.md``).
+
+    Parameters
+    ----------
+    X
+        Log-normalised expression, N x p, dense or sparse, in memory.
+    y
+        Labels, a column per factor.
+    interactions, nuisance
+        As in :class:`flda.FLDA`.
+
+    Returns
+    -------
+    N x p, dense.
+
+    Examples
+    --------
+    >>> from flda import FLDA, datasets
+    >>> adata = datasets.t4t5_simulated(n_obs=200, n_vars=60)
+    >>> y = adata.obs[["dendrite", "axon"]]
+    >>> model = FLDA(shrinkage=0.5).fit(borrow_means(adata.X, y), y)
+    >>> model.transform(adata.X).shape
+    (200, 7)
+    """
+    design = make_design(y, interactions=interactions, nuisance=nuisance)
+    if design.n_groups == len(y):
+        raise ValueError(f"every one of the {len(y)} groups has a single cell, so the noise of their means is unknown.")
+    within = Within.from_data(X, design.codes, design.counts, "pooled")
+    variances = within.gene_variances()
+    # a gene that does not vary within groups has means without noise, nearly
+    variances = np.maximum(variances, 1e-6 * (variances.mean() or 1.0))
+    means = FactorialMeans.fit(within.means, variances / design.counts[:, None], design).at(design.table.groups)
+    return arrays.dense(X) + (means - within.means)[design.codes]
+
+
 def variance_sizes(square: np.ndarray, noise: np.ndarray, df: int) -> np.ndarray:
     """Posterior mean of omega^2 of each gene, (p,), from sums of ``df`` squares with this noise in each."""
     grid, posterior = _mixture(square, noise, df)
     return posterior @ grid
 
 
-def _slices(p: int):
+def _slices(p: int) -> Iterator[slice]:
     return (slice(i, min(i + GENES_AT_ONCE, p)) for i in range(0, p, GENES_AT_ONCE))

@@ -2,8 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flda import FLDA
+from flda.datasets import t4t5_simulated
 from flda.design import make_design
-from flda.factorial import FactorialMeans, variance_sizes
+from flda.factorial import FactorialMeans, borrow_means, variance_sizes
+from flda.metrics import effect_snr
 
 
 def grid(a=2, b=4):
@@ -88,3 +91,34 @@ def test_noise_alone_has_no_size():
     square = rng.chisquare(3, size=2000)
     assert variance_sizes(square, np.ones(2000), 3).mean() < 0.05
     assert variance_sizes(square * 5, np.ones(2000), 3).mean() == pytest.approx(4, rel=0.1)
+
+
+def test_borrowed_means_move_groups_together_and_help_where_cells_are_few():
+    adata = t4t5_simulated(1200, 150, effect_size=0.5)
+    y, rng = adata.obs[["dendrite", "axon"]], np.random.default_rng(0)
+    group = adata.obs["subtype"].to_numpy()
+    train = np.concatenate([rng.permutation(np.flatnonzero(group == g))[: 4 if g == "T5b" else 50] for g in set(group)])
+    test = np.setdiff1d(np.arange(1200), train)
+    X, labels = adata.X[train].toarray(), y.iloc[train]
+    moved = borrow_means(adata.X[train], labels)
+    for g in set(group):
+        own = group[train] == g
+        np.testing.assert_allclose(*(Z[own] - Z[own].mean(axis=0) for Z in (moved, X)), atol=1e-6)
+    assert np.abs(moved - X).max() > 0.05
+    design = make_design(y.iloc[test])
+    snr = {}
+    for name, Z in (("own", X), ("borrowed", moved)):
+        model = FLDA(shrinkage=0.9).fit(Z, labels)
+        first = model.axes_["component"].to_numpy() == 1
+        ratios = effect_snr(model.transform(adata.X[test])[:, first], design)
+        snr[name] = ratios["dendrite"][0], ratios["axon"][1]
+    assert np.all(np.array(snr["borrowed"]) > np.array(snr["own"]))
+
+
+def test_constant_genes_stay_and_single_cells_are_refused():
+    rng = np.random.default_rng(5)
+    y = pd.DataFrame({"A": np.repeat(["p", "q"], 20), "B": np.tile(["u", "v"], 20)})
+    X = np.c_[rng.normal(size=(40, 5)), np.full(40, 3.0)]
+    np.testing.assert_allclose(borrow_means(X, y)[:, 5], 3.0)
+    with pytest.raises(ValueError, match="single cell"):
+        borrow_means(X[[0, 1, 20, 21]], y.iloc[[0, 1, 20, 21]])
