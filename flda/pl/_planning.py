@@ -28,8 +28,9 @@ def fidelity(found: Fidelity, kind: str = "auc", *, ax: Axes | None = None) -> A
     found
         From :func:`flda.simulate.fidelity`.
     kind
-        ``"auc"``: how well classifiers tell the two apart, by group; ``"variance"``: variance against mean of every
-        gene; ``"zeros"``: share of zeros against mean; ``"correlation"``: pairs of genes; ``"library"``: total counts.
+        ``"auc"``: how well classifiers tell the two apart, by group, with the median; ``"variance"``: variance against
+        mean of every gene; ``"zeros"``: share of zeros against mean; ``"correlation"``: pairs of genes; ``"library"``:
+        total counts.
     ax
         Where to draw.
 
@@ -100,8 +101,8 @@ def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> A
 
 def _auc(found: Fidelity, ax: Axes) -> None:
     table = found.groups[["auc", "auc_linear"]].rename(columns={"auc": "random forest", "auc_linear": "logistic"})
-    sns.boxplot(table, ax=ax, color="white", linecolor=GREY, width=0.5, fliersize=0)
     sns.stripplot(table, ax=ax, palette=[BLUE, ORANGE], size=4, alpha=0.7)
+    ax.hlines(table.median(), np.arange(2) - 0.25, np.arange(2) + 0.25, color="black", lw=1.5, zorder=3)
     ax.axhline(0.5, color=GREY, ls=":", lw=1)
     ax.set(ylabel="AUC, real against simulated", xlabel="", ylim=(0, 1.03))
     sns.despine(ax=ax)
