@@ -123,6 +123,8 @@ def write_report(args: argparse.Namespace) -> None:
 
 def plan(args: argparse.Namespace) -> None:
     """Cells and donors per group that a study needs, from pilot data with raw counts."""
+    import matplotlib.pyplot as plt  # after main has chosen the backend
+
     adata = _read(args.file)
     if args.mask_var:
         adata = adata[:, _anndata.gene_mask(adata, args.mask_var)].copy()
@@ -136,8 +138,10 @@ def plan(args: argparse.Namespace) -> None:
         _to_csv(found.curves, folder / "power.csv")
         _to_csv(found.needed, folder / "needed.csv")
         for measure in ("purity", "stability"):
-            ax = pl.power(found, measure)
-            ax.figure.savefig(folder / f"{measure}.png", dpi=150)
+            figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+            pl.power(found, measure, ax=ax)
+            figure.savefig(folder / f"{measure}.png", dpi=150)
+            plt.close(figure)
         (folder / SUMMARY).write_text(
             json.dumps({"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed}, indent=2, default=str)
             + "\n",

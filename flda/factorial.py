@@ -67,7 +67,8 @@ class FactorialMeans:
         --------
         >>> import pandas as pd
         >>> from flda.design import make_design
-        >>> design = make_design(pd.DataFrame({"A": list("ppqq"), "B": list("uvuv")}))
+        >>> labels = pd.DataFrame({"A": list("ppqq"), "B": list("uvuv")})
+        >>> design = make_design(labels, interactions=None)
         >>> means = np.outer([0.0, 1.0, 1.0, 2.0], np.ones(50)) + np.eye(4)[:, [3]]
         >>> noise = np.full((4, 50), 1e-4)
         >>> noise[3] = 100.0  # the last group has its mean from the other three

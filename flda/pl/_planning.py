@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter
 
 from .._power import MEASURES, Power
 from ..simulate import Fidelity
@@ -142,10 +141,7 @@ def _correlation(found: Fidelity, ax: Axes) -> None:
 def _library(found: Fidelity, ax: Axes) -> None:
     for kind, shade in (("real", BLUE), ("simulated", ORANGE)):
         values = found.library.loc[found.library["kind"] == kind, "log10_counts"]
-        sns.ecdfplot(10 ** pd.Series(values), ax=ax, color=shade, label=kind)
-    ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.set(xlabel="counts of a cell", ylabel="share of cells")
+        sns.ecdfplot(values, ax=ax, color=shade, label=kind)
+    ax.set(xlabel="log10 of the counts of a cell", ylabel="share of cells")
     ax.legend(frameon=False, fontsize=8)
     sns.despine(ax=ax)
