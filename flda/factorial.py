@@ -181,7 +181,8 @@ def _mixture(square: np.ndarray, noise: np.ndarray, df: int) -> tuple[np.ndarray
     total = grid + noise[:, None]
     likelihood = -0.5 * df * np.log(total) - 0.5 * square[:, None] / total
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-    weights = np.full(len(grid), 1 / len(grid))
+    # where the data say nothing of an effect, it is taken to be absent
+    weights = np.r_[0.9, np.full(len(grid) - 1, 0.1 / (len(grid) - 1))]
     for _ in range(N_STEPS):
         posterior = likelihood * weights
         posterior /= posterior.sum(axis=1, keepdims=True)
