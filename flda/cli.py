@@ -1,4 +1,4 @@
-"""Command line: ``flda demo``, ``flda run``, ``flda report``, ``flda check``, ``flda datasets``."""
+"""Command line: ``flda demo``, ``flda run``, ``flda report``, ``flda check``, ``flda power``, ``flda datasets``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
-from . import __version__, _anndata, datasets, get, report, tl
+from . import __version__, _anndata, datasets, get, pl, report, tl
 from ._device import DEVICES, NoDevice
 from ._keys import Keys
+from ._power import power
 from ._quiet import quiet
 from .design import make_design
 
@@ -119,6 +120,40 @@ def write_report(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
     print(f"wrote {out}")
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Cells and donors per group that a study needs, from pilot data with raw counts."""
+    import matplotlib.pyplot as plt  # after main has chosen the backend
+
+    adata = _read(args.file)
+    if args.mask_var:
+        adata = adata[:, _anndata.gene_mask(adata, args.mask_var)].copy()
+    found = power(
+        adata, args.factors, n_cells=args.n_cells, n_donors=args.n_donors, purity=args.purity,
+        stability=args.stability, n_genes=args.n_genes, interactions=args.interactions, nuisance=args.nuisance,
+        donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
+    )  # fmt: skip
+    out = args.out or Path(f"{args.file.stem}_power")
+    with _whole_folder(out, overwrite=args.overwrite) as folder:
+        _to_csv(found.curves, folder / "power.csv")
+        _to_csv(found.needed, folder / "needed.csv")
+        for measure in ("purity", "stability"):
+            figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+            pl.power(found, measure, ax=ax)
+            figure.savefig(folder / f"{measure}.png", dpi=150)
+            plt.close(figure)
+        (folder / SUMMARY).write_text(
+            json.dumps({"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed}, indent=2, default=str)
+            + "\n",
+            encoding="utf-8",
+        )
+    print(f"fewest of {', '.join(map(str, args.n_cells))} cells per group with which 80 % of studies reach the target:")
+    for row in found.needed.itertuples():
+        donors = f", {row.n_donors} donors" if row.n_donors else ""
+        fewest = f"{row.n_cells:.0f}" if np.isfinite(row.n_cells) else "more"
+        print(f"  {row.effect:<28} {row.measure:<10} {row.target:g}{donors}: {fewest}")
+    print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
 def list_datasets(args: argparse.Namespace) -> None:
@@ -389,6 +424,21 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("check", check, "print the design table and what it can estimate")
     design_options(sub)
+
+    sub = command("power", plan, "how many cells and donors per group a study needs, from pilot data")
+    design_options(sub)
+    sub.add_argument("--n-cells", type=int, nargs="+", default=[10, 20, 50, 100], metavar="N", help="per group, to try")
+    sub.add_argument("--n-donors", type=int, nargs="+", metavar="D", help="donors per group to try; needs --donor")
+    sub.add_argument("--purity", type=float, default=0.9, help="target of the first axes (default 0.9)")
+    sub.add_argument("--stability", type=float, default=0.7, help="target of the gene lists (default 0.7)")
+    sub.add_argument("--n-genes", type=int, default=20, help="genes selected per axis (default 20)")
+    sub.add_argument("--studies", type=int, default=20, help="simulated truths of each size (default 20)")
+    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor")
+    sub.add_argument("--layer", default="counts", help="layer of raw counts (default counts); '' for X")
+    sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
+    sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
+    sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
+    sub.add_argument("--seed", type=int, default=0, help="seed (default 0)")
 
     data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
     command("list", list_datasets, "data sets that can be fetched", data)
