@@ -12,7 +12,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # 5. Circuits: signs and recovery
 #
 # **Data: simulated cells and a simulated retina, not real ones**; nothing is downloaded. Needs the extra

@@ -12,7 +12,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # 7. A million cells, and the GPU
 #
 # **Data: simulated T4/T5-like cells, not real ones**, 20,000 of them, so that this runs in a minute or two on two cores; nothing
