@@ -55,11 +55,11 @@ def worm() -> None:
     X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
     models = {
         "SCM, published alpha .215": (SpatialConnectomeModel(0.215), 20),
-        "SCM, alpha by GCV": (SpatialConnectomeModel(), 10),
-        "SCM, alpha 100": (SpatialConnectomeModel(100.0), 10),
-        "bilinear, d = 12, alpha 1e-6": (BilinearModel(12, max_iter=60), 2),
-        "bilinear, d = 2, alpha 1e-6": (BilinearModel(2), 5),
-        "bilinear, d = 12, alpha 30": (BilinearModel(12, alpha=30.0, max_iter=60), 2),
+        "SCM, alpha by GCV": (SpatialConnectomeModel(), 5),
+        "SCM, alpha 100": (SpatialConnectomeModel(100.0), 5),
+        "bilinear, d = 12, alpha 1e-6": (BilinearModel(12, max_iter=60), 0),
+        "bilinear, d = 2, alpha 1e-6": (BilinearModel(2), 0),
+        "bilinear, d = 12, alpha 30": (BilinearModel(12, alpha=30.0, max_iter=60), 0),
         "bilinear, d = 3, non-negative": (BilinearModel(3, alpha=1.0, nonnegative=True, max_iter=20, tol=1e-5), 0),
     }
     rows = []
@@ -397,7 +397,8 @@ def figure() -> None:
     spans = [table["score"] - table["lower"], table["upper"] - table["score"]]
     label = "C. elegans, 95 % over classes"
     ax.errorbar(at, table["score"], spans, fmt="o", color=blue, capsize=3, label=label)
-    for k, kind, shade, text in ((1, "permutation", grey, "genes exchanged"), (2, "degree", orange, "same degrees")):
+    nulls = (("permutation", grey, "neurons exchange genes"), ("class", green, "classes exchange genes"))
+    for k, (kind, shade, text) in enumerate((*nulls, ("degree", orange, "random, same degrees")), 1):
         drawn = table[f"{kind}_mean"], 2 * table[f"{kind}_sd"]
         ax.errorbar(at + 0.14 * k, *drawn, fmt="s", color=shade, capsize=3, label=f"{text}, 2 sd")
     ax.set_xticks(at, table["held_out"])
