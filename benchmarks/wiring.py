@@ -2,7 +2,7 @@
 
     FLDA_DATA_DIR=... python benchmarks/wiring.py [--parts worm ...] [--seeds 40]
 
-About seven minutes on one core. Every part writes ``results/wiring_<part>.csv`` as it goes; the parts are described
+About five minutes on one core. Every part writes ``results/wiring_<part>.csv`` as it goes; the parts are described
 where they are computed.
 """
 
@@ -54,7 +54,7 @@ def worm() -> None:
     data = datasets.celegans_gap_junctions()
     X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
     models = {
-        "SCM, published alpha .215": (SpatialConnectomeModel(0.215), 20),
+        "SCM, published alpha .215": (SpatialConnectomeModel(0.215), 99),
         "SCM, alpha by GCV": (SpatialConnectomeModel(), 5),
         "SCM, alpha 100": (SpatialConnectomeModel(100.0), 5),
         "bilinear, d = 12, alpha 1e-6": (BilinearModel(12, max_iter=60), 0),
