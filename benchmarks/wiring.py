@@ -404,6 +404,7 @@ def figure() -> None:
     ax.set_xticks(at, table["held_out"])
     ax.set_xlim(-0.5, len(at) - 0.2)
     ax.axhline(0.5, color="0.7", linewidth=0.8)
+    ax.set_ylim(0.45, 0.8)
     ax.set_ylabel("area under the ROC curve")
     ax.set_title("gap junctions from innexins (SCM)", fontsize=10, loc="left")
     ax.legend(frameon=False, fontsize=8)
