@@ -453,7 +453,7 @@ def test_audit():
 def test_t4t5_inputs_follow_the_dendrite_and_outputs_the_axon():
     tables = []
     for edges in (datasets.flyvis_connectome(), datasets.flywire_connectivity()):
-        edges = edges.groupby(["pre", "post"])["n_synapses"].sum().unstack(fill_value=0.0)
+        edges = edges.groupby(["pre", "post"])["n_synapses"].sum().astype(float).unstack(fill_value=0.0)
         names = edges.index.union(edges.columns)
         tables.append(edges.reindex(index=names, columns=names, fill_value=0.0))
     for table in tables:

@@ -380,6 +380,7 @@ def test_cross_validation_of_a_rule_that_is_there():
     assert (table["score"] < table["upper"]).all()
     assert (table["score"] > table["permutation_mean"] + 3 * table["permutation_sd"]).all()
     assert (table["permutation_pval"] == 1 / 7).all()
+    assert (table["class_mean"] < table["score"]).all()
     assert (table["n_pairs"] == 60 * 59 / 2).all()
     again = cross_validate(SpatialConnectomeModel(1.0), X, B, contact=1 - np.eye(60), classes=classes, n_nulls=6)
     pd.testing.assert_frame_equal(table, again)

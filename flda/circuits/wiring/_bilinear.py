@@ -141,11 +141,8 @@ class BilinearModel(BaseEstimator):
             raise ValueError(f"norm={self.norm!r} is neither 'nuclear' nor 'frobenius'.")
         if not self.alpha >= 0:
             raise ValueError(f"alpha={self.alpha} must not be negative.")
-        eye = np.eye(pairs.X.shape[1]), np.eye(pairs.Y.shape[1])
-        bases = [(x, e) for x, e in zip((pairs.X, pairs.Y), eye, strict=True)]
-        if not self.nonnegative:  # a bound on genes is none on coordinates of their row space
-            bases = [row_space(pairs.X), row_space(pairs.Y)]
-        (u, v), (s, t) = bases
+        # a bound on genes is none on coordinates of their row space
+        (u, v), (s, t) = ((x, np.eye(x.shape[1])) if self.nonnegative else row_space(x) for x in (pairs.X, pairs.Y))
         largest = min(u.shape[1], s.shape[1])
         if not 1 <= self.n_components <= largest:
             raise ValueError(f"n_components={self.n_components}: rules of these genes have a rank of 1 to {largest}.")

@@ -10,7 +10,7 @@ from scipy.linalg import pinvh
 from scipy.stats import false_discovery_control, norm
 
 from ._nulls import MaximumEntropy
-from ._pairs import Pairs, check_pairs, class_codes
+from ._pairs import Pairs, check_pairs, class_codes, class_means
 
 
 def differential_expression(
@@ -80,7 +80,7 @@ def differential_expression(
     pre, post = np.arange(len(pairs.X)), np.arange(len(pairs.Y))
     if classes is not None:
         pre, post = class_codes(pairs, classes, classes_post)
-    own = [_class_means(genes, codes) for genes, codes in ((pairs.X, pre), (pairs.Y, post))]
+    own = [class_means(genes, codes) for genes, codes in ((pairs.X, pre), (pairs.Y, post))]
     null = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected)
     excess = np.where(pairs.touching, pairs.B - null.probability, 0.0)
     spread = _Spread(np.where(pairs.touching, null.variance, 0.0), pairs.undirected)
@@ -115,13 +115,6 @@ def differential_expression(
         }
     )
     return table.iloc[np.argsort(-strength, kind="stable")].reset_index(drop=True)
-
-
-def _class_means(genes: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """``(n_classes, p)``."""
-    sums = np.zeros((codes.max() + 1, genes.shape[1]))
-    np.add.at(sums, codes, genes)
-    return sums / np.bincount(codes)[:, None]
 
 
 class _Spread:

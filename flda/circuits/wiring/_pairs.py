@@ -151,6 +151,13 @@ def class_codes(pairs: Pairs, classes: Any, classes_post: Any) -> tuple[np.ndarr
     return codes[0], codes[1]
 
 
+def class_means(genes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """``(n_classes, p)``: mean profile of every class."""
+    sums = np.zeros((codes.max() + 1, genes.shape[1]))
+    np.add.at(sums, codes, genes)
+    return sums / np.bincount(codes)[:, None]
+
+
 def row_products(X: np.ndarray) -> np.ndarray:
     """``(n, p * p)``: the products of all pairs of columns."""
     return (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)

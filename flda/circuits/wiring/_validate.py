@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from ..._progress import progress
 from ._nulls import MaximumEntropy
-from ._pairs import Pairs, agreement, check_pairs, class_codes
+from ._pairs import Pairs, agreement, check_pairs, class_codes, class_means
 
 Folds = list[np.ndarray]  # masks (n, m) of the held-out pairs
 Predictions = list[tuple[np.ndarray, np.ndarray]]  # mask of pairs, and the predictions for these
@@ -38,6 +38,9 @@ def cross_validate(
     its penalty included, is repeated in every fold of every null:
 
     * ``permutation``: profiles of genes are exchanged between neurons; what the model scores by its flexibility.
+    * ``class`` (with ``classes``): mean profiles are exchanged between whole classes, so that neurons that are alike
+      stay
+      alike; what it scores because left and right, say, share both genes and partners.
     * ``degree``: connections are redrawn with the same contacts and expected degrees (:class:`MaximumEntropy`); what it
       scores because genes mark well-connected neurons.
 
@@ -65,7 +68,7 @@ def cross_validate(
     -------
     DataFrame with a row per question (index ``in sample, pairs, neurons, classes``): ``metric`` ("auc" for B of 0
     and 1, else "correlation"), ``score, lower, upper`` (95 %), ``permutation_mean, permutation_sd, permutation_pval``,
-    ``degree_mean, degree_sd, degree_pval`` (NaN without nulls; the degree null needs B of 0 and 1) and ``n_pairs`` (a
+    the same for ``class`` and ``degree`` (NaN without nulls; the degree null needs B of 0 and 1) and ``n_pairs`` (a
     pair of an undirected network counts once).
 
     Raises
@@ -94,11 +97,12 @@ def cross_validate(
         schemes["classes"] = _member_folds(pairs, units, n_folds, rng, "classes")
 
     found = {name: _predictions(model, pairs, folds) for name, folds in schemes.items()}
-    nulls: dict[str, list[dict[str, float]]] = {"permutation": [], "degree": []}
+    nulls: dict[str, list[dict[str, float]]] = {"permutation": [], "class": [], "degree": []}
     random = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected) if pairs.binary and n_nulls else None
     for _ in progress(range(n_nulls), desc="null networks"):
         for kind, other in (
-            ("permutation", _exchanged(pairs, rng)),
+            ("permutation", _exchanged(pairs, members, rng)),
+            ("class", None if classes is None else _exchanged(pairs, units, rng)),
             ("degree", None if random is None else pairs.replace(B=random.sample(rng))),
         ):
             if other is not None:
@@ -182,10 +186,13 @@ def _interval(
     return float(np.nanquantile(drawn, 0.025)), float(np.nanquantile(drawn, 0.975))
 
 
-def _exchanged(pairs: Pairs, rng: np.random.Generator) -> Pairs:
-    """Profiles of genes exchanged between neurons."""
-    X = pairs.X[rng.permutation(len(pairs.X))]
-    return pairs.replace(X=X, Y=X if pairs.Y is pairs.X else pairs.Y[rng.permutation(len(pairs.Y))])
+def _exchanged(pairs: Pairs, units: Units, rng: np.random.Generator) -> Pairs:
+    """Mean profiles of units, neurons or classes, exchanged between them."""
+    X, Y = (
+        class_means(genes, codes)[rng.permutation(codes.max() + 1)][codes]
+        for genes, codes in zip((pairs.X, pairs.Y), units, strict=True)
+    )
+    return pairs.replace(X=X, Y=X if pairs.Y is pairs.X else Y)
 
 
 def _summary(kind: str, score: float, drawn: list[float]) -> dict[str, float]:
