@@ -43,11 +43,11 @@ def augment(
     cells out before augmenting and score them with :func:`flda.tl.transform`.
 
     Shrink the group means first, :func:`flda.factorial.borrow_means`, and add no cells: with 3 to 10 cells in a rare
-    group (``benchmarks/RESULTS.md``) that gave most of the signal on simulated cells, log(1 + SNR) +0.18 where
-    ``"simulate"`` gave +0.06, and as much as any augmentation on the RNA mixtures. ``"simulate"`` came nearest, was
-    better at recognising a group of three cells, and better in signal on blood cells; its gain is that of the means,
-    which it borrows in the same way: ``variation`` hardly mattered. ``"thin"`` and ``"recombine"``, like copies, gave
-    nothing, and ``"transfer"`` lost signal and genes on blood cells.
+    group (``benchmarks/RESULTS.md``) that gave most of the signal on simulated cells, log(1 + SNR) +0.19 where
+    ``"simulate"`` gave +0.05, and as much as any augmentation on the RNA mixtures. ``"simulate"`` came nearest, and on
+    simulated cells was better at recognising the rare group and at finding genes; on blood cells it lost genes. Its
+    gain is that of the means, which it borrows in the same way: ``variation`` hardly mattered. ``"thin"`` and
+    ``"recombine"``, like copies, gave next to nothing, and ``"transfer"`` lost signal and genes on blood cells.
 
     Parameters
     ----------
