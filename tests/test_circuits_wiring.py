@@ -108,27 +108,29 @@ def test_scm_under_signs_is_bounded_least_squares():
 
 def test_undirected_rules_are_symmetric_and_their_null_moments_exact():
     """Mean and variance of every rule over all networks, by enumeration of a small one."""
-    X = np.array([[1.0, 0], [1, 1], [0, 1], [1, 0]])
-    C = np.ones((4, 4)) - np.diag([1.0, 1, 0, 1])  # one self-contact
-    B = np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 1, 1], [0, 0, 1, 0]], float)
+    X = np.array([[1.0, 0], [1, 1], [0, 1], [1, 0], [0, 1]])
+    C = np.ones((5, 5)) - np.diag([0.0, 1, 0, 1, 1])  # two self-contacts
+    B = np.roll(np.eye(5), 1, axis=1) + np.roll(np.eye(5), -1, axis=1)
+    B[0, 0] = 1
     model = SpatialConnectomeModel(0.3).fit(X, B, contact=C)
     np.testing.assert_allclose(model.rules_, model.rules_.T)
     table = model.rule_table(X, B, contact=C).set_index(["gene_pre", "gene_post"])
     P = MaximumEntropy.fit(B, C, undirected=True).probability
     np.testing.assert_allclose(P.sum(axis=1), B.sum(axis=1), atol=1e-8)
-    edges = [(i, j) for i in range(4) for j in range(i, 4) if C[i, j]]
+    edges = [(i, j) for i in range(5) for j in range(i, 5) if C[i, j]]
     drawn, weight = [], []
+    K = kron_rows(X, X, C)
     for bits in itertools.product((0, 1), repeat=len(edges)):
-        network = np.zeros((4, 4))
+        network = np.zeros((5, 5))
         for (i, j), bit in zip(edges, bits, strict=True):
             network[i, j] = network[j, i] = bit
         weight.append(np.prod([P[e] if bit else 1 - P[e] for e, bit in zip(edges, bits, strict=True)]))
-        K = kron_rows(X, X, C)
         drawn.append(np.linalg.solve(K.T @ K + 0.3 * np.eye(4), K.T @ network[C > 0]).reshape(2, 2))
     drawn, weight = np.array(drawn), np.array(weight)
     assert weight.sum() == pytest.approx(1)
     mean = np.einsum("s,sab->ab", weight, drawn)
     sd = np.sqrt(np.einsum("s,sab->ab", weight, (drawn - mean) ** 2))
+    assert (sd > 0.01).all()
     for a, b in ((0, 0), (0, 1), (1, 1)):
         assert table.loc[(a, b), "null_mean"] == pytest.approx(mean[a, b], abs=1e-8)
         assert table.loc[(a, b), "null_sd"] == pytest.approx(sd[a, b], abs=1e-8)
