@@ -1,0 +1,163 @@
+"""Rules between genes and connections, for ``wiring.py``: the worm's gap junctions, binding pairs, speed of the fit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from flda import datasets
+from flda.circuits import BilinearModel, SpatialConnectomeModel
+from flda.circuits.wiring import cross_validate, differential_expression
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write(name: str, rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    RESULTS.mkdir(exist_ok=True)
+    table.to_csv(RESULTS / f"wiring_{name}.csv", index=False, float_format="%.5g", lineterminator="\n")
+    return table
+
+
+def worm() -> None:
+    """Gap junctions from innexins: in sample, held-out pairs, neurons and classes, both nulls."""
+    data = datasets.celegans_gap_junctions()
+    X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
+    models = {
+        "SCM, published alpha .215": (SpatialConnectomeModel(0.215), 99),
+        "SCM, alpha by GCV": (SpatialConnectomeModel(), 5),
+        "SCM, alpha 100": (SpatialConnectomeModel(100.0), 5),
+        "bilinear, d = 12, alpha 1e-6": (BilinearModel(12, max_iter=60), 0),
+        "bilinear, d = 2, alpha 1e-6": (BilinearModel(2), 0),
+        "bilinear, d = 12, alpha 30": (BilinearModel(12, alpha=30.0, max_iter=60), 0),
+        "bilinear, d = 3, non-negative": (BilinearModel(3, alpha=1.0, nonnegative=True, max_iter=20, tol=1e-5), 0),
+    }
+    rows = []
+    for name, (model, n_nulls) in models.items():
+        table = cross_validate(model, X, B, contact=C, classes=data["classes"], n_nulls=n_nulls)
+        plain = {"contact": C, "classes": data["classes"], "n_nulls": 0, "n_boots": 0}
+        again = [cross_validate(model, X, B, **plain, random_state=k)["score"] for k in (1, 2, 3)]  # other folds
+        table["sd_partitions"] = pd.concat([table["score"], *again], axis=1).std(axis=1)
+        rows.append(table.rename_axis("held_out").reset_index().assign(model=name))
+        print(name, table[["score", "permutation_mean", "degree_mean"]].round(3).to_dict("index"), flush=True)
+        write("worm", pd.concat(rows))
+
+
+def rules() -> None:
+    """Single rules against random networks, and pairs of genes with neurons or whole classes exchanged."""
+    data = datasets.celegans_gap_junctions()
+    X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
+    keys = ["gene_pre", "gene_post"]
+    table = SpatialConnectomeModel(0.215).fit(X, B, contact=C).rule_table(X, B, contact=C)
+    neurons = differential_expression(X, B, contact=C)
+    classes = differential_expression(X, B, contact=C, classes=data["classes"])
+    both = neurons.merge(
+        classes.drop(columns=["connected", "unconnected", "z", "pval_degree"]),
+        on=keys,
+        suffixes=("_neurons", "_classes"),
+    )
+    table = write("worm_rules", table.merge(both, on=keys, suffixes=("_rule", "_pair")))
+    print({c: int((table[c] <= 0.05).sum()) for c in table if c.startswith(("pval_adj", "pval_family"))}, flush=True)
+
+
+def binding(n_seeds: int) -> None:
+    """Are rules found that are there? Wiring simulated from the measured binding pairs of Beat, Side, dpr and DIP.
+
+    150 types express each of these genes with probability .15; half of the ordered pairs of types touch; the log odds
+    of a connection are -4, plus effects of both types (standard deviation .7), plus .8 for each measured pair of which
+    the presynaptic type has one gene and the postsynaptic the other (in either direction).
+    """
+    measured = datasets.fly_binding_pairs()
+    families = {"Beat", "Side", "Dpr", "DIP", "DIPc"}
+    own = measured[measured["family_1"].isin(families) & measured["family_2"].isin(families) & measured["detected"]]
+    genes = sorted(set(own["gene_1"]) | set(own["gene_2"]))
+    truth = pd.DataFrame(False, index=genes, columns=genes)
+    for one, two in zip(own["gene_1"], own["gene_2"], strict=True):
+        truth.loc[one, two] = truth.loc[two, one] = True
+    rows = []
+    for seed in range(n_seeds):
+        rng = np.random.default_rng(seed)
+        X = pd.DataFrame((rng.random((150, len(genes))) < 0.15).astype(float), columns=genes)
+        C = (rng.random((150, 150)) < 0.5).astype(float)
+        effects = rng.normal(scale=0.7, size=(2, 150))
+        odds = -4 + effects[0][:, None] + effects[1] + 0.8 * (X.to_numpy() @ truth.to_numpy() @ X.to_numpy().T)
+        B = C * (rng.random((150, 150)) < 1 / (1 + np.exp(-odds)))
+        found = differential_expression(X, B, contact=C, directed=True, n_permutations=999, random_state=seed)
+        scm = SpatialConnectomeModel(directed=True).fit(X, B, contact=C)
+        bilinear = BilinearModel(10, alpha=10.0, directed=True, max_iter=100).fit(X, B, contact=C)
+        right = truth.to_numpy()[
+            truth.index.get_indexer(found["gene_pre"]), truth.index.get_indexer(found["gene_post"])
+        ]
+        called = ((found["pval_adj"] <= 0.1) & (found["z"] > 0)).to_numpy()
+        flat = truth.to_numpy().ravel()
+        rows.append(
+            {
+                "seed": seed, "genes": len(genes), "true_pairs": int(flat.sum()), "pairs": flat.size,
+                "density": B.sum() / C.sum(), "auc_differential": roc_auc_score(right, found["z"]),
+                "auc_scm": roc_auc_score(flat, scm.rules_.to_numpy().ravel()),
+                "auc_bilinear": roc_auc_score(flat, bilinear.rules_.to_numpy().ravel()),
+                "called": int(called.sum()), "true_of_called": right[called].mean() if called.any() else np.nan,
+                "found": right[called].sum() / right.sum(), "family_calls": int((found["pval_family"] <= 0.05).sum()),
+            }
+        )  # fmt: skip
+    print(write("binding", rows).mean().round(3).to_dict(), flush=True)
+
+
+def descend(
+    X: np.ndarray, B: np.ndarray, C: np.ndarray, d: int, alpha: float, rate: float, goals: np.ndarray, seconds: float
+) -> np.ndarray:
+    """Alternating gradient steps on ``sum c (b - x'A B'x)^2 + alpha / 2 (|A|^2 + |B|^2)``; seconds until each goal."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, X.shape[1], d)) * 0.1
+    reached = np.full(len(goals), np.nan)
+    start = time.process_time()
+    while time.process_time() - start < seconds and np.isnan(reached).any():
+        u = X @ b
+        residual = C * (B - (X @ a) @ u.T)
+        loss = np.sum(residual**2) + alpha / 2 * (np.sum(a**2) + np.sum(b**2))
+        if not np.isfinite(loss) or loss > 1e6:
+            return np.full(len(goals), np.nan)
+        reached = np.where(np.isnan(reached) & (loss <= goals), time.process_time() - start, reached)
+        a = a - rate * (-2 * X.T @ residual @ u + alpha * a)
+        v = X @ a
+        residual = C * (B - v @ (X @ b).T)
+        b = b - rate * (-2 * X.T @ residual.T @ v + alpha * b)
+    return reached
+
+
+def speed(seconds: float) -> None:
+    """Seconds until the objective is within a share of the best, alternating exact solutions and gradient descent.
+
+    Gradient descent as published: alternating steps of one size from small random factors. Four step
+    sizes; each may take ``seconds`` of the processor, so a ratio may be a lower bound.
+    """
+    data = datasets.celegans_gap_junctions()
+    X, B, C = (data[k].to_numpy() for k in ("genes", "gap_junctions", "contact"))
+    gaps, rows = np.array([1e-2, 1e-3, 1e-4]), []
+    for d in (2, 12):
+        path = BilinearModel(d, tol=1e-10, max_iter=3000).fit(X, B, contact=C).objective_
+        best, fast = path[-1], np.full(len(gaps), np.nan)
+        goals = best * (1 + gaps)
+        for k, goal in enumerate(goals):
+            model = BilinearModel(d, tol=-1.0, max_iter=int(np.argmax(path <= goal)) + 1)
+            took = []
+            for _ in range(5):
+                start = time.process_time()
+                model.fit(X, B, contact=C)
+                took.append(time.process_time() - start)
+            fast[k] = np.median(took)
+        for rate in (3e-3, 1e-3, 3e-4, 1e-4):
+            slow = descend(X, B, C, d, 1e-6, rate, goals, seconds)
+            for gap, f, s in zip(gaps, fast, slow, strict=True):
+                rows.append(
+                    {
+                        "d": d, "gap": gap, "objective": best, "step": rate, "seconds_exact": f, "seconds_descent": s,
+                        "limit": seconds, "ratio": s / f, "ratio_at_least": (s if np.isfinite(s) else seconds) / f,
+                    }
+                )  # fmt: skip
+            print(d, rate, slow.round(2), fast.round(4), flush=True)
+            write("speed", rows)
