@@ -261,3 +261,11 @@ def test_core_parts_do_not_need_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_marker_that_is_silent_in_every_type_does_not_blur_the_others():
+    adata = cells({"Mi1": FLY["Mi1"], "Tm3": FLY["Tm3"]}, n_cells=12, depth=2500, ambient=0.01)
+    assert adata[:, "VGlut"].X.sum() * 1e4 / adata.X.sum() < 0.5
+    assert infer_signs(adata, "type")["sign"].tolist() == [1, 1]
+    few = infer_signs(adata[[0, 12]], "type", min_level=0.5)  # two cells cannot show that nobody expresses it
+    assert few["sign"].isna().all()

@@ -9,6 +9,7 @@ from anndata import AnnData
 from scipy.special import gammaln
 
 TARGET = 1e4
+SEEN = 3.0  # counts expected of a gene at min_level, over all types, from which its silence means something
 ON_MEDIAN, ON_SPREAD = 0.5, 0.7  # expressed: log-normal around half of the gene's highest level
 OFF_SPREAD = 1.0
 PRIOR_ON = 0.25  # roughly one of four transmitter systems per type
@@ -60,6 +61,8 @@ def expressed_probability(levels: pd.DataFrame, depth: pd.Series, *, ambient: fl
         # the highest level must rest on more than a stray count: a level is lowered by one standard error
         count = levels[gene] * depth / TARGET
         safe = (count - np.sqrt(count)).clip(lower=0) * TARGET / depth
+        if levels[gene].max() < min_level and min_level * depth.sum() / TARGET >= SEEN:
+            continue  # silent everywhere, and the cells together would have shown it
         highest = max(float(safe.max()), min_level)
         rate = np.exp(u)[None, :] * (highest * depth.to_numpy() / TARGET)[:, None]
         k = count.to_numpy()[:, None]
