@@ -28,9 +28,9 @@ def marker_table(organism: str | None = None) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with ``organism, transmitter, sign, group, gene, aliases, role, source``; the sign is +1, -1, or 0 where it
-    depends on the receptor. A system is on when each of its *required* groups has an expressed gene; *supporting* genes are
-    reported but decide nothing (in the fly, VGAT without Gad1 is not inhibitory).
+    DataFrame with ``organism, transmitter, sign, group, gene, aliases, role, source``; the sign is +1, -1, or 0 where
+    it depends on the receptor. A system is on when each of its *required* groups has an expressed gene; *supporting*
+    genes are reported but decide nothing (in the fly, VGAT without Gad1 is not inhibitory).
 
     Raises
     ------
