@@ -89,7 +89,7 @@ def optimisers(tables: dict[str, pd.DataFrame]) -> None:
         "integer": ("digits, 5 layers, integer weights", "test", "test accuracy"),
         "circuit": ("circuit 2, signs and L1", "r_sys", "system recovery"),
     }
-    figure, axes = plt.subplots(1, 4, figsize=(14.5, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(14.5, 4.2), layout="constrained")
     palette = dict(zip(("adam", "sgd", "lamb", "madam", "nero", "eg"), sns.color_palette("colorblind"), strict=False))
     for ax, (part, (title, measure, label)) in zip(axes, titles.items(), strict=True):
         names = tables[part]["optimiser"].unique()
@@ -99,7 +99,7 @@ def optimisers(tables: dict[str, pd.DataFrame]) -> None:
             mean = rows.groupby("learning_rate")[measure].mean()
             ax.plot(mean.index, mean, color=color, marker="osD^vPX"[i % 7], ms=4, lw=1.5, label=name)
         ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="learning rate", ylabel=label, title=title)
-        ax.legend(frameon=False, fontsize=7.5, loc="lower center" if part != "circuit" else "upper left")
+        ax.legend(frameon=False, fontsize=8, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     save(figure, "circuits_optimisers")
 
 

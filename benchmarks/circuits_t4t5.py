@@ -101,7 +101,7 @@ def main() -> None:
                 Ac, bc = A - A.mean(0), b - b.mean()
                 for arm, signs in arms.items():
                     if arm == "signs of transmitters" and np.array_equal(signs, arms["signs of the connectome"]):
-                        rows += [{**row, "signs": arm} for row in same]  # the same fit
+                        rows += [{**row, "signs": arm} for row in same if row["penalty"] == "L1"]  # the same fit
                         continue
                     if arm == "no signs":
                         alphas = np.abs(Ac.T @ bc).max() / n * np.geomspace(1, 1e-3, 20)

@@ -5,7 +5,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from . import datasets, get, inference, metrics, pl, report, tl, validate
+from . import datasets, get, inference, metrics, pl, pp, report, simulate, tl, validate
+from ._power import power
 from .estimators import FLDA, SparseFLDA
 
 __all__ = [
@@ -17,7 +18,10 @@ __all__ = [
     "inference",
     "metrics",
     "pl",
+    "power",
+    "pp",
     "report",
+    "simulate",
     "tl",
     "validate",
 ]

@@ -17,6 +17,8 @@ from . import _device, arrays
 
 logger = logging.getLogger(__name__)
 
+AUGMENTED = "flda_augmented"  # obs column that marks the cells of flda.pp.augment
+
 
 def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of ``obs``; suggests near names for one that is missing."""
@@ -34,6 +36,14 @@ def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
 def in_memory(table: Any) -> pd.DataFrame:
     """``obs`` or ``var`` as a DataFrame; of a lazily read AnnData it is on disk yet."""
     return table.to_memory() if hasattr(table, "to_memory") else table
+
+
+def augmented(adata: AnnData) -> np.ndarray:
+    """Which cells :func:`flda.pp.augment` made, (N,) boolean; a cell that was joined later without a mark is real."""
+    obs = in_memory(adata.obs)
+    if AUGMENTED not in obs:
+        return np.zeros(adata.n_obs, dtype=bool)
+    return obs[AUGMENTED].isin([True, "True", 1]).to_numpy()
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 import numpy as np
 import scipy.sparse as sp
+
+# numba's fallback pool of threads must not be entered twice, and dask calls from several threads; the loop is
+# parallel within, so taking turns costs nothing
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def add_sparse_gram(out: np.ndarray, block, weights: np.ndarray) -> None:
@@ -15,21 +20,22 @@ def add_sparse_gram(out: np.ndarray, block, weights: np.ndarray) -> None:
     product. It goes gene by gene, so that one row of out stays in the fastest memory, through all cells that express
     the gene. Each thread owns every n-th row of out, so none waits for another.
     """
-    if not block.has_sorted_indices:
-        block = block.sorted_indices()
+    if not block.has_canonical_format:
+        block = block.copy()
+        block.sum_duplicates()
     # by genes: which cells express it, and where in the block those entries are
     places = sp.csr_array((np.arange(block.nnz), block.indices, block.indptr), shape=block.shape).tocsc()
     import numba  # takes a second: not before it is needed
 
     by_cells, by_genes = (block.data, block.indices, block.indptr), (places.indptr, places.indices, places.data)
-    _gram()(*by_cells, *by_genes, weights, out, numba.get_num_threads())
+    with _ONE_AT_A_TIME:
+        _gram()(*by_cells, *by_genes, weights, out, numba.get_num_threads())
 
 
 @cache
 def _gram():
     import numba
 
-    @numba.njit(parallel=True, nogil=True, cache=True)
     def gram(data, indices, indptr, starts, cells, places, weights, out, n_threads):
         for thread in numba.prange(n_threads):
             for gene in range(thread, len(starts) - 1, n_threads):
@@ -41,4 +47,7 @@ def _gram():
                         # unsigned: no check for a negative index
                         row[np.uintp(indices[b])] += x * np.float64(data[np.uintp(b)])
 
-    return gram
+    try:
+        return numba.njit(parallel=True, nogil=True, cache=True)(gram)
+    except RuntimeError:  # no folder to cache in can be written
+        return numba.njit(parallel=True, nogil=True)(gram)

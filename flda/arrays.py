@@ -318,7 +318,8 @@ def _rows_of(X, rows: slice):
     start, stop = X.indptr[rows.start], X.indptr[rows.stop]
     indptr = X.indptr[rows.start : rows.stop + 1] - start
     block = sp.csr_array((X.data[start:stop], X.indices[start:stop], indptr), shape=(len(indptr) - 1, X.shape[1]))
-    block.has_sorted_indices = X.has_sorted_indices
+    # known once for all blocks; else scipy finds out, or sorts, whenever it changes the type of one
+    block.has_sorted_indices, block.has_canonical_format = X.has_sorted_indices, X.has_canonical_format
     return block
 
 

@@ -1,4 +1,4 @@
-"""Command line: ``flda demo``, ``flda run``, ``flda report``, ``flda check``, ``flda datasets``."""
+"""Command line: ``flda demo``, ``flda run``, ``flda report``, ``flda check``, ``flda power``, ``flda datasets``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
-from . import __version__, _anndata, datasets, get, report, tl
-from ._device import DEVICES, NoDevice
+from . import _anndata, datasets, get, pl, report, tl
+from ._arguments import parser
+from ._device import NoDevice
 from ._keys import Keys
+from ._power import power
 from ._quiet import quiet
 from .design import make_design
 
@@ -119,6 +121,40 @@ def write_report(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from None
     print(f"wrote {out}")
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Cells and donors per group that a study needs, from pilot data with raw counts."""
+    import matplotlib.pyplot as plt  # after main has chosen the backend
+
+    adata = _read(args.file)
+    if args.mask_var:
+        adata = adata[:, _anndata.gene_mask(adata, args.mask_var)].copy()
+    found = power(
+        adata, args.factors, n_cells=args.n_cells, n_donors=args.n_donors, purity=args.purity,
+        stability=args.stability, n_genes=args.n_genes, interactions=args.interactions, nuisance=args.nuisance,
+        donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
+    )  # fmt: skip
+    out = args.out or Path(f"{args.file.stem}_power")
+    with _whole_folder(out, overwrite=args.overwrite) as folder:
+        _to_csv(found.curves, folder / "power.csv")
+        _to_csv(found.needed, folder / "needed.csv")
+        for measure in ("purity", "stability"):
+            figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+            pl.power(found, measure, ax=ax)
+            figure.savefig(folder / f"{measure}.png", dpi=150)
+            plt.close(figure)
+        (folder / SUMMARY).write_text(
+            json.dumps({"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed}, indent=2, default=str)
+            + "\n",
+            encoding="utf-8",
+        )
+    print(f"fewest of {', '.join(map(str, args.n_cells))} cells per group with which 80 % of studies reach the target:")
+    for row in found.needed.itertuples():
+        donors = f", {row.n_donors} donors" if row.n_donors else ""
+        fewest = f"{row.n_cells:.0f}" if np.isfinite(row.n_cells) else "more"
+        print(f"  {row.effect:<28} {row.measure:<10} {row.target:g}{donors}: {fewest}")
+    print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
 def list_datasets(args: argparse.Namespace) -> None:
@@ -299,100 +335,9 @@ def _log_to_stderr() -> list[str]:
     return seen
 
 
-def _size(text: str) -> int | str:
-    return text if text == "cv" else int(text)
-
-
-def _number_or_name(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flda", description="Factorized linear discriminant analysis for single-cell expression."
-    )
-    parser.add_argument("--version", action="version", version=f"flda {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, function, summary: str, group=commands) -> argparse.ArgumentParser:
-        sub = group.add_parser(name, help=summary, description=function.__doc__)
-        sub.set_defaults(run=function)
-        return sub
-
-    def fit_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
-        sub.add_argument("--n-genes", type=_size, default=20, help="genes selected per axis, or cv (default 20)")
-        sub.add_argument(
-            "--mode", choices=["axis", "marker"], default="axis", help="best axis, or genes that are specific alone"
-        )
-        sub.add_argument(
-            "--penalty", type=float, default=1.0, help="charge for other effects (default 1; inf nulls them)"
-        )
-        sub.add_argument(
-            "--shrinkage",
-            type=_number_or_name,
-            default="auto",
-            help="a number in [0, 1], cv, ledoit-wolf or oas",
-        )
-        sub.add_argument("--repeats", type=int, default=1, help="repeats of the certificate's folds (default 1)")
-        sub.add_argument(
-            "--permutations", type=int, default=0, metavar="N", help="permutation p-values of effects and genes"
-        )
-        sub.add_argument(
-            "--stability", type=int, default=0, metavar="N", help="selection frequencies over N halves of the cells"
-        )
-        sub.add_argument(
-            "--path",
-            type=int,
-            nargs="+",
-            metavar="K",
-            help="also compare axes of these numbers of genes; takes a while",
-        )
-        sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda works on a GPU through cupy")
-        sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
-
-    def design_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("file", type=Path, metavar="FILE.h5ad")
-        sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns that cross")
-        sub.add_argument("--nuisance", nargs="+", metavar="COLUMN", help="obs columns without axes, e.g. batch")
-        sub.add_argument(
-            "--interactions",
-            nargs="+",
-            default=["all"],
-            metavar="A:B",
-            help="all (default), none, or a list such as A:B",
-        )
-
-    sub = command("demo", demo, "run on simulated T4/T5 cells, offline, in seconds")
-    fit_options(sub)
-    sub.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_comps=None)
-
-    sub = command("run", run, "fit an h5ad file and write rankings, tables, figures and a certificate")
-    design_options(sub)
-    fit_options(sub)
-    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor: folds, tests, error term")
-    sub.add_argument("--layer", help="layer to use instead of X")
-    sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
-    sub.add_argument("--n-comps", type=int, help="axes per effect (default: all useful ones)")
-    sub.add_argument("--backed", action="store_true", help="read the matrix in blocks instead of into memory")
-    sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
-
-    sub = command("report", write_report, "write the report of a result.h5ad as one HTML file")
-    sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
-    sub.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html beside the file")
-    sub.add_argument("--title", help="heading (default: the factors)")
-    sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
-
-    sub = command("check", check, "print the design table and what it can estimate")
-    design_options(sub)
-
-    data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
-    command("list", list_datasets, "data sets that can be fetched", data)
-    command("fetch", fetch_dataset, "download and verify a data set", data).add_argument("name", metavar="NAME")
-    sub = command("verify", verify_datasets, "check files at hand against their checksums", data)
-    sub.add_argument("name", metavar="NAME", nargs="?", help="only this data set")
-    return parser
+    commands = {
+        "demo": demo, "run": run, "report": write_report, "check": check, "power": plan,
+        "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
+    }  # fmt: skip
+    return parser(commands)

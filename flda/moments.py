@@ -118,16 +118,21 @@ class Within:
         """Group means less their unweighted mean, C x p. Effects do not see the difference; rounding does."""
         return self.means - self.centre
 
+    @property
+    def place_sums(self) -> np.ndarray:
+        """Sum of the cells of each place, S x p."""
+        return np.bincount(self.places)[:, None] * self.place_means
+
     @cached_property
     def cell_weights(self) -> np.ndarray:
         """w_{c(i)} of each cell, (N,)."""
         return self.weights[self.codes]
 
-    def gene_scatter(self, cells: np.ndarray | None = None) -> np.ndarray:
+    def gene_scatter(self, cells: np.ndarray | None = None, sums: np.ndarray | None = None) -> np.ndarray:
         """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them, where X is.
 
         From products of sparse blocks where those are thin, less what the centres add; if that would cost digits, or
-        blocks are not thin, from centred dense blocks.
+        blocks are not thin, from centred dense blocks. Sums of the cells of each place, S x p, save a pass if known.
         """
         p = self.shape[1]
         X = self.X if cells is None else self.X[cells]  # type: ignore[index]
@@ -141,8 +146,9 @@ class Within:
             raw = arrays.reduce_rows(X, add_thin, (p, p))
             sizes = np.bincount(places, weights, minlength=len(self.centres))
             each = self.weights if self.samples is None else self.weights[self.samples.groups]
-            sums = each[:, None] * self._place_sums(X, places)
-            cross = sums.T @ self.centres
+            if sums is None:
+                sums = self.place_sums if X is self.X else arrays.group_sums(X, places, len(self.centres))
+            cross = (each[:, None] * sums).T @ self.centres
             before = np.diag(raw).copy()
             raw = _mirror(raw)
             raw -= cross + cross.T - self.centres.T @ (sizes[:, None] * self.centres)
@@ -249,12 +255,6 @@ class Within:
         V = np.sqrt(self.cell_weights)[:, None] * V
         sums = arrays.indicator(self.places, len(self.centres)) @ V
         return arrays.transposed_times(self.X, V) - self.centres.T @ sums
-
-    def _place_sums(self, X, places: np.ndarray) -> np.ndarray:
-        """Sum of the cells of each place, S x p."""
-        if X is self.X:
-            return np.bincount(places, minlength=len(self.centres))[:, None] * self.place_means
-        return arrays.group_sums(X, places, len(self.centres))
 
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """A function of rows and their block: ``sqrt(w) (x - h)``, dense. It goes to workers, so it holds no data."""

@@ -125,6 +125,50 @@ def test_a_damaged_file_is_named(tmp_path):
         datasets.rnamix(tmp_path)
 
 
+@pytest.mark.data
+def test_worm():
+    data = datasets.celegans_gap_junctions()
+    genes, contact, gap = data["genes"], data["contact"].to_numpy(), data["gap_junctions"].to_numpy()
+    assert genes.shape == (185, 18)
+    assert (contact.sum(), np.trace(contact), gap.sum()) == (11149, 35, 1195)
+    assert len(genes.drop_duplicates()) == 43
+    assert data["classes"][["ADAL", "ADAR", "AVL", "PVR", "VB01", "RMED"]].tolist() == [
+        "ADA",
+        "ADA",
+        "AVL",
+        "PVR",
+        "VB",
+        "RMED",
+    ]
+    sides = genes.groupby(data["classes"]).nunique().max(axis=1)
+    assert (sides == 1).all()  # left and right express the same: the names are in the rows' order
+    for table in (data["contact"], data["gap_junctions"]):
+        assert table.index.equals(genes.index)
+        assert table.columns.equals(genes.index)
+
+
+@pytest.mark.data
+def test_flywire_counts():
+    edges = datasets.flywire_connectivity()
+    assert len(edges) == 72954
+    assert len(set(edges["pre"]) | set(edges["post"])) == 742
+    assert not edges.duplicated(["pre", "post"]).any()
+
+
+@pytest.mark.data
+def test_binding_pairs():
+    pairs = datasets.fly_binding_pairs()
+    assert pairs["detected"].sum() == 105
+    dip_dpr = pairs[
+        (pairs["family_1"] == "DIP") & (pairs["family_2"] == "Dpr")
+        | (pairs["family_1"] == "Dpr") & (pairs["family_2"] == "DIP")
+    ]
+    assert len(dip_dpr) > 20
+    assert (pairs["homophilic"] == (pairs["gene_1"] == pairs["gene_2"])).all()
+    known = pairs.loc[pairs["gene_1"] == "dpr6", "flybase_1"]
+    assert known.str.startswith("FBgn").all()
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match="unknown data set 'nope'; known"):
         datasets.fetch("nope", "x")

@@ -13,4 +13,4 @@ def test_minimum_versions():
     wanted = [*project["dependencies"], *(d for e in EXTRAS for d in project["optional-dependencies"][e])]
     found = [re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)$", line) for line in wanted if not line.startswith("flda[")]
     lines = (ROOT / ".ci" / "minimum.txt").read_text("utf-8").splitlines()
-    assert sorted(f"{m[1]}=={m[2]}" for m in found) == sorted(line for line in lines if line[0] != "#")
+    assert sorted(f"{m[1]}=={m[2]}" for m in found) == sorted(line for line in lines if not line.startswith("#"))

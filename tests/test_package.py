@@ -8,7 +8,7 @@ import flda
 
 PUBLIC = [
     (module.__name__, name, function)
-    for module in (flda.tl, flda.get, flda.pl, flda.datasets, flda.validate, flda.metrics)
+    for module in (flda.tl, flda.get, flda.pl, flda.pp, flda.datasets, flda.validate, flda.metrics)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if name in getattr(module, "__all__", [name]) and not name.startswith("_")
     if function.__module__ == module.__name__ or hasattr(module, "__all__")
@@ -22,7 +22,8 @@ def test_public_functions(module, name, function):
     assert len(positional) <= 4, "options are keyword-only"
     assert all(p.annotation is not p.empty or p.name in ("X", "y", "groups") for p in parameters)
     assert function.__doc__
-    if module in ("flda.tl", "flda.get", "flda.pl"):
-        assert positional[0].name == "adata"
+    if module in ("flda.tl", "flda.get", "flda.pl", "flda.pp"):
+        of_results = module == "flda.pl" and name in ("fidelity", "power")  # of tables that no AnnData holds
+        assert positional[0].name == ("found" if of_results else "adata")
     if "copy" in inspect.signature(function).parameters:
         assert inspect.signature(function).parameters["copy"].default is False

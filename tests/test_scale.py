@@ -178,6 +178,18 @@ def test_thin_products_equal_the_definition(shift, samples):
         np.testing.assert_allclose(thin.gene_scatter(), within_scatter(X.toarray(), y, "pooled")[0], atol=1e-9)
 
 
+def test_thin_products_of_unsorted_rows_with_duplicates():
+    from flda._kernels import add_sparse_gram
+
+    data, genes = np.array([2.0, 3.0, 1.0, 4.0]), np.array([3, 1, 3, 0])
+    block = sp.csr_array((data, genes, np.array([0, 3, 4])), shape=(2, 5))
+    out, weights = np.zeros((5, 5)), np.array([0.5, 2.0])
+    add_sparse_gram(out, block, weights)
+    X = block.toarray()
+    np.testing.assert_allclose(out, np.triu(X.T @ (weights[:, None] * X)))
+    np.testing.assert_array_equal(block.data, data)
+
+
 @pytest.mark.parametrize("storage", ["backed CSR", "backed dense", "backed CSC", "lazy h5ad", "lazy zarr"])
 def test_tools_read_from_disk(tmp_path, storage):
     adata = data()

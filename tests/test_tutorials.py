@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
@@ -67,6 +68,20 @@ def circuits(space):
     assert space["r_system"] > 0.9
 
 
+def wiring(space):
+    shares = space["shares"].set_index(["direction", "effect"])
+    assert shares.loc[("inputs", "dendrite"), "share"] > 0.8
+    assert shares.loc[("outputs", "axon"), "share"] > 0.8
+    links = space["links"].set_index(["direction", "axis"])["pval"]
+    assert links["inputs", "dendrite_1"] < 0.03
+    assert links["outputs", "axon_1"] <= 0.05
+    assert links["inputs", "axon_1"] > 0.05
+    assert links["outputs", "dendrite_1"] > 0.05
+    assert pd.crosstab(space["found"]["inputs"], space["factors"]["dendrite"]).gt(0).sum(axis=1).eq(1).all()
+    assert space["recovered"].weights.loc["Mi4"].le(0).all()
+    assert space["recovered"].fits["r2_test"].median() > 0.5
+
+
 def million(space):
     assert all(value < 1e-5 for value in space["differences"].values())
 
@@ -77,6 +92,7 @@ CLAIMS = {
     "03_genes.py": genes,
     "04_is_it_real.py": evidence,
     "05_circuits.py": circuits,
+    "06_genes_to_wiring.py": wiring,
     "07_million_cells.py": million,
 }
 

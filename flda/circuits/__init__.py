@@ -1,7 +1,7 @@
-"""Signs from genes, and sparse circuits recovered under those signs.
+"""Signs from genes, sparse circuits recovered under those signs, and rules that link genes to wiring.
 
-Signs, the linear model, metrics and projections need only the core; fitting circuits and the optimisers need jax
-and optax: ``pip install "flda[circuits]"``. Names are loaded on first use.
+Signs, the linear model, wiring, links, metrics and projections need only the core; fitting circuits and the
+optimisers need jax and optax: ``pip install "flda[circuits]"``. Names are loaded on first use.
 """
 
 from importlib import import_module
@@ -27,6 +27,15 @@ _HOME = {
     "unit_report": "diagnose",
     "recover_circuit": "recover",
     "CircuitRecovery": "recover",
+    "SpatialConnectomeModel": "wiring",
+    "BilinearModel": "wiring",
+    "audit_signs": "audit",
+    "decompose_connectivity": "link",
+    "compare_connectivity": "link",
+    "link_axes": "link",
+    "phenotypes_from_connectivity": "link",
+    "signed_wiring": "endtoend",
+    "SignedWiring": "endtoend",
 }
 _MODULES = (
     "signs",
@@ -39,6 +48,9 @@ _MODULES = (
     "diagnose",
     "simulate",
     "projection",
+    "wiring",
+    "link",
+    "audit",
 )
 
 __all__ = sorted([*_HOME, *_MODULES])

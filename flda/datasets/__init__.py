@@ -6,11 +6,20 @@ from ._files import fetch, manifests, verify
 from ._rnamix import rnamix
 from ._simulated import t4t5_simulated
 from ._t4t5 import t4t5
-from ._wiring import flyvis_connectome, flywire_optic_types
+from ._wiring import (
+    celegans_gap_junctions,
+    fly_binding_pairs,
+    flyvis_connectome,
+    flywire_connectivity,
+    flywire_optic_types,
+)
 
 __all__ = [
+    "celegans_gap_junctions",
     "fetch",
+    "fly_binding_pairs",
     "flyvis_connectome",
+    "flywire_connectivity",
     "flywire_optic_types",
     "manifests",
     "rnamix",

@@ -209,8 +209,9 @@ def _download(entry: dict, target: Path) -> Path:
     except ValueError:  # pooch's way to say that the checksum differs
         hint = f" {entry['on_mismatch']}" if "on_mismatch" in entry else ""
         raise ValueError(f"{url} does not match the checksum in the manifest; nothing was kept.{hint}") from None
-    except requests.HTTPError as error:  # its text begins with the status
-        raise OSError(f"could not download {url}: the server answered {str(error)[:3]}; {by_hand}") from None
+    except requests.HTTPError as error:
+        answer = "" if error.response is None else f": the server answered {error.response.status_code}"
+        raise OSError(f"could not download {url}{answer}; {by_hand}") from None
     except requests.RequestException as error:
         raise OSError(f"could not download {url} ({type(error).__name__}); {by_hand}") from None
     except OSError as error:

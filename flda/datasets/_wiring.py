@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pandas as pd
 
-from ._files import fetch
+from ._files import fetch, manifests
 
 
 def flyvis_connectome(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
@@ -74,3 +75,131 @@ def flywire_optic_types(data_dir: str | os.PathLike | None = None, *, min_confid
     adult = table["species"] == "adult_drosophila_melanogaster"
     table = table[adult & (confidence >= min_confidence) & table["cell_type"].notna()].set_index("cell_type")
     return table.loc[:, "acetylcholine":].fillna(0).astype(int)
+
+
+def flywire_connectivity(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Unsigned connections and synapses between 742 types of the fly's optic lobe (Matsliah et al. 2024).
+
+    Parameters
+    ----------
+    data_dir
+        As in :func:`rnamix`.
+
+    Returns
+    -------
+    DataFrame with a row per pair of types (72,954): ``pre, post, n_connections`` (pairs of cells) and ``n_synapses``,
+    both sides of the brain together.
+
+    References
+    ----------
+    Matsliah A et al. Neuronal parts list and wiring diagram for a visual system. Nature 634:166 (2024). Data:
+    Apache-2.0; FlyWire asks for citation.
+
+    Examples
+    --------
+    >>> edges = flywire_connectivity()  # doctest: +SKIP
+    >>> edges.query("pre == 'Mi1' and post == 'T4a'")["n_synapses"].item()  # doctest: +SKIP
+    67388
+    """
+    table = pd.read_csv(
+        fetch("flywire_connectivity", "type_to_type_connection_and_synapse_counts.csv", data_dir=data_dir),
+        keep_default_na=False,
+    )
+    columns = {
+        "from type": "pre", "to type": "post", "connections total": "n_connections", "synapses total": "n_synapses",
+    }  # fmt: skip
+    return table[list(columns)].rename(columns=columns)
+
+
+def celegans_gap_junctions(data_dir: str | os.PathLike | None = None) -> dict[str, pd.DataFrame | pd.Series]:
+    """Innexins, contacts and gap junctions of 185 neurons of the worm (Kovács et al. 2020).
+
+    Parameters
+    ----------
+    data_dir
+        As in :func:`rnamix`.
+
+    Returns
+    -------
+    Dictionary of ``genes`` (185 x 18, 0 or 1; the files do not name the innexins, ``innexin_01`` to ``innexin_18`` are
+    their order), ``contact`` and ``gap_junctions`` (185 x 185, symmetric, 0 or 1) and ``classes`` (the neurons' names
+    without L, R or number where there is a partner: what belongs together in a held-out fold).
+
+    References
+    ----------
+    Kovács IA, Barabási DL, Barabási A-L. PNAS 117:33570 (2020); connectome: Cook SJ et al. Nature 571:63 (2019). The
+    files, published again with Qiao M, eLife 12:RP91532 (2024): Apache-2.0.
+
+    Examples
+    --------
+    >>> data = celegans_gap_junctions()  # doctest: +SKIP
+    >>> int(data["contact"].to_numpy().sum()), data["classes"].nunique()  # doctest: +SKIP
+    (11149, 101)
+    """
+    files = {
+        "genes": "INXExpressionJustContact.csv", "contact": "ContactSubgraphMatrix.csv",
+        "gap_junctions": "GapJunctContact.csv",
+    }  # fmt: skip
+    found = {
+        what: pd.read_csv(fetch("celegans_gap_junctions", file, data_dir=data_dir), header=None, dtype=float)
+        for what, file in files.items()
+    }
+    names = pd.Index(manifests()["celegans_gap_junctions"]["neurons"].split(), name="neuron")
+    innexins = [f"innexin_{i + 1:02d}" for i in range(found["genes"].shape[1])]
+    out = {
+        what: table.set_axis(names).set_axis(innexins if what == "genes" else names, axis=1)
+        for what, table in found.items()
+    }
+    stems = pd.Series([name[:-1] if name[-1] in "LR" else name.rstrip("0123456789") for name in names])
+    shared = stems.duplicated(keep=False).to_numpy()
+    return {**out, "classes": pd.Series(np.where(shared, stems, names), index=names, name="class")}
+
+
+def fly_binding_pairs(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
+    """Pairs of extracellular domains of fly proteins that bind, as measured by Özkan et al. (2013).
+
+    Parameters
+    ----------
+    data_dir
+        As in :func:`rnamix`.
+
+    Returns
+    -------
+    DataFrame ``gene_1, gene_2`` (symbols of 2013), ``flybase_1, flybase_2`` (gene ids, to map them to today's;
+    empty where the authors give none), ``family_1, family_2, homophilic, novel`` and ``detected`` (False for pairs
+    known from the literature that the assay missed).
+
+    References
+    ----------
+    Özkan E et al. An extracellular interactome of immunoglobulin and LRR proteins reveals receptor-ligand networks.
+    Cell 154:228 (2013).
+
+    Examples
+    --------
+    >>> pairs = fly_binding_pairs()  # doctest: +SKIP
+    >>> int((pairs["family_1"] == "Dpr").sum()) > 20  # doctest: +SKIP
+    True
+    """
+    lines = fetch("fly_binding_pairs", "ozkan_tableS2.txt", data_dir=data_dir).read_text("ascii").splitlines()
+    rows, detected = [], True
+    for line in lines[1:]:
+        cells = line.split("\t")
+        if line.startswith("#Previously established"):
+            detected = False
+        if len(cells) >= 6 and not line.startswith("#"):
+            rows.append([*cells[:6], detected])
+    table = pd.DataFrame(rows, columns=["gene_1", "family_1", "gene_2", "family_2", "kind", "known", "detected"])
+    clones = pd.read_csv(
+        fetch("fly_binding_pairs", "ozkan_tableS1.txt", data_dir=data_dir), sep="\t", encoding="latin-1",
+        keep_default_na=False,
+    )  # fmt: skip
+    ids = clones.drop_duplicates("Symbol").set_index("Symbol")["Flybase Gene ID"]
+    return pd.DataFrame(
+        {
+            "gene_1": table["gene_1"], "gene_2": table["gene_2"],
+            "flybase_1": table["gene_1"].map(ids).fillna(""), "flybase_2": table["gene_2"].map(ids).fillna(""),
+            "family_1": table["family_1"], "family_2": table["family_2"],
+            "homophilic": table["kind"] == "Homophilic", "novel": table["known"] == "Novel",
+            "detected": table["detected"],
+        }
+    )  # fmt: skip

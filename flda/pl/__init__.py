@@ -1,8 +1,22 @@
 """Figures. Every function takes ``ax=`` and returns the matplotlib Axes it drew on."""
 
+from ._connectivity import connectivity
 from ._design import design, variance
 from ._evidence import certificate, path, stability
 from ._genes import genes, loadings
+from ._planning import fidelity, power
 from ._scores import scores
 
-__all__ = ["certificate", "design", "genes", "loadings", "path", "scores", "stability", "variance"]
+__all__ = [
+    "certificate",
+    "connectivity",
+    "design",
+    "fidelity",
+    "genes",
+    "loadings",
+    "path",
+    "power",
+    "scores",
+    "stability",
+    "variance",
+]

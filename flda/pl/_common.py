@@ -26,6 +26,7 @@ PRODUCERS = {
     "stability": "flda.tl.stability",
     "path": "flda.tl.path",
     "variance": "flda.tl.flda",
+    "connectivity": "flda.circuits.link_axes",
 }
 
 

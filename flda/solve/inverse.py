@@ -177,13 +177,12 @@ class _PrimalFold:
     def __init__(self, primal: Primal, train, test, codes, counts):
         within, part = primal.within, Training(primal.within, train, codes, counts)
         self.held_out = arrays.by_rows(within.X)[test]
-        sums = within.place_means * np.bincount(within.places)[:, None]
-        sums -= arrays.group_sums(self.held_out, within.places[test], len(sums))
-        own = sums[part.full] / part.place_counts[:, None]
+        held_out = arrays.group_sums(self.held_out, within.places[test], len(within.place_means))
+        own = (within.place_sums - held_out)[part.full] / part.place_counts[:, None]
         means = part.means(own)
         shift = own - within.centres[part.full]
         size = part.place_counts * part.weights[part.groups]
-        scatter = (primal.scatter - within.gene_scatter(test)) / part.norm
+        scatter = (primal.scatter - within.gene_scatter(test, held_out)) / part.norm
         scatter -= _outer(scatter, shift, size)
         if part.lift is not None:
             scatter += _outer(scatter, part.lift[:, None] * (own - means[part.groups]), size)

@@ -346,29 +346,37 @@ def _best_addition(
     b = (R @ V).T @ Qe
     squares = b**2
 
-    def root_with(others: np.ndarray | float) -> np.ndarray:
+    def root_with(others: np.ndarray | float, worth: np.ndarray) -> np.ndarray:
         """Largest root when the terms of the smaller L_i add ``others``."""
-        corner = c + others
-        return (L[-1] + corner) / 2 + np.sqrt(((L[-1] - corner) / 2) ** 2 + squares[-1])
+        corner = c[worth] + others
+        return (L[-1] + corner) / 2 + np.sqrt(((L[-1] - corner) / 2) ** 2 + squares[-1, worth])
 
-    def others_at(m: np.ndarray) -> np.ndarray:
+    def others_at(m: np.ndarray, worth: np.ndarray) -> np.ndarray:
+        part = squares[:-1, worth]
         with np.errstate(divide="ignore", invalid="ignore"):
-            terms = squares[:-1] / np.maximum(m - L[:-1, None], 0)
-        return np.where(squares[:-1] > 0, terms, 0).sum(axis=0)
+            terms = part / np.maximum(m - L[:-1, None], 0)
+        return np.where(part > 0, terms, 0).sum(axis=0)
 
-    lower = root_with(0.0)
-    for _ in range(3):
-        upper = root_with(others_at(lower))
-        lower = root_with(others_at(upper))
+    worth = np.arange(len(genes))
+    lower = root_with(0.0, worth)
     # rounding, on the scale of the heaviest weights, must not hide the best gene between its own bounds
     slack = 1e-12 * max(np.abs(L).max(), np.abs(lower).max())
-    worth = np.flatnonzero(upper >= max(lower.max() - slack, threshold))
-    if len(worth) == 0:
+    for _ in range(3):
+        upper = root_with(others_at(lower, worth), worth)
+        stay = upper >= max(lower.max() - slack, threshold)
+        worth, upper = worth[stay], upper[stay]
+        if len(worth) == 0:
+            return -1, -np.inf
+        lower = root_with(others_at(upper, worth), worth)
+    stay = upper >= max(lower.max() - slack, threshold)
+    if not stay.any():
         return -1, -np.inf
-    worth = worth[np.argsort(-upper[worth], kind="stable")]
+    order = np.argsort(-upper[stay], kind="stable")
+    worth, upper = worth[stay][order], upper[stay][order]
     r, best, best_value = len(L), -1, -np.inf
-    for part in np.array_split(worth, range(64, len(worth), 64)):
-        if upper[part[0]] < best_value:
+    for start in range(0, len(worth), 64):
+        part = worth[start : start + 64]
+        if upper[start] < best_value:
             break
         arrow = np.zeros((len(part), r + 1, r + 1))
         arrow[:, np.arange(r), np.arange(r)] = L

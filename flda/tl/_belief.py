@@ -42,9 +42,16 @@ class Fitted:
     shrinkage: float
 
     @classmethod
-    def read(cls, adata: AnnData, key: str) -> Fitted:
-        """From the results in ``adata``."""
+    def read(cls, adata: AnnData, key: str, *, evidence: bool = True) -> Fitted:
+        """From the results in ``adata``. What says how far to believe a fit needs ``evidence``: real cells only."""
         results = get.results(adata, key)
+        made = _anndata.augmented(adata)
+        if evidence and made.any():
+            raise ValueError(
+                f"{made.sum()} of {len(made)} cells are simulated (obs[{_anndata.AUGMENTED!r}]) and are no evidence: "
+                f"fit the real cells, adata[~adata.obs[{_anndata.AUGMENTED!r}]], or score real cells that were kept "
+                "out of the augmentation with flda.tl.transform."
+            )
         params = _anndata.plain(results["params"])
         device = _device_of(params)
         with quiet():

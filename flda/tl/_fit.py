@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 import warnings
@@ -14,7 +15,8 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from .. import _anndata
 from .._keys import Keys
-from ..design import SEPARATOR, Design
+from .._quiet import quiet
+from ..design import SEPARATOR, Design, effect_name
 from ..estimators import FLDA
 from ..metrics import effect_shares, gene_f, total_products
 
@@ -41,7 +43,8 @@ def flda(
     """Find axes of expression that vary with one factor, or interaction, and little with the others.
 
     Runs :class:`flda.FLDA` on the cells that have a label for every factor and scores all cells. ``.raw`` is
-    never used.
+    never used. Cells that :func:`flda.pp.augment` made take part in the fit, not in the tuning of the shrinkage, nor in
+    ``variance``.
 
     Parameters
     ----------
@@ -113,6 +116,7 @@ def flda(
         interactions = [i if isinstance(i, str) else SEPARATOR.join(i) for i in interactions]
     cells = _anndata.read_cells(adata, factors, nuisance, donor, layer, device)
     genes = _anndata.gene_mask(adata, mask_var)
+    made = _anndata.augmented(adata) & cells.labelled
     model = FLDA(
         interactions=interactions,
         nuisance=nuisance,
@@ -121,11 +125,20 @@ def flda(
         shrinkage=shrinkage,
         random_state=random_state,
     )
+    real = cells.labelled & ~made
+    if made.any() and isinstance(shrinkage, str):
+        # tuning holds cells out, and only real ones can show what holds
+        with quiet():
+            dataclasses.replace(cells, labelled=real).fit(model, genes)
+        model.set_params(shrinkage=model.shrinkage_)
     X = cells.fit(model, genes)
     scores = model.transform(X)
 
-    donors = None if cells.donors is None else pd.factorize(cells.donors[cells.labelled])[0]
-    products = total_products(X if cells.labelled.all() else X[cells.labelled], model.design_, donors)
+    donors = None if cells.donors is None else pd.factorize(cells.donors[real])[0]
+    design = model.design_ if not made.any() else model.design_.subset(np.flatnonzero(real[cells.labelled]))
+    if design is None:
+        logger.warning("without the simulated cells some effect cannot be estimated: its variance is left out")
+    products = None if design is None else total_products(X if real.all() else X[real], design, donors)
     ratios = gene_f(model.means_, model.within_sd_**2, model.design_)
     loadings = spread(model.components_.T, genes, 0.0)
     adata = adata.copy() if copy else adata
@@ -164,9 +177,10 @@ def flda(
                 "shrinkage": model.shrinkage_,
                 "solver": model.solver_,
                 "residual": model.residual_,
+                **({"n_augmented": int(made.sum())} if made.any() else {}),
                 **({} if model.donor_share_ is None else {"donor_share": model.donor_share_}),
             },
-            "variance": _shares(*products, model.design_),
+            "variance": _shares(products, model.design_ if design is None else design),
             "versions": {name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         }
     logger.info(
@@ -188,11 +202,15 @@ def _forget_selection(adata: AnnData, keys: Keys) -> None:
             del adata.uns[name]
 
 
-def _shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:
-    """``effect, df, variance, share`` of all genes, with a last row for what is within groups."""
-    shares = effect_shares(T, within, design)[0]
+def _shares(products: tuple[np.ndarray, np.ndarray] | None, design: Design) -> pd.DataFrame:
+    """``effect, df, variance, share`` of all genes, with a last row for what is within groups; NaN without products."""
     df = [design.df(e) for e in design.contrasts]
-    variance = shares * (within[0] / shares["within"])
+    if products is None:
+        shares = pd.Series(np.nan, index=[*map(effect_name, design.contrasts), "within"])
+        variance = shares
+    else:
+        shares = effect_shares(*products, design)[0]
+        variance = shares * (products[1][0] / shares["within"])
     return pd.DataFrame(
         {
             "effect": shares.index.to_list(),

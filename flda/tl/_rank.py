@@ -94,7 +94,9 @@ def rank_genes(
     np.int64(5)
     """
     start = time.perf_counter()
-    results, fitted, keys = get.results(adata, key), Fitted.read(adata, key), Keys(key)
+    # a selection may use simulated cells, what says how far to believe it may not
+    results, keys = get.results(adata, key), Keys(key)
+    fitted = Fitted.read(adata, key, evidence=bool(n_perms or n_halves))
     params, genes = fitted.params, fitted.genes
     names = adata.var_names.to_numpy()
 

@@ -1,0 +1,244 @@
+"""The spatial connectome model: a ridge regression of connections on products of genes, within contacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize_scalar
+from scipy.sparse.linalg import LinearOperator, cg
+from scipy.stats import false_discovery_control, norm
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ..linear import SignedLinear
+from ..signs import check_signs
+from ._nulls import MaximumEntropy
+from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_space, symmetric_basis
+
+MAX_RULES = 3000  # unknowns up to which the normal equations are formed and factored; above, products only
+
+
+class SpatialConnectomeModel(BaseEstimator):
+    """Rules between genes from a connectome: B is modelled as X O Y' on the pairs of neurons that touch.
+
+    Minimises ``sum_ij c_ij (b_ij - x_i' O y_j)^2 + alpha |O|^2`` exactly. The number of rules is the product of the
+    numbers of genes: its own score on the pairs it was fitted to says little, see :func:`cross_validate`.
+
+    Parameters
+    ----------
+    alpha
+        Ridge penalty, or "gcv": the minimum of generalised cross-validation, ``|b - b_hat|^2 / trace(I - hat)^2``.
+        Pairs are not independent, so this is no substitute for :func:`cross_validate`.
+    signs
+        ``(p, q)`` signs of the rules: +1 (attraction only), -1 (repulsion only), 0 (none), NaN (free). The penalty is
+        then chosen without them. None leaves all free.
+    directed
+        Whether ``b_ij`` and ``b_ji`` are different connections. Without it B must be symmetric, and so is O.
+
+    Attributes
+    ----------
+    rules_
+        O, ``(p, q)``; a DataFrame if X is one.
+    alpha_
+        The penalty.
+    df_
+        Effective number of rules, the trace of the hat matrix; NaN with signs or a problem solved by iteration.
+
+    Raises
+    ------
+    ValueError
+        At ``fit``: names on one side only, duplicates, connections without contact, an asymmetric B without
+        ``directed=True``, NaN, nothing to learn, or alpha="gcv" for too many rules.
+
+    References
+    ----------
+    Kovács IA, Barabási DL, Barabási A-L. Uncovering the genetic blueprint of the C. elegans nervous system. PNAS
+    117:33570 (2020). Signs, the solution without Kronecker products and the exact moments of the null are this
+    package's.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(30, 3)), rng.normal(size=(20, 2))
+    >>> O = np.array([[1.0, 0.0], [0.0, -2.0], [0.0, 0.0]])
+    >>> model = SpatialConnectomeModel(alpha=1e-9).fit(X, X @ O @ Y.T, Y=Y)
+    >>> bool(np.abs(model.rules_ - O).max() < 1e-6)
+    True
+    """
+
+    def __init__(self, alpha: float | str = "gcv", *, signs: Any = None, directed: bool = False) -> None:
+        self.alpha = alpha
+        self.signs = signs
+        self.directed = directed
+
+    def fit(self, X: Any, B: Any, *, Y: Any = None, contact: Any = None) -> SpatialConnectomeModel:
+        """Fit rules.
+
+        Parameters
+        ----------
+        X
+            ``(n, p)`` genes of the presynaptic neurons.
+        B
+            ``(n, m)`` connections; 0 without contact.
+        Y
+            ``(m, q)`` genes of the postsynaptic neurons; None when they are the same neurons.
+        contact
+            ``(n, m)``: 1 where neurons touch, or weights of the squared errors; None when all touch.
+        """
+        return self._fit(check_pairs(X, B, Y, contact, directed=self.directed))
+
+    def predict(self, X: Any, Y: Any = None) -> np.ndarray:
+        """``(n, m)``: predicted connections between neurons with genes X and Y (None: X)."""
+        check_is_fitted(self)
+        X = np.asarray(X, dtype=float)
+        return X @ np.asarray(self.rules_) @ (X if Y is None else np.asarray(Y, dtype=float)).T
+
+    def score(self, X: Any, B: Any, *, Y: Any = None, contact: Any = None) -> float:
+        """Area under the ROC curve (B of 0 and 1) or correlation over pairs in contact; compare held-out ones."""
+        pairs = check_pairs(X, B, Y, contact, directed=self.directed)
+        on = pairs.touching
+        return agreement(self.predict(pairs.X, pairs.Y)[on], pairs.B[on])
+
+    def rule_table(self, X: Any, B: Any, *, Y: Any = None, contact: Any = None) -> pd.DataFrame:
+        """Every rule against random networks with the same contacts and expected degrees.
+
+        Mean and variance of a rule over these networks are exact, not sampled. Neurons are taken for independent
+        given their degrees; those with the same genes by descent, such as left and right, are not.
+
+        Parameters
+        ----------
+        X, B, Y, contact
+            The data of the fit; B of 0 and 1.
+
+        Returns
+        -------
+        DataFrame ``gene_pre, gene_post, rule, null_mean, null_sd, z, pval, pval_adj`` (two-sided normal;
+        Benjamini-Hochberg), a row per rule; undirected: one per unordered pair of genes.
+        """
+        check_is_fitted(self)
+        if self.signs is not None:
+            raise ValueError("the moments of rules under the null are known only without signs.")
+        pairs = check_pairs(X, B, Y, contact, directed=self.directed)
+        null = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected)
+        p, q = pairs.X.shape[1], pairs.Y.shape[1]
+        if p * q > MAX_RULES:
+            raise ValueError(f"{p * q} rules are more than {MAX_RULES}; use differential_expression, or fewer genes.")
+        basis = symmetric_basis(p) if pairs.undirected else np.eye(p * q)
+        gram = basis.T @ kronecker_gram(pairs.X, pairs.Y, pairs.C) @ basis
+        factor = cho_factor(gram + self.alpha_ * np.eye(len(gram)))
+        mean = cho_solve(factor, basis.T @ (pairs.X.T @ (pairs.C * null.probability) @ pairs.Y).ravel())
+        spread = pairs.C**2 * null.variance
+        if pairs.undirected:  # a pair is drawn once and enters twice, but for the diagonal
+            spread = 2 * spread - np.diag(spread.diagonal())
+        inner = basis.T @ kronecker_gram(pairs.X, pairs.Y, spread) @ basis
+        solved = cho_solve(factor, basis.T)
+        mean = basis @ mean
+        sd = np.sqrt(np.maximum(np.einsum("ka,kl,la->a", solved, inner, solved), 0))
+        rule = np.asarray(self.rules_).ravel()
+        shown = np.flatnonzero((np.triu(np.ones((p, q))) > 0).ravel()) if pairs.undirected else np.arange(p * q)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            z = np.where(sd > 0, (rule - mean) / sd, 0.0)
+        pval = 2 * norm.sf(np.abs(z[shown]))
+        row, col = np.divmod(shown, q)
+        return pd.DataFrame(
+            {
+                "gene_pre": np.asarray(pairs.genes[0])[row], "gene_post": np.asarray(pairs.genes[1])[col],
+                "rule": rule[shown], "null_mean": mean[shown], "null_sd": sd[shown], "z": z[shown],
+                "pval": pval, "pval_adj": false_discovery_control(pval),
+            }
+        )  # fmt: skip
+
+    def _fit(self, pairs: Pairs) -> SpatialConnectomeModel:
+        if isinstance(self.alpha, str) and self.alpha != "gcv":
+            raise ValueError(f"alpha={self.alpha!r}: give a number or 'gcv'.")
+        if not isinstance(self.alpha, str) and not self.alpha >= 0:
+            raise ValueError(f"alpha={self.alpha} must not be negative.")
+        u, v = row_space(pairs.X)
+        s, t = (u, v) if pairs.Y is pairs.X else row_space(pairs.Y)
+        n_rules = u.shape[1] * s.shape[1]
+        if n_rules > MAX_RULES:
+            if isinstance(self.alpha, str) or self.signs is not None:
+                raise ValueError(
+                    f"{n_rules} rules are too many for alpha='gcv' and for signs (at most {MAX_RULES}); use fewer "
+                    "genes, such as FLDA axes or principal components, or BilinearModel, or give alpha."
+                )
+            rules = _by_products(u, s, pairs, float(self.alpha))
+            self.alpha_, self.df_ = float(self.alpha), np.nan
+        else:
+            gram = kronecker_gram(u, s, pairs.C)
+            pull = (u.T @ (pairs.C * pairs.B) @ s).ravel()
+            values, vectors = np.linalg.eigh(gram)
+            values = np.maximum(values, 0)
+            turned = vectors.T @ pull
+            total, n = float(np.sum(pairs.C * pairs.B**2)), int(pairs.touching.sum())
+            self.alpha_ = _gcv(values, turned, total, n) if isinstance(self.alpha, str) else float(self.alpha)
+            floor = values[-1] * len(values) * np.finfo(float).eps
+            kept = values > floor if self.alpha_ == 0 else values >= 0  # no penalty: the solution of least norm
+            shrunk = np.divide(1, values + self.alpha_, out=np.zeros_like(values), where=kept)
+            rules = (vectors @ (shrunk * turned)).reshape(u.shape[1], s.shape[1])
+            self.df_ = float(np.sum(values * shrunk))
+        rules = v @ rules @ t.T
+        if self.signs is not None:
+            rules, self.df_ = _signed(pairs, self.alpha_, self.signs), np.nan
+        if pairs.undirected:
+            rules = (rules + rules.T) / 2
+        named = not isinstance(pairs.genes[0], pd.RangeIndex)
+        self.rules_ = pd.DataFrame(rules, index=pairs.genes[0], columns=pairs.genes[1]) if named else rules
+        self.n_features_in_ = pairs.X.shape[1]
+        return self
+
+
+def _gcv(values: np.ndarray, turned: np.ndarray, total: float, n: int) -> float:
+    """The penalty of least generalised cross-validation, from the eigenvalues of the normal equations."""
+    on = values > values[-1] * len(values) * np.finfo(float).eps
+    values, gain = values[on], turned[on] ** 2
+
+    def criterion(log_alpha: float) -> float:
+        alpha = np.exp(log_alpha)
+        residual = total - np.sum(gain * (values + 2 * alpha) / (values + alpha) ** 2)
+        return np.log(max(residual, 1e-300)) - 2 * np.log(n - np.sum(values / (values + alpha)))
+
+    grid = np.log(values[-1]) + np.log(10) * np.linspace(-12, 4, 129)
+    losses = [criterion(g) for g in grid]
+    best = int(np.argmin(losses))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    return float(np.exp(minimize_scalar(criterion, bounds=around, method="bounded", options={"xatol": 1e-6}).x))
+
+
+def _by_products(u: np.ndarray, s: np.ndarray, pairs: Pairs, alpha: float) -> np.ndarray:
+    """Conjugate gradients: products with X, C and Y only."""
+    shape = (u.shape[1], s.shape[1])
+
+    def apply(flat: np.ndarray) -> np.ndarray:
+        o = flat.reshape(shape)
+        return (u.T @ (pairs.C * (u @ o @ s.T)) @ s + alpha * o).ravel()
+
+    size = shape[0] * shape[1]
+    diagonal = ((u**2).T @ pairs.C @ s**2 + alpha).ravel()
+    scale = LinearOperator((size, size), matvec=lambda r: r / diagonal, dtype=float)
+    operator = LinearOperator((size, size), matvec=apply, dtype=float)
+    pull = (u.T @ (pairs.C * pairs.B) @ s).ravel()
+    rules, failed = cg(operator, pull, rtol=1e-10, maxiter=10 * size, M=scale)
+    if failed:
+        raise ValueError(f"{size} rules did not converge with alpha={alpha:g}; raise alpha or use fewer genes.")
+    return rules.reshape(shape)
+
+
+def _signed(pairs: Pairs, alpha: float, signs: Any) -> np.ndarray:
+    """Ridge under signs: the normal equations as a small regression of :class:`SignedLinear`."""
+    p, q = pairs.X.shape[1], pairs.Y.shape[1]
+    wanted = check_signs(signs, (p, q), what="signs of the rules").ravel()
+    if pairs.undirected:
+        mirror = wanted.reshape(p, q).T.ravel()
+        if not np.array_equal(wanted, mirror, equal_nan=True):
+            raise ValueError("signs of the rules are not symmetric; undirected connections need symmetric ones.")
+    gram = kronecker_gram(pairs.X, pairs.Y, pairs.C) + alpha * np.eye(p * q)
+    values, vectors = np.linalg.eigh(gram)
+    keep = values > values[-1] * len(values) * np.finfo(float).eps
+    root = np.sqrt(values[keep])
+    A = root[:, None] * vectors[:, keep].T
+    y = (vectors[:, keep].T @ (pairs.X.T @ (pairs.C * pairs.B) @ pairs.Y).ravel()) / root
+    return SignedLinear(wanted, fit_intercept=False).fit(A, y).coef_.reshape(p, q)

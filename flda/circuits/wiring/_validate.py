@@ -1,0 +1,211 @@
+"""Whether rules hold for pairs, neurons and classes of neurons that they were not fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from ..._progress import progress
+from ._nulls import MaximumEntropy
+from ._pairs import Pairs, agreement, check_pairs, class_codes, class_means
+
+Folds = list[np.ndarray]  # masks (n, m) of the held-out pairs
+Predictions = list[tuple[np.ndarray, np.ndarray]]  # mask of pairs, and the predictions for these
+Units = tuple[np.ndarray, np.ndarray]  # what pairs are made of: codes of the presynaptic and postsynaptic members
+
+
+def cross_validate(
+    model: Any,
+    X: Any,
+    B: Any,
+    *,
+    Y: Any = None,
+    contact: Any = None,
+    classes: Any = None,
+    classes_post: Any = None,
+    n_folds: int = 5,
+    n_nulls: int = 20,
+    n_boots: int = 200,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Score of a wiring model in sample and on held-out pairs, neurons and classes, next to two nulls.
+
+    A model of wiring sees every neuron in many pairs, so that held-out pairs of known neurons, held-out neurons and
+    held-out classes of neurons are three different questions; the last is the one that speaks of genes. Every fit,
+    its penalty included, is repeated in every fold of every null:
+
+    * ``permutation``: profiles of genes are exchanged between neurons; what the model scores by its flexibility.
+    * ``class`` (with ``classes``): mean profiles are exchanged between whole classes, so that neurons that are alike
+      stay
+      alike; what it scores because left and right, say, share both genes and partners.
+    * ``degree``: connections are redrawn with the same contacts and expected degrees (:class:`MaximumEntropy`); what it
+      scores because genes mark well-connected neurons.
+
+    Parameters
+    ----------
+    model
+        A :class:`SpatialConnectomeModel` or :class:`BilinearModel`.
+    X, B, Y, contact
+        As for its ``fit``.
+    classes
+        ``(n,)`` class of every presynaptic neuron, for held-out classes; None leaves that row out.
+    classes_post
+        ``(m,)``, for other postsynaptic neurons.
+    n_folds
+        Folds. A pair of neurons, in both directions when undirected, is in one fold. A held-out neuron takes all its
+        pairs along.
+    n_nulls
+        Draws of either null.
+    n_boots
+        Resamples for the interval: of classes if given, else of neurons. Pairs are not resampled, they share neurons.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    DataFrame with a row per question (index ``in sample, pairs, neurons, classes``): ``metric`` ("auc" for B of 0
+    and 1, else "correlation"), ``score, lower, upper`` (95 %), ``permutation_mean, permutation_sd, permutation_pval``,
+    the same for ``class`` and ``degree`` (NaN without nulls; the degree null needs B of 0 and 1) and ``n_pairs`` (a
+    pair of an undirected network counts once).
+
+    Raises
+    ------
+    ValueError
+        For data that the model refuses, or fewer neurons or classes than folds.
+
+    Examples
+    --------
+    >>> from flda.circuits.wiring import SpatialConnectomeModel
+    >>> rng = np.random.default_rng(0)
+    >>> X = (rng.random((40, 3)) < 0.5).astype(float)
+    >>> B = np.triu(rng.random((40, 40)) < 0.1 + 0.6 * np.outer(X[:, 0], X[:, 0]), 1)
+    >>> table = cross_validate(SpatialConnectomeModel(alpha=1.0), X, B + B.T, n_nulls=3)
+    >>> bool(table.loc["neurons", "score"] > table.loc["neurons", "permutation_mean"])
+    True
+    """
+    pairs = check_pairs(X, B, Y, contact, directed=model.directed)
+    rng = np.random.default_rng(random_state)
+    members = (np.arange(len(pairs.X)), np.arange(len(pairs.Y)))
+    schemes: dict[str, Folds | None] = {"in sample": None, "pairs": _pair_folds(pairs, n_folds, rng)}
+    schemes["neurons"] = _member_folds(pairs, members, n_folds, rng, "neurons")
+    units = members
+    if classes is not None:
+        units = class_codes(pairs, classes, classes_post)
+        schemes["classes"] = _member_folds(pairs, units, n_folds, rng, "classes")
+
+    found = {name: _predictions(model, pairs, folds) for name, folds in schemes.items()}
+    nulls: dict[str, list[dict[str, float]]] = {"permutation": [], "class": [], "degree": []}
+    random = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected) if pairs.binary and n_nulls else None
+    for _ in progress(range(n_nulls), desc="null networks"):
+        for kind, other in (
+            ("permutation", _exchanged(pairs, members, rng)),
+            ("class", None if classes is None else _exchanged(pairs, units, rng)),
+            ("degree", None if random is None else pairs.replace(B=random.sample(rng))),
+        ):
+            if other is not None:
+                drawn = {name: _scored(other, _predictions(model, other, folds)) for name, folds in schemes.items()}
+                nulls[kind].append(drawn)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, predictions in found.items():
+        score = _scored(pairs, predictions)
+        lower, upper = _interval(pairs, predictions, units, n_boots, rng)
+        metric = "auc" if pairs.binary else "correlation"
+        rows[name] = {"metric": metric, "score": score, "lower": lower, "upper": upper}
+        for kind, draws in nulls.items():
+            rows[name] |= _summary(kind, score, [draw[name] for draw in draws])
+        tested = np.logical_or.reduce([shown for shown, _ in predictions])
+        rows[name]["n_pairs"] = int(_once(pairs, tested).sum())
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _pair_folds(pairs: Pairs, n_folds: int, rng: np.random.Generator) -> Folds:
+    listed = np.argwhere(_once(pairs, pairs.touching))
+    if len(listed) < n_folds:
+        raise ValueError(f"{len(listed)} pairs in contact are fewer than {n_folds} folds.")
+    fold = rng.permutation(len(listed)) % n_folds
+    masks = []
+    for k in range(n_folds):
+        mask = np.zeros(pairs.B.shape, dtype=bool)
+        mask[tuple(listed[fold == k].T)] = True
+        masks.append(mask | mask.T if pairs.undirected else mask)
+    return masks
+
+
+def _member_folds(pairs: Pairs, units: Units, n_folds: int, rng: np.random.Generator, what: str) -> Folds:
+    """Pairs that touch a held-out unit on either side."""
+    folds = []
+    for codes in units if pairs.Y is not pairs.X else units[:1]:
+        n = codes.max() + 1
+        if n < n_folds:
+            raise ValueError(f"{n} {what} are fewer than {n_folds} folds; lower n_folds.")
+        folds.append((rng.permutation(n) % n_folds)[codes])
+    pre, post = folds[0], folds[-1]
+    return [(pre == k)[:, None] | (post == k)[None, :] for k in range(n_folds)]
+
+
+def _predictions(model: Any, pairs: Pairs, folds: Folds | None) -> Predictions:
+    """Held-out pairs and their predictions, fold by fold; all pairs in contact and one fit without folds."""
+    found = []
+    held: np.ndarray | None
+    for held in [None] if folds is None else folds:
+        train = pairs if held is None else pairs.replace(C=np.where(held, 0.0, pairs.C))
+        inside = train.B[train.touching]
+        if len(inside) == 0 or (inside == inside[0]).all():
+            raise ValueError("a fold leaves no two different connections to learn from; use fewer folds.")
+        fitted = clone(model)._fit(train)
+        shown = pairs.touching if held is None else pairs.touching & held
+        found.append((shown, fitted.predict(pairs.X, None if pairs.Y is pairs.X else pairs.Y)[shown]))
+    return found
+
+
+def _scored(pairs: Pairs, predictions: Predictions, weights: np.ndarray | None = None) -> float:
+    """Mean over folds: predictions of different fits are on different scales, and are not pooled."""
+    scores = [
+        agreement(predicted, pairs.B[shown], None if weights is None else weights[shown])
+        for shown, predicted in predictions
+    ]
+    known = [s for s in scores if np.isfinite(s)]
+    return float(np.mean(known)) if known else np.nan
+
+
+def _interval(
+    pairs: Pairs, predictions: Predictions, units: Units, n_boots: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Percentile bootstrap of the units that pairs are made of: a pair counts as often as both of its members."""
+    if not n_boots:
+        return np.nan, np.nan
+    drawn = []
+    for _ in range(n_boots):
+        times = [np.bincount(rng.integers(u.max() + 1, size=u.max() + 1), minlength=u.max() + 1)[u] for u in units]
+        if pairs.Y is pairs.X:
+            times[1] = times[0]
+        drawn.append(_scored(pairs, predictions, times[0][:, None] * times[1][None, :].astype(float)))
+    return float(np.nanquantile(drawn, 0.025)), float(np.nanquantile(drawn, 0.975))
+
+
+def _exchanged(pairs: Pairs, units: Units, rng: np.random.Generator) -> Pairs:
+    """Mean profiles of units, neurons or classes, exchanged between them."""
+    X, Y = (
+        class_means(genes, codes)[rng.permutation(codes.max() + 1)][codes]
+        for genes, codes in zip((pairs.X, pairs.Y), units, strict=True)
+    )
+    return pairs.replace(X=X, Y=X if pairs.Y is pairs.X else Y)
+
+
+def _summary(kind: str, score: float, drawn: list[float]) -> dict[str, float]:
+    values = np.array(drawn, dtype=float)
+    if not len(values):
+        return dict.fromkeys([f"{kind}_mean", f"{kind}_sd", f"{kind}_pval"], np.nan)
+    return {
+        f"{kind}_mean": float(values.mean()),
+        f"{kind}_sd": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
+        f"{kind}_pval": float((np.sum(values >= score) + 1) / (len(values) + 1)),
+    }
+
+
+def _once(pairs: Pairs, mask: np.ndarray) -> np.ndarray:
+    """A pair of an undirected network once, not in both directions."""
+    return np.triu(mask) if pairs.undirected else mask
