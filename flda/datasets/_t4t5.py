@@ -152,7 +152,7 @@ def _gse156455(times: Sequence[str] | None, data_dir: str | os.PathLike | None, 
     keep = obs["subtype"].isin(SUBTYPES).to_numpy()
     _check_times(times, sorted(set(obs.loc[keep, "time"]), key=_hours), "gse156455")
     if times is not None:
-        keep &= obs["time"].isin(list(times)).to_numpy()
+        keep = keep & obs["time"].isin(list(times)).to_numpy()
     var = _genes(path("features_main.tsv"))
     X = _columns(path("matrix_main.mtx"), len(var), len(barcodes), keep)
     obs = obs.loc[keep]
