@@ -231,3 +231,14 @@ def test_interrupt_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert err == "flda: stopped; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = (
+        "import os, sys; from flda import cli\n"
+        "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)\n"
+        "sys.stdout = open(1, 'w', buffering=1)\n"
+        "sys.exit(cli.main(['datasets', 'list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
