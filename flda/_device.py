@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
+MAX_TRIANGLE = 8000  # rows of the largest symmetric or triangular matrix that one call of BLAS or LAPACK is handed
+PANEL = 4096  # rows of the tiles that a larger one is cut into
 BLOCK_BYTES = 512 * 2**20  # a dense float64 block on a device
 DEVICES = ("cpu", "cuda")
 
@@ -145,7 +147,10 @@ def host(array) -> np.ndarray:
 
 
 class Cholesky:
-    """Factor of a symmetric positive definite matrix, which it overwrites.
+    """Factor of a symmetric positive definite matrix, which it may overwrite.
+
+    A large matrix is factored by panels: OpenBLAS, with more than one thread, ends in a segmentation fault when its
+    ``dpotrf`` is handed 16,000 rows or more (OpenMathLib/OpenBLAS issues 2562 and 2821).
 
     Parameters
     ----------
@@ -165,7 +170,10 @@ class Cholesky:
 
     def __init__(self, matrix):
         self._device = is_device(matrix)
-        if not self._device:
+        self._panels = not self._device and len(matrix) > MAX_TRIANGLE
+        if self._panels:
+            self._factor = _factor_by_panels(matrix)
+        elif not self._device:
             self._factor, _ = cho_factor(matrix, lower=False, overwrite_a=True, check_finite=False)
         else:
             import cupyx
@@ -176,6 +184,8 @@ class Cholesky:
 
     def solve(self, B):
         """The inverse applied to n x k ``B``; the result is where B is."""
+        if self._panels:
+            return _solve_by_panels(self._factor, B)
         if not self._device:
             return cho_solve((self._factor, False), B, check_finite=False)
         from cupyx.scipy.linalg import solve_triangular as solve
@@ -184,3 +194,37 @@ class Cholesky:
         right = solve(self._factor, right, lower=True, check_finite=False)
         right = solve(self._factor, right, trans="T", lower=True, check_finite=False)
         return right if is_device(B) else host(right)
+
+
+def panels(n: int) -> list[slice]:
+    """Slices of at most PANEL rows that cover n."""
+    return [slice(i, min(i + PANEL, n)) for i in range(0, n, PANEL)]
+
+
+def _factor_by_panels(A: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of A, written into its lower triangle; what lies above the diagonal tiles is not touched.
+
+    Right-looking: once a panel L[:, k] is known, ``L[i, k] L[j, k]'`` comes off every tile (i, j) behind it.
+    """
+    rows = panels(len(A))
+    for k, own in enumerate(rows):
+        A[own, own] = cholesky(A[own, own], lower=True, check_finite=False)
+        for below in rows[k + 1 :]:
+            A[below, own] = solve_triangular(A[own, own], A[below, own].T, lower=True, check_finite=False).T
+        for j, right in enumerate(rows[k + 1 :], start=k + 1):
+            for below in rows[j:]:
+                A[below, right] -= A[below, own] @ A[right, own].T
+    return A
+
+
+def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """``(L L')^-1 B`` by forward and backward substitution, a panel of rows at a time."""
+    rows = panels(len(L))
+    X = np.array(B, dtype=np.float64)
+    for own in rows:
+        X[own] -= L[own, : own.start] @ X[: own.start]
+        X[own] = solve_triangular(L[own, own], X[own], lower=True, check_finite=False)
+    for own in reversed(rows):
+        X[own] -= L[own.stop :, own].T @ X[own.stop :]
+        X[own] = solve_triangular(L[own, own], X[own], lower=True, trans="T", check_finite=False)
+    return X

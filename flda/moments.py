@@ -32,7 +32,7 @@ import numpy as np
 from scipy.linalg.blas import dsyrk
 
 from . import arrays
-from ._device import beside, host, is_device, namespace
+from ._device import MAX_TRIANGLE, beside, host, is_device, namespace, panels
 from ._kernels import add_sparse_gram
 from .donors import Samples
 
@@ -294,6 +294,12 @@ def _add_syrk(out: np.ndarray, block: np.ndarray) -> None:
     """Add ``block' block`` to the upper triangle of out (Fortran order), or to all of it on a device."""
     if is_device(out):
         out += block.T @ block
+        return
+    if len(out) > MAX_TRIANGLE:  # OpenBLAS's own rank-k update crashes on larger results
+        rows = panels(len(out))
+        for i, top in enumerate(rows):
+            for right in rows[i:]:
+                out[top, right] += block[:, top].T @ block[:, right]
         return
     # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
     dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)

@@ -17,15 +17,19 @@ logger = logging.getLogger(__name__)
 
 Inverse = Primal | Dual | Iterative
 
+LARGE = 10_000  # rows of a matrix whose factorisation costs more than the products that replace it
 COPIES = 2.5  # of its matrix that a factorisation, or a fold, holds at a time
 UNSOLVED = 1e-3  # relative residual of a solve that has failed
 REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # a residual below needs no refinement
 
 
 def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal] | type[Dual] | type[Iterative]:
-    """The inverse for ``solver="auto"``: the smaller side, the matrix-free one if that side does not fit in memory.
+    """The inverse for ``solver="auto"``: the smaller side, or the matrix-free one where that side is too large.
 
-    Without shrinkage always primal. A matrix on disk, or of dask, is read by rows and has no Gram matrix of cells.
+    Too large is what takes more than half of the free memory, or has more than LARGE rows: its factorisations, one for
+    every fold and shrinkage, would take hours. Without shrinkage always primal. The analytic values of the shrinkage
+    need the whole scatter, so for them only memory counts. A matrix on disk, or of dask, is read by rows and has no
+    Gram matrix of cells.
     """
     N, p = X.shape
     kinds: dict[str, type[Primal] | type[Dual] | type[Iterative]] = {
@@ -40,7 +44,8 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal]
     if not arrays.in_memory(X):
         dual = np.inf
     chosen = "primal" if g == 0 or primal <= dual else "dual"
-    if g != 0 and min(primal, dual) > memory / 2:
+    side = p if chosen == "primal" else N + n_groups
+    if g != 0 and (min(primal, dual) > memory / 2 or (side > LARGE and g not in ("ledoit-wolf", "oas"))):
         chosen = "iterative"
     logger.log(
         logging.INFO if chosen == "iterative" else logging.DEBUG,
