@@ -9,16 +9,18 @@ import scipy.sparse as sp
 from scipy.linalg import LinAlgError
 
 import flda
-from flda import FLDA, _device, moments
-from flda.solve import choose_solver
+from flda import FLDA
+from flda._data import device
+from flda._solve import within
+from flda._solve.choose import choose_solver
 
 
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Matrices of more than 8 rows are cut into tiles of 5."""
-    for module in (_device, moments):
+    for module in (device, within):
         monkeypatch.setattr(module, "MAX_TRIANGLE", 8)
-    monkeypatch.setattr(_device, "PANEL", 5)
+    monkeypatch.setattr(device, "PANEL", 5)
 
 
 def spread_matrix(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -31,7 +33,7 @@ def spread_matrix(n: int, rng: np.random.Generator) -> np.ndarray:
 def test_factor_by_panels(small_tiles, order, n):
     rng = np.random.default_rng(n)
     A, B = spread_matrix(n, rng), rng.normal(size=(n, 4))
-    factored = _device.Cholesky(np.array(A, order=order))
+    factored = device.Cholesky(np.array(A, order=order))
     np.testing.assert_allclose(factored.solve(B), np.linalg.solve(A, B), rtol=1e-8)
     np.testing.assert_allclose(np.prod(factored.diagonal**2), np.linalg.det(A), rtol=1e-8)
 
@@ -40,7 +42,7 @@ def test_factor_by_panels_refuses_an_indefinite_matrix(small_tiles):
     A = np.eye(20)
     A[17, 17] = -1
     with pytest.raises(LinAlgError):
-        _device.Cholesky(A)
+        device.Cholesky(A)
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)], ids=["primal", "dual"])
@@ -73,7 +75,7 @@ def test_factor_of_16500_rows():
     A[np.arange(n), np.arange(n)] += 1
     B = rng.normal(size=(n, 3))
     expected = B - v[:, None] * (v @ B) / (1 + v @ v)
-    np.testing.assert_allclose(_device.Cholesky(A).solve(B), expected, atol=1e-11)
+    np.testing.assert_allclose(device.Cholesky(A).solve(B), expected, atol=1e-11)
 
 
 @pytest.mark.slow
@@ -81,7 +83,7 @@ def test_rank_k_update_of_16500_columns():
     rng = np.random.default_rng(0)
     block = rng.normal(size=(3000, 16_500))
     out = np.zeros((16_500, 16_500), order="F")
-    moments._add_syrk(out, block)
+    within._add_syrk(out, block)
     some = rng.integers(16_500, size=(2, 200))
     i, j = np.sort(some, axis=0)
     np.testing.assert_allclose(out[i, j], np.einsum("ki,ki->i", block[:, i], block[:, j]), rtol=1e-9, atol=1e-9)

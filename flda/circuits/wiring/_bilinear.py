@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ...moments import Within
+from ..._solve.within import Within
 from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_products, row_space
 
 logger = logging.getLogger(__name__)

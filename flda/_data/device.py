@@ -38,7 +38,7 @@ class OnDevice:
     Attributes
     ----------
     source
-        In memory (dense, or CSR; CSC after :func:`flda.arrays.by_columns`), :class:`flda.arrays.Stream`, or already on
+        In memory (dense, or CSR; CSC after ``by_columns``), :class:`flda._data.arrays.Stream`, or already on
         the device.
     """
 

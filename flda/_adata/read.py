@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from . import _device, arrays
+from .._data import arrays
+from .._data.device import OnDevice, require, wrap
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def expression(adata: AnnData, layer: str | None):
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
         raise ValueError("adata.X is empty; name a layer.")
-    X = _device.wrap(X)
+    X = wrap(X)
     if arrays.in_memory(X) or arrays.is_dask(X):
         return X
     if getattr(X, "format", "csr") == "csc":
@@ -156,7 +157,7 @@ def read_cells(
     device: str = "cpu",
 ) -> Cells:
     """Read and check what a fit needs."""
-    _device.require(device)
+    require(device)
     table = labels(adata, [*factors, *nuisance])
     donors = None if donor is None else labels(adata, [donor])[donor]
     check_gene_names(adata)
@@ -173,6 +174,6 @@ def read_cells(
         )  # fmt: skip
     if not labelled.any():
         raise ValueError(f"no cell has a label in every one of {list(table)}.")
-    if device == "cuda" and not isinstance(X, _device.OnDevice):
-        X = _device.OnDevice(arrays.by_rows(X))
+    if device == "cuda" and not isinstance(X, OnDevice):
+        X = OnDevice(arrays.by_rows(X))
     return Cells(X, table, donors, labelled)

@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg.blas import dsyrk
 
-from . import arrays
-from ._device import MAX_TRIANGLE, beside, host, is_device, namespace, panels
-from ._kernels import add_sparse_gram
-from .donors import Samples
+from .._data import arrays
+from .._data.device import MAX_TRIANGLE, beside, host, is_device, namespace, panels
+from .._data.kernels import add_sparse_gram
+from .._design.samples import Samples
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""How large a study must be: :func:`flda.power`."""
+"""How large a study must be: :func:`flda.simulate.power`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from ._progress import progress
-from ._quiet import quiet
-from .design import effect_name, make_design
-from .donors import between_factors
-from .estimators import FLDA, SparseFLDA
-from .metrics import effect_snr
-from .simulate import CountModel, fit_counts
+from .._design.design import make_design
+from .._design.samples import between_factors
+from .._logging import quiet
+from .._progress import progress
+from ..estimators import FLDA, SparseFLDA
+from ..metrics import effect_snr
+from . import CountModel, fit_counts
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def power(
     --------
     >>> import flda
     >>> pilot = flda.datasets.t4t5_simulated(160, 60)
-    >>> found = flda.power(pilot, ["dendrite", "axon"], n_cells=[5, 20], n_studies=2, n_genes=5, shrinkage=0.5)
+    >>> found = flda.simulate.power(pilot, ["dendrite", "axon"], n_cells=[5, 20], n_studies=2, n_genes=5, shrinkage=0.5)
     >>> found.needed[["effect", "measure", "target"]].head(2).to_records(index=False).tolist()
     [('dendrite', 'purity', 0.9), ('dendrite', 'stability', 0.7)]
     """
@@ -144,7 +144,7 @@ def power(
         sizes = [(n, max(1, min(n, int(per_group.median())))) for n, _ in sizes]
     if not n_genes <= len(model.genes):
         raise ValueError(f"n_genes={n_genes}: adata has {len(model.genes)} genes.")
-    options: dict[str, Any] = {"interactions": [effect_name(e) for e in model.design.effects if len(e) > 1] or None,
+    options: dict[str, Any] = {"interactions": [e.name for e in model.design.effects if len(e) > 1] or None,
                "nuisance": model.design.nuisance, "random_state": random_state}  # fmt: skip
     rows = []
     for truth in progress(range(n_studies), desc="studies"):

@@ -23,75 +23,23 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.sparse.linalg import LinearOperator, eigsh
 
-from .. import arrays
-from .._device import beside, host
-from ._choice import Inverse
-from .inverse import Primal
+from .rows import ScatterRows
 
 # weight of a constraint inside the search, where effects weigh about 1; the refit then imposes it exactly
 STRONG = 1e6
+
+
 # a gene whose scatter the support explains up to this share is a copy of what the support holds
 INDEPENDENT = 1e-9
+
+
 # with no more genes than this to choose from, every one of them starts a search
 MANY = 50
+
+
 # swaps must gain this share of the objective
 GAIN = 1e-10
-
-
-class ScatterRows:
-    """Rows of M_e(g), computed when asked for and kept."""
-
-    def __init__(self, inverse: Inverse, g: float):
-        self._inverse, self._g = inverse, g
-        self._rows: dict[int, np.ndarray] = {}
-        shrunken = (1 - g) * inverse.variances + g * inverse.target
-        # a gene without any variance can carry no axis; any positive diagonal keeps it out
-        self.diagonal = np.where(shrunken > 0, shrunken, inverse.target)
-
-    def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
-        """M_e(g)[genes], len(genes) x p."""
-        new = [int(j) for j in dict.fromkeys(genes) if int(j) not in self._rows]
-        if new:
-            for j, row in zip(new, self._unshrunken(new), strict=True):
-                row = (1 - self._g) * row
-                row[j] = self.diagonal[j]
-                self._rows[j] = row
-        return np.stack([self._rows[int(j)] for j in genes])
-
-    def _unshrunken(self, genes: list[int]) -> np.ndarray:
-        if isinstance(self._inverse, Primal):
-            scatter = self._inverse.scatter
-            return host(scatter[beside(scatter, np.asarray(genes))])
-        within = self._inverse.within
-        X = self._columns[:, genes]
-        if arrays.in_memory(X):
-            block = host(arrays.dense(X))
-        else:
-            block = arrays.map_rows(X, lambda rows, block: arrays.dense(block), len(genes))
-        block -= within.centres[:, genes][within.places]
-        return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
-
-    @cached_property
-    def _columns(self):
-        return arrays.by_columns(self._inverse.within.X)
-
-    @cached_property
-    def largest_eigenvalue(self) -> float:
-        """Of M_e(g) in coordinates where every gene has unit variance."""
-        within, scale = self._inverse.within, np.sqrt(self.diagonal)
-        ridge = self.diagonal - (1 - self._g) * self._inverse.variances
-
-        def times(v):
-            x = np.ravel(v) / scale
-            return ((1 - self._g) * within.times(x[:, None])[:, 0] + ridge * x) / scale
-
-        p = len(scale)
-        if p < 3:
-            return float(np.linalg.eigvalsh(np.column_stack([times(e) for e in np.eye(p)]))[-1])
-        operator = LinearOperator((p, p), matvec=times, dtype=np.float64)
-        return float(eigsh(operator, k=1, v0=np.ones(p), tol=1e-3, return_eigenvectors=False)[0])
 
 
 @dataclass(frozen=True)
@@ -231,59 +179,6 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
                 break
         else:
             return best
-
-
-def flow(
-    problem: SparseProblem,
-    start: np.ndarray,
-    k: int,
-    *,
-    step: float = 0.9,
-    tol: float = 1e-9,
-    max_iter: int = 5000,
-) -> tuple[np.ndarray, float, int]:
-    """Truncated Rayleigh flow of Tan et al. (2018), on genes scaled to unit variance.
-
-    Each iteration takes ``x + (eta / rho) (N - rho M) x`` with rho the Rayleigh quotient, keeps the k largest
-    entries and normalises. ``eta = step / lambda_max(M)``. N is indefinite here, and directions that it charges
-    heavily would be overshot where rho is small or negative: the divisor is then
-    ``(|rho| + |lambda_min(N)| / lambda_max(M)) / 2``, the smallest that keeps the step a contraction there.
-
-    Returns
-    -------
-    Loadings (p,), objective and number of iterations, of the best iterate. Stops when the objective changes by less
-    than ``tol``, relatively, over ten iterations.
-    """
-    scale = np.sqrt(problem.scatter.diagonal)
-    largest = problem.scatter.largest_eigenvalue
-    eta = step / largest
-    H = problem.H / scale
-    charged = max(_top(H @ H.T, -problem.Q), 0.0) / largest
-
-    def truncate(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        kept = np.sort(first(np.where(problem.allowed, np.abs(y), -1.0), k))
-        return kept, y[kept] / np.linalg.norm(y[kept])
-
-    genes, x = truncate(start * scale)
-    history: list[float] = []
-    best: tuple[float, np.ndarray, np.ndarray] = (-np.inf, genes, x)
-    for _ in range(max_iter):
-        Mx = (x / scale[genes]) @ problem.scatter(genes) / scale
-        Hx = H[:, genes] @ x
-        bottom = Mx[genes] @ x
-        rho = (Hx @ problem.Q @ Hx) / bottom
-        history.append(rho)
-        if rho > best[0]:
-            best = rho, genes, x
-        if len(history) > 10 and np.ptp(history[-10:]) <= tol * abs(rho):
-            break
-        y = eta / max(rho, (abs(rho) + charged) / 2, np.finfo(float).tiny) * (H.T @ (problem.Q @ Hx) - rho * Mx)
-        y[genes] += x
-        genes, x = truncate(y)
-    value, genes, x = best
-    u = np.zeros(len(scale))
-    u[genes] = x / scale[genes]
-    return u, value, len(history)
 
 
 def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:

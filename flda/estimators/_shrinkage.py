@@ -14,10 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ._progress import progress
-from .design import Design, Effect
-from .donors import folds
-from .solve import GroupSpace, Inverse, Primal
+from .._design.design import Design
+from .._design.effects import Effect
+from .._design.splits import folds
+from .._progress import progress
+from .._solve.choose import Inverse
+from .._solve.group_space import GroupSpace
+from .._solve.primal import Primal
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.ticker import NullFormatter
 
-from .._power import MEASURES, Power
 from ..simulate import Fidelity
+from ..simulate._power import MEASURES, Power
 from ._common import BLUE, GREY, ORANGE, new_axes, words
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> A
     Parameters
     ----------
     found
-        From :func:`flda.power`.
+        From :func:`flda.simulate.power`.
     measure
         ``"purity"`` or ``"stability"``.
     ax
@@ -71,7 +71,7 @@ def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> A
     --------
     >>> import flda
     >>> pilot = flda.datasets.t4t5_simulated(160, 60)
-    >>> found = flda.power(pilot, ["dendrite", "axon"], n_cells=[5, 20], n_studies=2, n_genes=5, shrinkage=0.5)
+    >>> found = flda.simulate.power(pilot, ["dendrite", "axon"], n_cells=[5, 20], n_studies=2, n_genes=5, shrinkage=0.5)
     >>> flda.pl.power(found, "stability").get_xlabel()
     'cells per group'
     """

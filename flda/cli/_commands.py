@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
-from . import _anndata, datasets, get, pl, report, tl
+from .. import datasets, get, pl, report, tl
+from .._adata import read
+from .._adata.results import Keys
+from .._data.device import NoDevice
+from .._design.design import make_design
+from .._logging import quiet
+from ..simulate._power import power
 from ._arguments import parser
-from ._device import NoDevice
-from ._keys import Keys
-from ._power import power
-from ._quiet import quiet
-from .design import make_design
 
 logger = logging.getLogger("flda")
 
@@ -88,7 +89,7 @@ def check(args: argparse.Namespace) -> None:
     """Print the contingency table and what it can estimate."""
     adata = _read(args.file, backed=True)
     nuisance = args.nuisance or []
-    labels = _anndata.labels(adata, [*args.factors, *nuisance])
+    labels = read.labels(adata, [*args.factors, *nuisance])
     labelled = labels.notna().all(axis=1)
     if not labelled.all():
         print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")
@@ -133,7 +134,7 @@ def plan(args: argparse.Namespace) -> None:
 
     adata = _read(args.file)
     if args.mask_var:
-        adata = adata[:, _anndata.gene_mask(adata, args.mask_var)].copy()
+        adata = adata[:, read.gene_mask(adata, args.mask_var)].copy()
     found = power(
         adata, args.factors, n_cells=args.n_cells, n_donors=args.n_donors, purity=args.purity,
         stability=args.stability, n_genes=args.n_genes, interactions=args.interactions, nuisance=args.nuisance,

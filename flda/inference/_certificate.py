@@ -11,17 +11,19 @@ from sklearn.base import clone
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
-from ._device import wrap
-from ._progress import progress
-from .design import Design, Effect, effect_name, make_design
-from .donors import between_factors, donor_strata, folds
-from .estimators import FLDA, donor_codes, label_frame
-from .metrics import effect_snr
+from .._data.device import wrap
+from .._design.design import Design, make_design
+from .._design.effects import Effect
+from .._design.samples import between_factors, donor_strata
+from .._design.splits import folds
+from .._progress import progress
+from ..estimators import FLDA, donor_codes, label_frame
+from ..metrics import effect_snr
 
 logger = logging.getLogger(__name__)
 
+
 ACCURACY = ":accuracy"  # no effect can have this name
-PENALTIES = (0.1, 1.0, 10.0, 100.0, float("inf"))
 
 
 def certify(
@@ -131,61 +133,6 @@ def certify_together(
     return _table(rows, design, n_used, n_repeats)
 
 
-def choose_penalty(
-    model: FLDA,
-    X,
-    y,
-    groups=None,
-    *,
-    crosstalk: float = 0.1,
-    penalties: Sequence[float] = PENALTIES,
-    n_folds: int = 5,
-    n_repeats: int = 1,
-    random_state: int | None = 0,
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """The smallest charge that keeps held-out cross-talk within a budget, for every effect.
-
-    Parameters
-    ----------
-    model
-        Estimator to tune; its own ``penalty`` is ignored.
-    X, y, groups, n_folds, n_repeats, random_state
-        As in :func:`certify`.
-    crosstalk
-        The budget: held-out cross-talk of an effect's axes over their held-out signal, both summed over the axes.
-    penalties
-        Charges to try.
-
-    Returns
-    -------
-    Effect name -> the smallest penalty whose axes keep the budget, or the one with the least cross-talk over signal if
-    none does; and the certificates of all, with a column ``penalty``. An estimator takes one charge for all the axes of
-    an effect: fit each effect of interest with its own, ``FLDA(penalty=chosen["dendrite"])``.
-
-    Examples
-    --------
-    >>> from flda.datasets import t4t5_simulated
-    >>> adata = t4t5_simulated(n_obs=600, n_vars=200)
-    >>> chosen, table = choose_penalty(FLDA(shrinkage=0.2), adata.X, adata.obs[["dendrite", "axon"]])
-    >>> chosen["dendrite"]
-    0.1
-    """
-    values = sorted(float(p) for p in penalties)
-    models = {str(value): clone(model).set_params(penalty=value) for value in values}
-    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
-    table = certify_together(models, X, y, groups, **options)  # type: ignore[arg-type]
-    table.insert(0, "penalty", table.pop("genes").astype(float))
-    sums = table.groupby(["effect", "penalty"], sort=False)[["snr", "crosstalk"]].sum()
-    chosen = {}
-    for effect in table["effect"].unique():
-        part = sums.loc[effect].sort_index()
-        # an axis without held-out signal keeps no budget
-        ratio = (part["crosstalk"] / part["snr"]).where(part["snr"] > 0, np.inf)
-        within = ratio.index[ratio <= crosstalk]
-        chosen[effect] = float(within[0] if len(within) else ratio.idxmin())
-    return chosen, table
-
-
 def _folds_with_two_donors(design: Design, donors: np.ndarray | None, n_folds: int) -> int:
     """So many folds that each holds out two donors of every level that varies between donors, if that can be."""
     if donors is None or not (between := between_factors(design, donors)):
@@ -209,7 +156,7 @@ def _accuracies(model: FLDA, scores: np.ndarray, held_out: Design) -> np.ndarray
     centroids = model.transform(model.means_)
     out = np.empty(len(table))
     for effect in design.effects:
-        axes = (table["effect"] == effect_name(effect)).to_numpy()
+        axes = (table["effect"] == effect.name).to_numpy()
         levels, first = np.unique(design.table.margin(effect), axis=0, return_index=True)
         means = (design.fitted(effect) @ centroids[:, axes])[first]
         nearest = ((scores[:, None, axes] - means) ** 2).sum(axis=2).argmin(axis=1)
@@ -228,14 +175,14 @@ def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
 def _table(rows: Mapping[str, Sequence[pd.DataFrame]], design: Design, n_used: int, n_repeats: int) -> pd.DataFrame:
     """Means and spread over folds, a row per axis and model."""
     of_axis: dict[str, tuple[Effect, int]] = {
-        f"{effect_name(e)}_{c + 1}": (e, c + 1) for e in design.effects for c in range(design.df(e))
+        f"{e.name}_{c + 1}": (e, c + 1) for e in design.effects for c in range(design.df(e))
     }
     out = []
     for name, parts in rows.items():
         for axis, snr in pd.concat(parts).groupby(level=0, sort=False):
             effect, component = of_axis[str(axis)]
             accuracy = snr.pop(ACCURACY)
-            own, mean = effect_name(effect), snr.mean()
+            own, mean = effect.name, snr.mean()
             out.append(
                 {
                     "axis": axis,

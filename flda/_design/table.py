@@ -1,6 +1,6 @@
 """The table of occupied groups: coding of effects, least squares on the groups, and what can be identified.
 
-Symbols are those of :mod:`flda.design`.
+Symbols are those of the module ``design`` beside this one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ import pandas as pd
 from scipy.linalg import helmert
 from scipy.sparse.csgraph import connected_components
 
-Effect = tuple[str, ...]
-SEPARATOR = ":"
-
-
-def effect_name(effect: Effect) -> str:
-    """``("dendrite", "axon")`` -> ``"dendrite:axon"``."""
-    return SEPARATOR.join(effect)
+from .effects import Effect
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ def report(
             reason = "the occupied groups confound it with the other effects"
         rows.append(
             {
-                "effect": effect_name(effect),
+                "effect": effect.name,
                 "df": table.df(effect),
                 "estimable": effect in kept,
                 "missing": ", ".join(names),
@@ -116,7 +110,7 @@ def refuse_confounded(table: Table, levels: Mapping[str, np.ndarray], lost: Sequ
     if not lost:
         return
     for (a,), (b,) in itertools.permutations(lost, 2):
-        pairs = np.unique(table.margin((a, b)), axis=0)
+        pairs = np.unique(table.margin(Effect((a, b))), axis=0)
         if len(pairs) == len(levels[a]):  # each level of a goes with one level of b
             if len(pairs) == len(levels[b]):
                 raise ValueError(
@@ -129,7 +123,7 @@ def refuse_confounded(table: Table, levels: Mapping[str, np.ndarray], lost: Sequ
             )
     for (a,), (b,) in itertools.combinations(lost, 2):
         links = np.zeros((len(levels[a]) + len(levels[b]),) * 2)
-        rows = table.margin((a, b))
+        rows = table.margin(Effect((a, b)))
         links[rows[:, 0], len(levels[a]) + rows[:, 1]] = 1
         n_blocks = connected_components(links, directed=False)[0]
         if n_blocks > 1:
@@ -138,7 +132,7 @@ def refuse_confounded(table: Table, levels: Mapping[str, np.ndarray], lost: Sequ
                 "cannot be separated. Fit each block alone, or leave one factor out."
             )
     raise ValueError(
-        f"the effects of {', '.join(repr(effect_name(e)) for e in lost)} cannot be separated on the occupied groups. "
+        f"the effects of {', '.join(repr(e.name) for e in lost)} cannot be separated on the occupied groups. "
         "Leave one of them out."
     )
 

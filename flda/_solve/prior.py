@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from . import arrays
-from .design import Design, Effect, make_design
-from .moments import Within
+from .._data import arrays
+from .._design.design import Design, make_design
+from .._design.effects import Effect
+from .within import Within
 
 N_ROUNDS = 2  # updates of omega, effect by effect, given those of the other effects
 N_STEPS = 100  # of the EM algorithm for the weights of the grid
@@ -66,7 +67,7 @@ class FactorialMeans:
         Examples
         --------
         >>> import pandas as pd
-        >>> from flda.design import make_design
+        >>> from flda._design.design import make_design
         >>> labels = pd.DataFrame({"A": list("ppqq"), "B": list("uvuv")})
         >>> design = make_design(labels, interactions=None)
         >>> means = np.outer([0.0, 1.0, 1.0, 2.0], np.ones(50)) + np.eye(4)[:, [3]]

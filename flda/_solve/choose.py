@@ -7,11 +7,12 @@ import os
 
 import numpy as np
 
-from .. import arrays
-from .._device import OnDevice, free_memory
-from ..moments import Within
-from .inverse import Dual, Primal
+from .._data import arrays
+from .._data.device import OnDevice, free_memory
+from .dual import Dual
 from .iterative import Iterative
+from .primal import Primal
+from .within import Within
 
 logger = logging.getLogger(__name__)
 

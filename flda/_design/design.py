@@ -28,7 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .table import SEPARATOR, Effect, Table, effect_name, refuse_confounded, report
+from .effects import SEPARATOR, Effect
+from .table import Table, refuse_confounded, report
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def make_design(
     codes, occupied = pd.factorize(cells, sort=True)
     table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)))
 
-    mains: list[Effect] = [(f,) for f in names]
+    mains = [Effect((f,)) for f in names]
     wanted = _interactions(factors, interactions)
     kept = table.estimable([*mains, *wanted])
     refuse_confounded(table, levels, [e for e in mains if e not in kept])
@@ -180,7 +181,7 @@ def make_design(
     rows = report(table, levels, [*mains, *wanted], kept)
     if dropped:
         reasons = rows.set_index("effect")["reason"]
-        text = "; ".join(f"{effect_name(e)!r}: {reasons[effect_name(e)]}" for e in dropped)
+        text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in dropped)
         if interactions != "all":
             raise ValueError(f"cannot estimate the interaction {text}. Leave it out of interactions.")
         logger.warning("interaction left out, the table cannot identify it: %s", text)
@@ -199,7 +200,7 @@ def make_design(
 def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
     """Lambda of every effect in the fit, from one number or a mapping of effect names (default 1)."""
     given = dict(penalty) if isinstance(penalty, Mapping) else {}
-    names = {effect_name(e): e for e in design.contrasts}
+    names = {e.name: e for e in design.contrasts}
     for name in given:
         if name not in names:
             raise ValueError(f"penalty names the effect {name!r}; the fit has {list(names)}.")
@@ -207,13 +208,13 @@ def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> di
     out = {e: float(given.get(name, default)) for name, e in names.items()}
     for effect, value in out.items():
         if not value >= 0:
-            raise ValueError(f"penalty of {effect_name(effect)!r} is {value}; it must be 0 or more (infinity nulls).")
+            raise ValueError(f"penalty of {effect.name!r} is {value}; it must be 0 or more (infinity nulls).")
     return out
 
 
 def effect_components(design: Design, n_components: int | Mapping[str, int] | None) -> dict[Effect, int]:
     """Number of axes of every effect; None means all useful ones, that is the degrees of freedom."""
-    names = {effect_name(e): e for e in design.effects}
+    names = {e.name: e for e in design.effects}
     if isinstance(n_components, Mapping):
         for name in n_components:
             if name not in names:
@@ -228,7 +229,7 @@ def effect_components(design: Design, n_components: int | Mapping[str, int] | No
             number = df
         elif not 1 <= number <= df:
             raise ValueError(
-                f"n_components={number} for {effect_name(effect)!r}: its {df} degrees of freedom "
+                f"n_components={number} for {effect.name!r}: its {df} degrees of freedom "
                 f"allow 1 to {df} useful axes. Use n_components=None, or a dict per effect."
             )
         out[effect] = int(number)
@@ -273,21 +274,21 @@ def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | S
         if interactions != "all":
             raise ValueError(f"interactions={interactions!r}: use 'all', None or a list such as ['a:b'].")
         orders = range(2, len(factors) + 1)
-        return [e for k in orders for e in itertools.combinations(factors, k)]
+        return [Effect(e) for k in orders for e in itertools.combinations(factors, k)]
     out: list[Effect] = []
     for item in interactions:
-        parts = set(item.split(SEPARATOR) if isinstance(item, str) else item)
+        parts = set(Effect.parse(item))
         unknown = parts - set(factors)
         if unknown or len(parts) < 2:
             raise ValueError(f"interaction {item!r} must join two or more of the factors {list(factors)}.")
-        effect = tuple(f for f in factors if f in parts)
+        effect = Effect(f for f in factors if f in parts)
         if effect not in out:
             out.append(effect)
     for effect in out:
-        lacking = [m for k in range(2, len(effect)) for m in itertools.combinations(effect, k) if m not in out]
+        lacking = [Effect(m) for k in range(2, len(effect)) for m in itertools.combinations(effect, k) if m not in out]
         if lacking:
             raise ValueError(
-                f"interaction {effect_name(effect)!r} needs its lower-order interactions "
-                f"{[effect_name(m) for m in lacking]} in the list too."
+                f"interaction {effect.name!r} needs its lower-order interactions "
+                f"{[m.name for m in lacking]} in the list too."
             )
     return sorted(out, key=lambda e: (len(e), [factors.index(f) for f in e]))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, qr
 
-from .. import arrays
-from ..moments import Within, target_diagonal
-from .inverse import Training, singular_message
+from .._data import arrays
+from .folds import Training, singular_message
+from .within import Within, target_diagonal
 
 TOLERANCE = 1e-11  # of the residual in the metric of T, relative
 MAX_BASIS_BYTES = 2**30

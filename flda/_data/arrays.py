@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from . import _device
-from ._device import OnDevice, beside, host, namespace
+from . import device
+from .device import OnDevice, beside, host, namespace
 
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
 THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
@@ -95,7 +95,7 @@ def is_dask(X) -> bool:
 def in_memory(X) -> bool:
     """Whether X is a NumPy array or a scipy.sparse matrix, or such a matrix to be worked on by a GPU."""
     if isinstance(X, OnDevice):
-        return in_memory(X.source) or _device.is_device(X.source)
+        return in_memory(X.source) or device.is_device(X.source)
     return is_sparse(X) or isinstance(X, np.ndarray)
 
 
@@ -137,9 +137,9 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
     if isinstance(X, OnDevice):
         if isinstance(X.source, Stream) or is_dask(X.source):
             for rows, block in row_blocks(X.source):
-                yield rows, _device.move(block)
+                yield rows, device.move(block)
             return
-        for rows in block_slices(*X.shape, _device.BLOCK_BYTES):
+        for rows in block_slices(*X.shape, device.BLOCK_BYTES):
             yield rows, X[rows].moved()
         return
     for rows in block_slices(*X.shape):
@@ -264,7 +264,7 @@ def squared_norms(X) -> np.ndarray:
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:
     """Row, column and value of the first NaN or infinite entry in row order, or None."""
-    if isinstance(X, OnDevice) and not _device.is_device(X.source):
+    if isinstance(X, OnDevice) and not device.is_device(X.source):
         return first_nonfinite(X.source)
     if is_dask(X):
         bad = map_rows(X, lambda rows, block: _nonfinite_rows(block), 1)[:, 0]
@@ -308,7 +308,7 @@ def looks_like_counts(X) -> bool:
 
 def _has_format(X) -> bool:
     """Whether X is a sparse matrix of scipy or cupy."""
-    return is_sparse(X) or (_device.is_device(X) and hasattr(X, "tocsr"))
+    return is_sparse(X) or (device.is_device(X) and hasattr(X, "tocsr"))
 
 
 def _rows_of(X, rows: slice):

@@ -13,13 +13,14 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.stats import false_discovery_control
 
-from .. import arrays
-from .._device import wrap
+from .._data import arrays
+from .._data.device import wrap
+from .._design.design import Design, effect_components, effect_penalties, make_design
+from .._design.effects import Effect
+from .._design.splits import cell_folds
 from .._progress import progress
-from ..design import Design, Effect, effect_components, effect_name, effect_penalties, make_design
-from ..donors import cell_folds
 from ..estimators import FLDA, donor_codes, label_frame
-from ..shrinkage import GRID
+from ..estimators._shrinkage import GRID
 from ._cells import CellStatistics
 from ._donors import DonorStatistics
 from ._schemes import Scheme, n_distinct, scheme_of
@@ -68,7 +69,7 @@ def permutation_test(
     """Test every effect, and every gene for it, by permutation.
 
     The statistic of an effect is its information on held-out cells (or donors): how well the group means that training
-    cells predict on the axes agree with held-out scores, :func:`flda.shrinkage.cross_validate`'s criterion with a
+    cells predict on the axes agree with held-out scores, ``cross_validate``'s criterion with a
     sign, the best over a grid of shrinkage values. Fit, folds and tuning are repeated for every permutation. A
     p-value is ``(b + 1) / (B + 1)`` with b of B permutations at least as large as the data.
 
@@ -150,7 +151,7 @@ def permutation_test(
             engine = CellStatistics(X, design, scheme, penalties, n_components[scheme.effect], fold, grid)
             observed = design.codes
         distinct = n_distinct(scheme, engine.units, engine.strata)
-        name = effect_name(scheme.effect)
+        name = scheme.effect.name
         _check_distinct(name, distinct, scheme)
         found = _run(engine, observed, distinct, n_perms, rng, n_jobs, name)
         nulls[name] = found.null
@@ -248,7 +249,7 @@ def _run(
 
 
 def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
-    names = {effect_name(e): e for e in design.effects}
+    names = {e.name: e for e in design.effects}
     wanted = list(names) if effects is None else [effects] if isinstance(effects, str) else list(effects)
     for name in wanted:
         if name not in names:
@@ -267,7 +268,7 @@ def _schemes(
         except ValueError as error:
             if named:
                 raise
-            logger.warning("no p-value for %s: %s", effect_name(effect), error)
+            logger.warning("no p-value for %s: %s", effect.name, error)
             refused = error
     if refused is not None and not out:
         raise refused

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData, ImplicitModificationWarning
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,16 @@ class Keys:
     def uns(self) -> str:
         """Parameters and tables."""
         return self.key
+
+
+def _write(adata: AnnData, key: str, **slots: Any) -> None:
+    with warnings.catch_warnings():
+        # writing into a view makes it a real object, which is what the caller asked for
+        warnings.simplefilter("ignore", ImplicitModificationWarning)
+        adata.uns[Keys(key).uns].update(slots)
+
+
+def _savable(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns that every AnnData file format can hold: levels as text, no slash in a name."""
+    text = {c: table[c].astype(str) for c in table if isinstance(table[c].dtype, pd.CategoricalDtype)}
+    return table.assign(**text).rename(columns=lambda c: c.replace("/", "_"))
