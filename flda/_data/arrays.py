@@ -202,6 +202,7 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
     p = X.shape[1]
 
     def update(out: np.ndarray, rows: slice, block) -> None:
+        block = canonical(block)
         out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
         values = block.data if is_sparse(block) else block
         square = _squared_lengths(block)
@@ -283,6 +284,15 @@ def by_columns(X):
     return X.tocsc() if _has_format(X) else X
 
 
+def canonical(block):
+    """A block without duplicate entries: a sparse one as a copy with sorted columns where it has any."""
+    if not is_sparse(block) or block.has_canonical_format:
+        return block
+    block = block.copy()
+    block.sum_duplicates()
+    return block
+
+
 def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:
     """C x N matrix of ones: row c marks the cells of group c."""
     n = len(codes)
@@ -344,6 +354,7 @@ def detected(X) -> np.ndarray:
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         if is_sparse(block):
+            block = canonical(block)
             out[0] += np.bincount(block.indices[block.data != 0], minlength=len(out[0]))
         else:
             out[0] += np.count_nonzero(block, axis=0)
