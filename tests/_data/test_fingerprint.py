@@ -1,30 +1,19 @@
-import dask.array as da
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
-from flda._data.arrays import Stream
 from flda._data.fingerprint import fingerprint
 
-from array_kinds import EXACT, KINDS
+from array_kinds import BLOCKS, KINDS, SINGLE, kinds
 
 X = np.round(np.random.default_rng(0).normal(size=(2_100, 7)) * (np.arange(7) % 3 > 0), 2)
 NAMES = [["a", "b"], ["1", "2"]]
+EXPECTED = fingerprint(X, NAMES)
 
 
-@pytest.mark.parametrize("kind", EXACT)
-def test_every_kind_of_array_has_the_hash_of_its_values(kind):
-    assert fingerprint(KINDS[kind](X), NAMES) == fingerprint(X, NAMES)
-
-
-def test_blocks_do_not_matter(monkeypatch):
-    expected = fingerprint(X, NAMES)
-    chunked = da.from_array(X, chunks=(333, 4))
-    assert fingerprint(chunked, NAMES) == expected
-    assert fingerprint(chunked.map_blocks(sp.csr_array, meta=sp.csr_array((0, 0))).rechunk((500, 7)), NAMES) == expected
-    monkeypatch.setattr("flda._data.arrays.BLOCK_BYTES", 8 * 7 * 100)
-    assert fingerprint(X, NAMES) == expected
-    assert fingerprint(Stream.of(sp.csr_array(X)), NAMES) == expected
+@pytest.mark.parametrize("kind", kinds(KINDS, BLOCKS, but=SINGLE))
+def test_every_kind_of_array_has_the_hash_of_its_values(store, kind):
+    """Matrices of every storage, read in blocks of whatever size."""
+    assert fingerprint(store(X), NAMES) == EXPECTED
 
 
 @pytest.mark.parametrize("change", ["value", "place", "row", "name", "split"])
@@ -40,4 +29,4 @@ def test_what_changes_the_hash(change):
         names[0][1] = "c"
     else:
         names = [["ab"], ["1", "2"]]
-    assert fingerprint(Y, names) != fingerprint(X, NAMES)
+    assert fingerprint(Y, names) != EXPECTED
