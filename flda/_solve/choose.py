@@ -73,8 +73,10 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
     that was factored. Iterative refinement runs while it helps.
     """
     rhs = solver.means.T
+    if not rhs.any():
+        raise ValueError("every gene has the same mean in all groups, so there is nothing to separate them by.")
     Z, apply = solver.solve_means(g)
-    scale = np.linalg.norm(rhs) or 1.0
+    scale = np.linalg.norm(rhs)
 
     def error_of(Z: np.ndarray) -> np.ndarray:
         return rhs - ((1 - g) * solver.within.times(Z) + g * solver.target[:, None] * Z)
