@@ -85,9 +85,12 @@ def donor_problem(n_donors, n_cells, n_genes, *, seed=0, donor_sd=0.5, effect=0.
 
 
 def shrunken(scatter, g, target):
+    """``(1 - g) M + g T``; a gene that does not vary within groups has the mean variance in T."""
+    variances = np.diag(scatter)
+    T = np.where(variances > 0, variances, variances.mean())
     if target == "identity":
-        return (1 - g) * scatter + g * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
-    return (1 - g) * scatter + g * np.diag(np.diag(scatter))
+        T = np.full_like(variances, variances.mean())
+    return (1 - g) * scatter + g * np.diag(T)
 
 
 def effect_projector(effect, n_levels):
