@@ -93,6 +93,7 @@ DEVICE = {where + name: make for where in (STAND_IN, GPU) for name, make in _ON_
 
 EVERY = {**KINDS, **BLOCKS, **DEVICE}
 SINGLE = [k for k in EVERY if "float32" in k]  # kinds that round
+IN_BLOCKS = [k for k in EVERY if "stream" in k or "dask" in k]  # kinds that have no Gram matrix of cells
 
 
 def has_gpu() -> bool:

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flda import FLDA, SparseFLDA
 
-from array_kinds import SINGLE, kinds
+from array_kinds import IN_BLOCKS, SINGLE, kinds
 from oracle import effect_projector, effect_scatters, problem, shrunken, within_scatter
 
 
@@ -48,11 +48,11 @@ def test_axes_are_optimal_on_their_support(selector, penalty):
             earlier.append(u)
 
 
-@pytest.mark.parametrize("kind", kinds(but=SINGLE))
-@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize(
+    ("kind", "solver"),
+    [*((k, "primal") for k in kinds(but=SINGLE)), *((k, "dual") for k in kinds(but=[*SINGLE, *IN_BLOCKS]))],
+)
 def test_array_kinds_and_solvers_agree(store, kind, solver):
-    if solver == "dual" and ("stream" in kind or "dask" in kind):
-        pytest.skip("what is read in blocks has no Gram matrix of cells")
     X, y = problem(90, 60, (2, 3), seed=7)
     X[np.random.default_rng(0).random(X.shape) < 0.5] = 0
     expected = SparseFLDA(n_genes=4, shrinkage=0.3).fit(X, y)
