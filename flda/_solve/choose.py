@@ -72,8 +72,8 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
     The residual ``|M_e(g) Z - G'| / |G'|`` is taken with the matrix-free scatter, so it also checks the matrix
     that was factored. Iterative refinement runs while it helps.
     """
-    rhs = solver.means.T
-    if not rhs.any():
+    rhs, means = solver.means.T, solver.group_means
+    if np.all(np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0)):
         raise ValueError("every gene has the same mean in all groups, so there is nothing to separate them by.")
     Z, apply = solver.solve_means(g)
     scale = np.linalg.norm(rhs)
