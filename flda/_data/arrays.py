@@ -284,13 +284,13 @@ def by_columns(X):
     return X.tocsc() if _has_format(X) else X
 
 
-def canonical(block):
-    """A block without duplicate entries: a sparse one as a copy with sorted columns where it has any."""
-    if not is_sparse(block) or block.has_canonical_format:
-        return block
-    block = block.copy()
-    block.sum_duplicates()
-    return block
+def canonical(X):
+    """A matrix without duplicate entries: a copy with sorted indices of a sparse one that has any or is not sorted."""
+    if not is_sparse(X) or X.has_canonical_format:
+        return X
+    X = X.copy()
+    X.sum_duplicates()
+    return X
 
 
 def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:

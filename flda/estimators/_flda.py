@@ -386,10 +386,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
             ensure_all_finite=False, ensure_min_samples=1,
         )  # fmt: skip
-        if arrays.is_sparse(X) and not X.has_canonical_format:
-            X = X.copy()  # sorted once, not in every pass; the caller's stays as it is
-            X.sum_duplicates()
-        return X
+        return arrays.canonical(X)  # sorted once, not in every pass
 
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
