@@ -15,6 +15,7 @@ from anndata import AnnData
 
 from .._data import arrays
 from .._data.device import OnDevice, require, wrap
+from .._data.summary import NonFiniteError
 from .._logging import get_logger
 
 logger = get_logger(__name__)
@@ -135,7 +136,7 @@ class Cells:
         """Within, a value that is no number is named by its gene and cell, given which of them the estimator sees."""
         try:
             yield
-        except arrays.NonFiniteError as error:
+        except NonFiniteError as error:
             gene = adata.var_names[np.flatnonzero(genes)[error.column]]
             cell = adata.obs_names[np.flatnonzero(cells)[error.row]]
             raise ValueError(

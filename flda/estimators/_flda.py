@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_n_features, check_is_fitted, validat
 
 from .._data import arrays
 from .._data.device import OnDevice, wrap
+from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.samples import sample_units, samples_in_error
@@ -326,7 +327,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         samples = samples_in_error(design, donors, donor_names)
         units = sample_units(design, donors)
-        summary = arrays.summarise(X, units.codes, len(units.counts), names)
+        summary = summarise(X, units.codes, len(units.counts), names)
         sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
         within = Within.from_data(X, design.codes, design.counts, self.within, samples, sums)
         return Prepared(labels, design, donors, penalties, n_components, summary, within)
@@ -368,8 +369,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         X = self._validated(X, reset=False)
         with np.errstate(invalid="ignore", over="ignore"):
             out = arrays.times(X, B)
-        if not np.isfinite(out).all() and (bad := arrays.first_nonfinite(X)) is not None:
-            raise arrays.NonFiniteError(*bad, getattr(self, "feature_names_in_", None))
+        if not np.isfinite(out).all() and (bad := first_nonfinite(X)) is not None:
+            raise NonFiniteError(*bad, getattr(self, "feature_names_in_", None))
         return out
 
     def _validated(self, X, *, reset: bool):

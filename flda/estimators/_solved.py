@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._data.arrays import Summary
+from .._data.summary import Summary
 from .._design.design import Design
 from .._design.effects import Effect
 from .._solve.group_space import GroupSpace

@@ -182,48 +182,53 @@ class CellStatistics:
         )
 
     def _add(self, fold: _Fold, train: np.ndarray, test: np.ndarray, criteria: list[Criterion]) -> None:
-        """Add what one fold holds out, for every labelling."""
-        present, n, m = fold.present, fold.n_train, fold.n_test
-        own, C = fold.design.contrasts[self.scheme.effect], len(present)
-        others = fold.design.others(self.scheme.effect, self.penalties)
-        fitted = fold.design.fitted(self.scheme.effect)
+        """Add what one fold holds out, for every labelling; ``train`` and ``test`` are sums of residuals, (B, C, p)."""
+        n, m = fold.n_train, fold.n_test
+        C, effect = len(n), self.scheme.effect
+        own, others = fold.design.contrasts[effect], fold.design.others(effect, self.penalties)
+        fitted = fold.design.fitted(effect)
+        # three rows for every group: training mean of the residuals (E), fitted values (H), held-out mean
         xp = namespace(fold.V)
-        E = xp.asarray((train[:, present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
-        M = xp.asarray((test[:, present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V - fold.mean
-        rows = xp.concatenate([E, xp.broadcast_to(fold.H, (len(E), *fold.H.shape)), M], axis=1)
-        e, h, t = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
-        P = np.eye(C) - 1 / C  # group means less their unweighted mean
+        E = xp.asarray((train[:, fold.present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
+        held_out = xp.asarray((test[:, fold.present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V
+        H = xp.broadcast_to(fold.H, (len(E), *fold.H.shape))
+        rows = xp.concatenate([E, H, held_out - fold.mean], axis=1)
+        of_E, of_H, of_held_out = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
+        P = np.eye(C) - 1 / C  # takes group means to group means less their unweighted mean
         df = n.sum() - C
         for i, g in enumerate(self.grid):
-            a = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
-            scaled = rows / a
-            A = to_numpy((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
-            # inner products in the metric M_e(g)^-1, from those in A_g^-1
-            before = (A[:, e, e] + A[:, e, h]) @ P
-            W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - A[:, e, e]) if g < 1 else np.zeros_like(A[:, e, e])
-            A = A + A[:, :, e] @ W @ A[:, e, :]
-            to_means = (A[:, :, e] + A[:, :, h]) @ P  # of every row with the centred group means G
-            K = P @ (to_means[:, e] + to_means[:, h])
-            # scores of held-out residual means and means on Z = M_e^-1 G'
-            residual = to_means[:, t]
-            offset = (to_means[:, e] + to_means[:, h]).mean(axis=1, keepdims=True)
-            mean = residual + to_means[:, h] - offset
-            # Z = A_g^-1 [E; H]' L, so the held-out scatter of the scores is L' [E; H] A^-1 S A^-1 [E; H]' L
-            L = np.concatenate([P + W @ before, np.broadcast_to(P, W.shape)], axis=1)
-            spread = L.transpose(0, 2, 1) @ self._held_out_scatter(fold, scaled, a) @ L
+            # inner products of all rows in the metric A_g^-1, which is diagonal in rotated coordinates
+            diagonal = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
+            scaled = rows / diagonal
+            products = to_numpy((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
+            to_means_A = (products[:, of_E, of_E] + products[:, of_E, of_H]) @ P
+            # the downdate by Woodbury: the same products in the metric M_e(g)^-1
+            EE = products[:, of_E, of_E]
+            W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - EE) if g < 1 else np.zeros_like(EE)
+            products = products + products[:, :, of_E] @ W @ products[:, of_E, :]
+            # every row against the centred group means G = P (E + H), and K = G M_e(g)^-1 G'
+            to_means = (products[:, :, of_E] + products[:, :, of_H]) @ P
+            of_means = to_means[:, of_E] + to_means[:, of_H]
+            K = P @ of_means
+            # scores on Z = M_e(g)^-1 G' of the held-out means: residual part, and whole, from the centre of the groups
+            residual = to_means[:, of_held_out]
+            means = residual + to_means[:, of_H] - of_means.mean(axis=1, keepdims=True)
+            # Z = A_g^-1 [E; H]' L, so the scatter of held-out scores is L' [E; H] A_g^-1 S A_g^-1 [E; H]' L ...
+            L = np.concatenate([P + W @ to_means_A, np.broadcast_to(P, W.shape)], axis=1)
+            spread = L.transpose(0, 2, 1) @ self._held_out_scatter(fold, scaled) @ L
+            # ... about the mean of all held-out cells; less the part between groups it is the one within groups
             centred = residual - (m @ residual)[:, None, :] / m.sum()
             spread -= centred.transpose(0, 2, 1) @ (m[:, None] * centred)
             spread /= max(m.sum() - np.count_nonzero(m), 1)
-            for b in range(len(E)):
+            weights = (m / n)[:, None]  # the held-out cells of a group, each with weight 1 / n
+            for b, criterion in enumerate(criteria):
                 _, w = GroupSpace(K[b]).axes(own, others, self.n_components)
-                s, estimate = mean[b] @ w, fitted @ K[b] @ w
+                s, e = means[b] @ w, fitted @ K[b] @ w
                 within = np.einsum("ck,cd,dk->k", w, spread[b], w)
-                v = (m / n)[:, None]  # the cells of a group, each with the weight 1 / n
-                criteria[b].add_sums(
-                    i, (v * estimate * s).sum(axis=0), (v * estimate**2).sum(axis=0), (v * (s**2 + within)).sum(axis=0)
-                )
+                sums = [(weights * part).sum(axis=0) for part in (e * s, e**2, s**2 + within)]
+                criterion.add_sums(i, *sums)
 
-    def _held_out_scatter(self, fold: _Fold, scaled: np.ndarray, a: np.ndarray) -> np.ndarray:
+    def _held_out_scatter(self, fold: _Fold, scaled: np.ndarray) -> np.ndarray:
         """``[E; H] A^-1 S A^-1 [E; H]'``, (B, 2C, 2C), from rows that A has divided already."""
         C = len(fold.H)
         E, H = scaled[:, :C], scaled[0, C : 2 * C]

@@ -14,7 +14,7 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from .._adata import read
 from .._adata.results import Keys
-from .._data import arrays
+from .._data.summary import summarise
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import sample_units
@@ -151,7 +151,7 @@ def flda(
             logger.warning("without the simulated cells some effect cannot be estimated: its variance is left out")
         else:
             units = sample_units(design, donors)
-            summary = arrays.summarise(X[real], units.codes, len(units.counts))
+            summary = summarise(X[real], units.codes, len(units.counts))
     products = None if design is None else total_products(summary.sums, summary.squares, design, donors)
     ratios = gene_f(prepared.within.means, model.within_sd_**2, model.design_)
     loadings = spread(model.components_.T, genes, 0.0)
