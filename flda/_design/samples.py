@@ -39,7 +39,7 @@ class Samples:
         return cls(codes, np.bincount(codes), keys // n_donors)
 
     def show_donors(self) -> bool:
-        """Whether the spread between donors can be told from that of the cells, and from the groups."""
+        """Whether the variance between donors is identifiable: a group has two donors, and a donor has two cells."""
         n_samples = len(self.counts)
         return len(self.codes) > n_samples > len(np.unique(self.groups))
 
@@ -97,7 +97,7 @@ def samples_in_error(design: Design, donors: np.ndarray | None, names: np.ndarra
     if not samples.show_donors():
         logger.warning(
             "%s varies between donors, but no group has two donors with several cells, so the spread between donors "
-            "cannot be estimated: it stays out of the error term, and effects of %s cannot be told from the donors",
+            "cannot be estimated: it stays out of the error term, and effects of %s are confounded with the donors",
             between[0], between[0],
         )  # fmt: skip
         return None

@@ -8,8 +8,8 @@ The within-group scatter is one formula with a weight w_c per group::
 1 / n_c, so every group's own covariance counts the same (the paper's estimator up to a constant). Both
 are unbiased when the groups share one covariance; a group of one cell adds nothing to either.
 
-When a factor varies between donors, cells of a donor are no independent evidence for it, and the error term gets
-the donor level. With m_s the mean of sample s (the cells of one donor in one group), S samples, ``n`` their harmonic
+When a factor varies between donors, the cells of a donor are not independent for it, and the error term gets the donor
+level. With m_s the mean of sample s (the cells of one donor in one group), S samples, ``n`` their harmonic
 mean size and group means g_c that are means of sample means, so that every donor counts the same::
 
     M_e = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})' + n M_donor,    sum_c w_c (n_c - S_c) = 1
@@ -68,7 +68,7 @@ def scaled_centres(own: np.ndarray, means: np.ndarray, samples: Samples, weights
 
 @dataclass(frozen=True)
 class Within:
-    """Group means and the within-group scatter M_e of data X (N x p), never formed unless asked for.
+    """Group means and the within-group scatter M_e of data X (N x p), which is formed only if a method asks for it.
 
     Attributes
     ----------
@@ -153,8 +153,9 @@ class Within:
     def gene_scatter(self, cells: np.ndarray | None = None, sums: np.ndarray | None = None) -> np.ndarray:
         """The p x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them, where X is.
 
-        From products of sparse blocks where those are thin, less what the centres add; if that would cost digits, or
-        blocks are not thin, from centred dense blocks. Sums of the cells of each sample, S x p, save a pass if known.
+        Thin sparse blocks are multiplied as they are, and what the centres add is subtracted. If that would cost
+        digits, or blocks are not thin, the sum is taken over centred dense blocks. Known sums of the cells of each
+        sample, S x p, save a pass.
         """
         p = self.shape[1]
         X = self.X if cells is None else self.X[cells]  # type: ignore[index]
@@ -206,7 +207,7 @@ class Within:
             block[N:] = asarray_like(self.X, self.centred_means[:, genes])
             variances[genes] = self._gene_variances(to_numpy(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
             if target == "diagonal":
-                # a gene that does not vary within groups waits for the mean variance: see below
+                # a gene that does not vary within groups gets weight zero here, and the mean variance below
                 block *= asarray_like(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
             _add_syrk(out, block.T)
         unit = target_diagonal(variances, "identity")[0]
@@ -232,9 +233,10 @@ class Within:
         return self._gene_variances(to_numpy(scatter.diagonal()).copy(), slice(None))
 
     def donor_share(self, variances: np.ndarray) -> float | None:
-        """Share of donors in the within-group variance of all genes, given diag(M_e); None without them in M_e.
+        """Share of donors in the within-group variance of all genes, given diag(M_e); None if M_e has no donor level.
 
-        Of the spread M_donor of sample means, cells account for 1/n of their variance; negative if that is more.
+        The cells alone give the sample means a variance of 1/n of their own, which is subtracted from M_donor. The
+        share is negative if that is more than M_donor.
         """
         if self.samples is None:
             return None

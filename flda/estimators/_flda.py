@@ -33,16 +33,16 @@ logger = get_logger(__name__)
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Factorized linear discriminant analysis: axes that vary with one effect and little with the others.
 
-    For every effect S of a factorial design (a factor or an interaction) finds the directions u that maximise
-    ``u' (M_S - sum_T lambda_T M_T) u / u' M_e u``, with M_S the scatter of the effect's least-squares
-    estimates on the group means and M_e the shrunken within-group scatter. Solved exactly: one solve with
-    M_e serves all effects and penalties.
+    For every effect S of a factorial design (a factor or an interaction) this estimator finds the directions u that
+    maximise ``u' (M_S - sum_T lambda_T M_T) u / u' M_e u``. M_S is the scatter of the effect's least-squares estimates
+    on the group means, and M_e the shrunken within-group scatter. The solution is exact, and one solve with M_e serves
+    all effects and penalties.
 
     Parameters
     ----------
     interactions
-        ``"all"`` for every interaction the groups identify (others are left out with a logged line), None
-        for main effects only, or a list of ``"a:b"`` or ``("a", "b")``.
+        ``"all"`` for every interaction that the groups identify (a logged line names those left out), None for main
+        effects only, or a list of ``"a:b"`` or ``("a", "b")``.
     nuisance
         Columns of y that enter the fit as additive effects without axes of their own, such as a batch. They
         are penalised like any other effect.
@@ -50,31 +50,31 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         Axes per effect: None for all useful ones (the effect's degrees of freedom), one number, or a dict
         from effect name to number.
     penalty
-        lambda: how much an axis is charged for variance of another effect. One number, or a dict from the name of
-        the charged effect to its number (1 for those not named). ``inf`` nulls the effect exactly on the
-        group means.
+        lambda_T: the weight with which the variance of another effect T counts against an axis. One number, or a dict
+        from the name of the other effect to its number (1 for effects that are not named). With ``inf`` the group means
+        do not vary with that effect on the axis at all.
     group_means
-        ``"observed"``: axes are made of the group means as they are. ``"shrunken"``: of their posterior means under the
-        factorial prior, which lets groups of few cells learn from the other groups through the main effects. The prior
-        is fitted anew in every fold. The first thing to try when groups are rare: with 3 to 10 cells in a group it
-        raised held-out signal on simulated cells and on the RNA mixtures; on blood cells it gave purer axes with less
-        signal (``benchmarks/RESULTS.md``).
+        ``"observed"`` uses the group means as they are. ``"shrunken"`` uses their posterior means under the factorial
+        prior: the mean of a group of few cells moves towards what the main effects predict for it. The prior is fitted
+        anew in every fold. Try this first when some groups are rare. With 3 to 10 cells in a group it raised held-out
+        signal on simulated cells and on the RNA mixtures; on blood cells the axes were purer and had less signal
+        (``benchmarks/RESULTS.md``).
     shrinkage
-        g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"``, the best
-        of a grid on held-out cells. ``"auto"`` is ``"cv"``: on five data sets it came within 0.03 of the best fixed
-        g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
+        g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"`` for the value
+        of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``: on five data sets it came within 0.03 of the
+        best fixed g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
     shrinkage_target
-        T: ``"identity"``, the mean variance of the genes times the identity, for genes on comparable scales; or
-        ``"diagonal"``, each gene's own variance, which makes the axes independent of the genes' units. Diagonal was
-        clearly better on both real data sets and is the default; identity was better on one simulation.
+        The target T. ``"diagonal"``, the default, holds each gene's own variance, so that axes do not depend on the
+        genes' units. ``"identity"`` is the mean variance of the genes times the identity, for genes on comparable
+        scales. Diagonal was clearly better on both real data sets; identity was better on one simulation.
     within
-        ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` lets every group's own
-        covariance count the same, as the paper's estimator does. Pooled was never worse in the same
-        experiment, and better where groups are small.
+        ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` weighs the groups so that each of
+        them counts the same, as the paper's estimator does. Pooled was never worse in the same experiment, and better
+        where groups are small.
     solver
         ``"primal"`` factors M_e (p x p), ``"dual"`` the Gram matrix of the cells (N x N), ``"iterative"`` forms neither
-        and works by products with the data. ``"auto"`` takes the smaller side, or ``"iterative"`` if that would
-        take more than half of the free memory.
+        and works by products with the data. ``"auto"`` takes the smaller side, or ``"iterative"`` where that side has
+        more than 10,000 rows or would take more than half of the free memory.
     random_state
         Seed of the cross-validation folds.
 
@@ -96,8 +96,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     within_sd_ : ndarray of shape (p,)
         Within-group standard deviation of each gene, unshrunken: the square root of the diagonal of M_e.
     donor_share_ : float or None
-        Share of donors in the within-group variance of all genes, when donors are in the error term; corrected for the
-        spread that cells alone give to the means of donors, so it can be negative.
+        Share of donors in the within-group variance of all genes, when donors are in the error term. The spread that
+        the noise of cells gives to the means of donors is subtracted, so the share can be negative.
     shrinkage_ : float
         The g that was used. ``shrinkage_path_`` has the criterion over the grid for ``"cv"``, else None.
     solver_ : str
@@ -168,15 +168,14 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         ----------
         X
             Expression, cells x genes, normally log-normalised: ndarray, any scipy.sparse matrix or array, a dask array
-            with dense or CSR chunks, or :class:`flda._data.arrays.Stream` of a matrix on disk. The last two are read in
-            blocks of rows, several times. Dense arrays and CSR matrices of cupy are worked on where they are; results
-            are NumPy's.
+            with dense or CSR chunks, which is read in blocks of rows several times, or a dense array or CSR matrix of
+            cupy, which stays on the GPU. Results are NumPy's.
         y
             Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
         groups
             Donor of each cell, (N,). Cross-validated shrinkage then holds out whole donors. If a factor varies between
-            donors, group means are means of the donors' means, and M_e is n times the variance of a donor's mean: that
-            of its cells plus n times the spread between donors, with n the (harmonic) mean number of cells.
+            donors, group means are means of the donors' means, and M_e is n times the variance of a donor's mean: the
+            variance of its cells plus n times the spread between donors. Here n is the harmonic mean number of cells.
 
         Returns
         -------

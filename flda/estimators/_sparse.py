@@ -65,9 +65,9 @@ class SparseFLDA(FLDA):
         Effect name -> list with the gene indices (sorted) of each of its axes.
     gene_report_ : DataFrame
         One row per axis and selected gene: ``axis, effect, rank, gene, score`` (standardised loading), ``loading``,
-        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``twins`` (genes
-        that carry the same information and were not taken) and ``mean_<levels>``, the gene's mean at every level of
-        the axis's effect.
+        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``collinear`` (a
+        tuple of the genes that carry the same information and were not selected) and ``mean_<levels>``, the gene's
+        mean at every level of the axis's effect.
     n_genes_ : dict
         Effect name -> k. ``n_genes_path_`` has the held-out criterion for ``"cv"``, else None.
     axes_ : DataFrame

@@ -46,7 +46,7 @@ def certify(
         is taken off too. For a factor that varies between donors this needs two held-out donors for each of its levels,
         so there are at most half as many folds as donors per level.
     n_folds, n_repeats, random_state
-        Folds, how often the cells are dealt anew, and the seed of the dealing.
+        Number of folds, number of times that the folds are drawn, and the seed of the draws.
 
     Returns
     -------
