@@ -244,40 +244,41 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def predict_proba(self, X):
         """Probability of every level of every factor.
 
-        Gaussian groups with common covariance M_e and equal prior for every occupied group; a level's
-        probability is the sum over its groups.
+        Groups are Gaussian with the common covariance M_e, and every occupied group has the same prior. The probability
+        of a level is the sum over its groups.
 
         Returns
         -------
         One array (n, levels) for y with one column; else a list of them, or, for a DataFrame y, a DataFrame with
         columns (factor, level).
         """
-        check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        probabilities = [posterior @ (table.groups[:, [j]] == np.arange(n)) for j, n in enumerate(table.n_levels)]
+        probabilities = self._probabilities(X)
         if self._y_kind == "frame":
+            levels = self.design_.levels
             columns = pd.MultiIndex.from_tuples(
-                [(f, level) for f in table.factors for level in self.design_.levels[f]],
-                names=["factor", "level"],
+                [(f, level) for f in probabilities for level in levels[f]], names=["factor", "level"]
             )
-            return pd.DataFrame(np.hstack(probabilities), columns=columns, index=getattr(X, "index", None))
-        return probabilities[0] if len(probabilities) == 1 else probabilities
+            return pd.DataFrame(np.hstack([*probabilities.values()]), columns=columns, index=getattr(X, "index", None))
+        found = list(probabilities.values())
+        return found[0] if len(found) == 1 else found
 
     def predict(self, X):
         """Most probable level of every factor: a DataFrame, an (n, F) array or (n,), as y was given."""
-        check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        best = {}
-        for j, (factor, n) in enumerate(zip(table.factors, table.n_levels, strict=True)):
-            best[factor] = self.design_.levels[factor][
-                (posterior @ (table.groups[:, [j]] == np.arange(n))).argmax(axis=1)
-            ]
+        best = {f: self.design_.levels[f][p.argmax(axis=1)] for f, p in self._probabilities(X).items()}
         frame = pd.DataFrame(best, index=getattr(X, "index", None))
         if self._y_kind == "frame":
             return frame
         return frame.iloc[:, 0].to_numpy() if self._y_kind == "vector" else frame.to_numpy()
+
+    def _probabilities(self, X) -> dict[str, np.ndarray]:
+        """Probability of the levels of each factor, n x levels."""
+        check_is_fitted(self)
+        table = self.design_.table
+        posterior = softmax(self._discriminate(X), axis=1)
+        return {
+            f: posterior @ (table.groups[:, [j]] == np.arange(n))
+            for j, (f, n) in enumerate(zip(table.factors, table.n_levels, strict=True))
+        }
 
     def score(self, X, y, sample_weight=None) -> float:
         """Accuracy of :meth:`predict`, averaged over the factors."""
