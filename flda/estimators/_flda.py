@@ -11,10 +11,9 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
-from .._data.device import OnDevice, wrap
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import effect_components, effect_penalties, make_design
 from .._design.effects import Effect
@@ -23,6 +22,7 @@ from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.within import Within
 from ..metrics import largest_signs
+from ._input import checked_matrix
 from ._labels import donor_codes, label_frame
 from ._shrinkage import cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
@@ -300,7 +300,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         if y is None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-        X = self._validated(X, reset=True)
+        X = checked_matrix(self, X, reset=True)
         labels, self._y_kind = label_frame(y)
         if len(labels) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
@@ -366,31 +366,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _product(self, X, B: np.ndarray) -> np.ndarray:
         """``X @ B`` for new cells; a value that is no number shows in the product, and is then looked for."""
-        X = self._validated(X, reset=False)
+        X = checked_matrix(self, X, reset=False)
         with np.errstate(invalid="ignore", over="ignore"):
             out = arrays.times(X, B)
         if not np.isfinite(out).all() and (bad := first_nonfinite(X)) is not None:
             raise NonFiniteError(*bad, getattr(self, "feature_names_in_", None))
         return out
-
-    def _validated(self, X, *, reset: bool):
-        X = wrap(X)
-        if isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X):
-            if X.ndim != 2 or X.dtype.kind not in "fiub":
-                raise ValueError(f"X must be a numeric matrix; got {X.ndim} dimensions of {X.dtype}.")
-            _check_n_features(self, X, reset=reset)
-            return X
-        return self._in_memory(X, reset=reset)
-
-    def _in_memory(self, X, *, reset: bool):
-        X = validate_data(
-            self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
-            ensure_all_finite=False, ensure_min_samples=1,
-        )  # fmt: skip
-        if arrays.is_sparse(X) and not X.has_canonical_format:
-            X = X.copy()  # sorted once, not in every pass; the caller's stays as it is
-            X.sum_duplicates()
-        return X
 
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
