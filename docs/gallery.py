@@ -1,8 +1,8 @@
 """Draw the figures of the README and of the documentation: ``python docs/gallery.py [FOLDER]``.
 
 Runs the README's example, ``flda demo``, and ``flda run`` on the RNA mixtures. It takes a few minutes and downloads the
-mixtures if needed. With a folder, the runs are kept there and not repeated. With ``--readme``, it draws one figure only,
-that of the README.
+mixtures if needed. With a folder, the runs are kept there and not repeated. With ``--readme``, it draws only the figure
+of the README.
 """
 
 import io
