@@ -1,9 +1,14 @@
 """Build with ``python -m sphinx -W docs docs/_build`` (the extra ``docs``). Building and reading need no network."""
 
+import re
 import shutil
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
 
 HERE = Path(__file__).parent
 # Sphinx sees no files outside its folder. The notebooks are shown as committed, with their outputs.
@@ -32,3 +37,23 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_custom_sections = ["Returns"]  # text: what is returned, and what is written where
+
+
+class LinkNames(SphinxTransform):
+    """Link every documented name, such as ``flda.tl.flda``, that the text writes as code."""
+
+    default_priority = 500
+
+    def apply(self, **_):
+        for literal in list(self.document.findall(nodes.literal)):
+            name = literal.astext()
+            if re.fullmatch(r"flda(\.\w+)+", name) and not isinstance(literal.parent, addnodes.pending_xref):
+                link = addnodes.pending_xref(
+                    "", refdomain="py", reftype="obj", reftarget=name, refdoc=self.env.docname, refwarn=False
+                )
+                literal.replace_self(link)
+                link += literal
+
+
+def setup(app):
+    app.add_transform(LinkNames)
