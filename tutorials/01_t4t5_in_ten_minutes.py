@@ -14,12 +14,13 @@
 # %% [markdown]
 # # 1. T4 and T5 in ten minutes
 #
-# **Data: simulated T4/T5 cells, not real ones.** There are 3,557 cells and 2,000 genes with planted effects, and nothing is
-# downloaded. For the real cells of Kurmangaliyev et al. (2019), replace the line marked *the one line to change*.
+# **Data: simulated T4/T5 cells, not real ones.** There are 3,557 cells and 2,000 genes with planted effects, and
+# nothing is downloaded. For the real cells of Kurmangaliyev et al. (2019), replace the line marked *the one line to
+# change*.
 #
-# T4 and T5 neurons of the fly's eye come in eight types. The dendrite lies in one of two neuropils (T4 or T5), and the axon
-# ends in one of four layers (a, b, c or d). These two phenotypes cross, so one can ask which genes vary with the dendrite
-# *and not* with the axon. An axis of factorized linear discriminant analysis answers this question.
+# T4 and T5 neurons of the fly's eye come in eight types. The dendrite lies in one of two neuropils (T4 or T5), and the
+# axon ends in one of four layers (a, b, c or d). These two phenotypes cross, so one can ask which genes vary with the
+# dendrite *and not* with the axon. An axis of factorized linear discriminant analysis answers this question.
 
 # %%
 import flda
@@ -51,14 +52,14 @@ flda.tl.rank_genes(adata, n_genes=20)
 flda.get.rank_genes_df(adata, "dendrite").head(8)
 
 # %% [markdown]
-# `score` is the gene's loading, multiplied by the gene's standard deviation within types. `specificity` is the share of the
-# dendrite in the gene's F ratios over all effects. A gene with a share below one half is called *cancelling*: it helps the
-# axis because it cancels another effect of the other genes.
+# `score` is the gene's loading, multiplied by the gene's standard deviation within types. `specificity` is the share of
+# the dendrite in the gene's F ratios over all effects. A gene with a share below one half is called *cancelling*: it
+# helps the axis because it cancels another effect of the other genes.
 #
 # ## Does it hold on cells that were not fitted?
 #
-# An axis always separates the cells that it was fitted on. `certify` therefore refits everything five times, each time without
-# a fifth of the cells, and measures the axes on that fifth.
+# An axis always separates the cells that it was fitted on. `certify` therefore refits everything five times, each time
+# without a fifth of the cells, and measures the axes on that fifth.
 
 # %%
 flda.tl.certify(adata)
@@ -66,15 +67,15 @@ certificate = flda.get.certificate_df(adata)
 certificate[["axis", "genes", "snr", "crosstalk", "accuracy", "chance"]].round(3)
 
 # %% [markdown]
-# `snr`, the signal-to-noise ratio, is the variance of the axis's own effect between types, in units of the variance within types.
-# `crosstalk` is the same ratio, summed over all other effects. `accuracy` says how well the axes of the effect assign its levels
-# to held-out cells.
+# `snr`, the signal-to-noise ratio, is the variance of the axis's own effect between types, in units of the variance
+# within types. `crosstalk` is the same ratio, summed over all other effects. `accuracy` says how well the axes of the
+# effect assign its levels to held-out cells.
 
 # %%
 flda.pl.certificate(adata);
 # %% [markdown]
-# Rows are axes and columns are effects, in the same units. The box in each row marks the effect that the axis is for. All
-# other entries of the row are cross-talk. They should be pale, and they are.
+# Rows are axes and columns are effects, in the same units. The box in each row marks the effect that the axis is for.
+# All other entries of the row are cross-talk. They should be pale, and they are.
 #
 # ## Look at the cells
 #
@@ -84,8 +85,8 @@ flda.pl.certificate(adata);
 flda.tl.held_out_scores(adata)
 flda.pl.scores(adata, "axon_1");
 # %% [markdown]
-# The lines of T4 and T5 nearly coincide: this axis varies with the axon and hardly with the dendrite. These are its genes over
-# the eight types:
+# The lines of T4 and T5 nearly coincide: this axis varies with the axon and hardly with the dendrite. These are its
+# genes over the eight types:
 
 # %%
 flda.pl.genes(adata, "axon_1");
@@ -104,7 +105,8 @@ if "truth_dendrite" in adata.var:
 # %% [markdown]
 # ## Take it with you
 #
-# The table can be written as CSV, with the same columns that `flda run` writes. The report is one HTML file with all results.
+# The table can be written as CSV, with the same columns that `flda run` writes. The report is one HTML file with all
+# results.
 #
 # ```python
 # ranking.to_csv("gene_rankings.csv", index=False)

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 2. Design, donors and batch
 #
-# **Data: simulated T4/T5 cells, not real ones.** Donors, a batch and a treatment are added below, and nothing is downloaded. For
-# real cells, replace the line marked *the one line to change*; the batch and the treatment are then added to the real cells.
+# **Data: simulated T4/T5 cells, not real ones.** Donors, a batch and a treatment are added below, and nothing is
+# downloaded. For real cells, replace the line marked *the one line to change*; the batch and the treatment are then
+# added to the real cells.
 
 # %%
 import logging
@@ -36,17 +37,17 @@ if "donor" not in cells.obs or cells.obs["donor"].nunique() < 8:  # real cells o
 # %% [markdown]
 # ## What the table of groups can tell
 #
-# Effects are estimated from the means of the groups, here the types. What matters is therefore which groups exist, not how many
-# cells each of them has.
+# Effects are estimated from the means of the groups, here the types. What matters is therefore which groups exist, not
+# how many cells each of them has.
 
 # %%
 flda.tl.flda(cells, ["dendrite", "axon"], shrinkage=0.5)
 flda.get.estimability_df(cells)
 
 # %% [markdown]
-# Suppose that two of the eight types are lost, as happens with real tissue. Least squares over the six remaining groups still
-# estimates the main effects. The interaction cannot be estimated in full any more, and flda leaves it out by name instead
-# of guessing.
+# Suppose that two of the eight types are lost, as happens with real tissue. Least squares over the six remaining groups
+# still estimates the main effects. The interaction cannot be estimated in full any more, and flda leaves it out by name
+# instead of guessing.
 
 # %%
 partial = cells[~cells.obs["subtype"].isin(["T5c", "T5d"])].copy()
@@ -66,8 +67,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Three factors
 #
-# The four layers answer two binary questions: a and b against c and d, and b and c against a and d. With these two factors,
-# the eight types form a 2 x 2 x 2 table, and every axis belongs to one question.
+# The four layers answer two binary questions: a and b against c and d, and b and c against a and d. With these two
+# factors, the eight types form a 2 x 2 x 2 table, and every axis belongs to one question.
 
 # %%
 flda.tl.flda(cells, ["dendrite", "axon_ab_cd", "axon_bc_ad"], shrinkage=0.5, key_added="flda3")
@@ -76,8 +77,8 @@ flda.get.axes_df(cells, key="flda3")
 # %% [markdown]
 # ## Batch
 #
-# If the batches contain different shares of the types, the batch leaks into the axes of the types. Here the second batch shifts
-# 50 genes. It contains 90 % of the T5 cells, but only 10 % of the T4 cells.
+# If the batches contain different shares of the types, the batch leaks into the axes of the types. Here the second
+# batch shifts 50 genes. It contains 90 % of the T5 cells, but only 10 % of the T4 cells.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -103,14 +104,14 @@ without, with_nuisance = between_batches(None), between_batches("batch")
 print(f"distance of the batches: {without:.2f} without nuisance, {with_nuisance:.2f} with nuisance='batch'")
 
 # %% [markdown]
-# `nuisance=` fits the batch as an effect without axes and penalises its variance, like that of any other effect. A batch that
-# coincides with a factor (all T4 cells in one batch, all T5 cells in the other) is confounded with the factor: no method can
-# separate them. flda then raises an error that names both.
+# `nuisance=` fits the batch as an effect without axes and penalises its variance, like that of any other effect. A
+# batch that coincides with a factor (all T4 cells in one batch, all T5 cells in the other) is confounded with the
+# factor: no method can separate them. flda then raises an error that names both.
 #
 # ## Donors
 #
-# A treatment is given to donors, not to cells. The treatment of this example does nothing at all: four of the eight donors
-# get the label.
+# A treatment is given to donors, not to cells. The treatment of this example does nothing at all: four of the eight
+# donors get the label.
 
 # %%
 donors = cells.obs["donor"].astype("category")
@@ -131,5 +132,5 @@ print(f"tested by {by_cell['unit']}:  p = {by_cell['pval']:.3f}   (wrong: cells 
 print(f"tested by {by_donor['unit']}: p = {by_donor['pval']:.3f}")
 
 # %% [markdown]
-# With `donor=`, the spread between donors joins the error term, and the test exchanges whole donors. Without it, the small
-# differences that exist between any two donors appear as a significant treatment.
+# With `donor=`, the spread between donors joins the error term, and the test exchanges whole donors. Without it, the
+# small differences that exist between any two donors appear as a significant treatment.

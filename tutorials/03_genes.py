@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 3. Genes: few, pure, stable
 #
-# **Data: simulated T4/T5 cells, not real ones.** Nothing is downloaded. For the real cells of Kurmangaliyev et al. (2019), replace
-# the line marked *the one line to change*.
+# **Data: simulated T4/T5 cells, not real ones.** Nothing is downloaded. For the real cells of Kurmangaliyev et al.
+# (2019), replace the line marked *the one line to change*.
 
 # %%
 import io
@@ -36,9 +36,9 @@ flda.tl.flda(adata, ["dendrite", "axon"])
 flda.tl.path(adata, n_genes=[2, 5, 10, 20, 40], n_folds=3)
 flda.pl.path(adata, "dendrite_1");
 # %% [markdown]
-# The blue line is the signal on held-out cells, the orange line the cross-talk. Choose the number of genes beyond which the blue
-# line stops growing, or the number that your experiment can afford. With `n_genes="cv"`, flda chooses the number by
-# cross-validation.
+# The blue line is the signal on held-out cells, the orange line the cross-talk. Choose the number of genes beyond which
+# the blue line stops growing, or the number that your experiment can afford. With `n_genes="cv"`, flda chooses the
+# number by cross-validation.
 #
 # ## Pure and cancelling genes
 
@@ -50,9 +50,10 @@ table[table["selected"]][["rank", "gene", "score", "specificity", "kind"]]
 # %%
 flda.pl.loadings(adata, "dendrite_1");
 # %% [markdown]
-# A *cancelling* gene carries other effects more than its own. It helps the axis because it cancels these effects in the other
-# genes, but it is not a marker. If you want markers, pass `mode="marker"`: it takes genes that are specific on their own.
-# The next cell compares both modes over all axes, and counts how many of the chosen genes were planted for the effect.
+# A *cancelling* gene carries other effects more than its own. It helps the axis because it cancels these effects in the
+# other genes, but it is not a marker. If you want markers, pass `mode="marker"`: it takes genes that are specific on
+# their own. The next cell compares both modes over all axes, and counts how many of the chosen genes were planted for
+# the effect.
 
 # %%
 markers = adata.copy()
@@ -77,8 +78,8 @@ print("marker:", by_marker)
 # %% [markdown]
 # ## Would half of the cells choose them again?
 #
-# `stability` selects genes again on twenty random halves of the cells. A gene that every half chooses is a finding. A gene that
-# only half of them choose can be replaced by another gene that does as well.
+# `stability` selects genes again on twenty random halves of the cells. A gene that every half chooses is a finding. A
+# gene that only half of them choose can be replaced by another gene that does as well.
 
 # %%
 flda.tl.stability(adata, n_resamples=20)

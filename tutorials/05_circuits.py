@@ -15,12 +15,12 @@
 # # 5. Circuits: signs and recovery
 #
 # **Data: simulated cells and a simulated retina, not real ones.** Nothing is downloaded. This tutorial needs
-# `pip install "flda[circuits]"`. For real cell types, replace the line marked *the one line to change* by your own AnnData with fly
-# gene symbols.
+# `pip install "flda[circuits]"`. For real cell types, replace the line marked *the one line to change* by your own
+# AnnData with fly gene symbols.
 #
-# A neuron that releases acetylcholine excites its partners, and one that releases GABA inhibits them. In the fly, glutamate mostly
-# inhibits too. Transmitter genes therefore give the *sign* of a synapse before anything is recorded. With known signs, it is
-# much easier to recover a circuit from its responses.
+# A neuron that releases acetylcholine excites its partners, and one that releases GABA inhibits them. In the fly,
+# glutamate mostly inhibits too. Transmitter genes therefore give the *sign* of a synapse before anything is recorded.
+# With known signs, it is much easier to recover a circuit from its responses.
 #
 # ## Signs from genes
 
@@ -61,8 +61,8 @@ with warnings.catch_warnings():
 signs[["sign", "transmitter", "evidence", "reason"]]
 
 # %% [markdown]
-# Type X expresses no transmitter gene, so its sign stays unknown. An unknown sign does not become a constraint. A mask carries
-# the signs over to a matrix of synapses, in which unknown signs are NaN and leave the weight free.
+# Type X expresses no transmitter gene, so its sign stays unknown. An unknown sign does not become a constraint. A mask
+# carries the signs over to a matrix of synapses, in which unknown signs are NaN and leave the weight free.
 
 # %%
 edges = pd.DataFrame({"pre": signs.index, "post": "T4a"})  # from a connectome: flda.datasets.flyvis_connectome()
@@ -72,8 +72,9 @@ mask.values
 # %% [markdown]
 # ## What signs are worth: one linear neuron
 #
-# The neuron has 60 possible inputs, of which 10 are connected. We observe between 20 and 200 noisy responses. With 40 responses
-# there are fewer observations than weights, and yet known signs recover the weights without any other constraint.
+# The neuron has 60 possible inputs, of which 10 are connected. We observe between 20 and 200 noisy responses. With 40
+# responses there are fewer observations than weights, and yet known signs recover the weights without any other
+# constraint.
 
 
 # %%
@@ -108,9 +109,9 @@ curves.round(2)
 # %% [markdown]
 # ## A circuit of two layers
 #
-# We use a simulated retina (circuit 2 of Bagherian et al. 2021). It has bipolar cells, amacrine units that are not observed, and one
-# ganglion cell. Images are the input, and the response of the ganglion cell is the output. The wiring diagram and the signs are
-# known. The weights are to be recovered.
+# We use a simulated retina (circuit 2 of Bagherian et al. 2021). It has bipolar cells, amacrine units that are not
+# observed, and one ganglion cell. Images are the input, and the response of the ganglion cell is the output. The wiring
+# diagram and the signs are known. The weights are to be recovered.
 
 # %%
 retina = simulate.retina_circuit("2", n_kernels=3)
@@ -129,9 +130,9 @@ for ax, (name, truth) in zip(axes[0], retina.truth.items(), strict=True):
     ax.set(title=name, xlabel="true weight", ylabel="recovered")
 
 # %% [markdown]
-# The fit finds every existing synapse, at nearly its true weight. A good prediction does not certify the weights, however: two
-# different circuits can give the same responses. Therefore read the notes of the fit. Here they are right: only 4 of the 25
-# amacrine units are connected.
+# The fit finds every existing synapse, at nearly its true weight. A good prediction does not certify the weights,
+# however: two different circuits can give the same responses. Therefore read the notes of the fit. Here they are right:
+# only 4 of the 25 amacrine units are connected.
 
 # %%
 print("\n".join(found.notes) or "no remarks")

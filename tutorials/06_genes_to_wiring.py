@@ -14,12 +14,14 @@
 # %% [markdown]
 # # 6. From genes to wiring
 #
-# **Data: simulated T4/T5 cells and a simulated wiring diagram, not real ones.** Nothing is downloaded. For the connectome of the fly's
-# optic lobe (Lappalainen et al. 2024), replace the line marked *the one line to change*; the last section states the results.
+# **Data: simulated T4/T5 cells and a simulated wiring diagram, not real ones.** Nothing is downloaded. For the
+# connectome of the fly's optic lobe (Lappalainen et al. 2024), replace the line marked *the one line to change*; the
+# last section states the results.
 #
-# The genes of the eight T4/T5 types differ by dendrite and by axon. Their synaptic partners differ too. Are the gene axes related to
-# connectivity? Cells and connectomes come from different animals, so the unit of comparison is the cell *type*, and there are eight.
-# Every result below is a statement about eight points, and its p-value comes from exact permutations of these eight points.
+# The genes of the eight T4/T5 types differ by dendrite and by axon. Their synaptic partners differ too. Are the gene
+# axes related to connectivity? Cells and connectomes come from different animals, so the unit of comparison is the cell
+# *type*, and there are eight. Every result below is a statement about eight points, and its p-value comes from exact
+# permutations of these eight points.
 
 # %%
 import numpy as np
@@ -38,9 +40,9 @@ types = list(adata.obs["subtype"].cat.categories)
 factors = pd.DataFrame({"dendrite": [t[:2] for t in types], "axon": [t[2] for t in types]}, index=types)
 
 # %% [markdown]
-# A wiring diagram is a table of presynaptic types (rows) by postsynaptic types (columns). It contains counts of synapses, which are
-# negative for inhibitory synapses. In the simulated diagram, T4 and T5 receive input from different partners, and each axon layer
-# sends output to a partner of its own.
+# A wiring diagram is a table of presynaptic types (rows) by postsynaptic types (columns). It contains counts of
+# synapses, which are negative for inhibitory synapses. In the simulated diagram, T4 and T5 receive input from different
+# partners, and each axon layer sends output to a partner of its own.
 
 
 # %%
@@ -71,16 +73,18 @@ wiring = simulated_wiring(np.random.default_rng(SEED))
 # %% [markdown]
 # ## Which factor explains the wiring?
 #
-# FLDA decomposes gene expression into effects. `decompose_connectivity` does the same with the input profiles and the output profiles
-# of the types. It answers how much of the differences between types belongs to the dendrite, to the axon, and to their interaction.
+# FLDA decomposes gene expression into effects. `decompose_connectivity` does the same with the input profiles and the
+# output profiles of the types. It answers how much of the differences between types belongs to the dendrite, to the
+# axon, and to their interaction.
 
 # %%
 shares = decompose_connectivity(wiring, factors)
 shares[["direction", "effect", "share", "expected", "pval", "n_distinct", "partners"]].round(3)
 
 # %% [markdown]
-# `expected` is the share that an effect has by chance. `n_distinct` is the number of distinct ways to label the types, and no p-value
-# can be smaller than one over this number. In a 2 x 4 design, the smallest p-value of the dendrite is 1/35 = 0.029, whatever the data.
+# `expected` is the share that an effect has by chance. `n_distinct` is the number of distinct ways to label the types,
+# and no p-value can be smaller than one over this number. In a 2 x 4 design, the smallest p-value of the dendrite is
+# 1/35 = 0.029, whatever the data.
 #
 # ## Which gene axes are related to wiring?
 #
@@ -91,9 +95,9 @@ links = link_axes(adata, wiring, "subtype")
 links[["direction", "axis", "share", "correlation", "held_out_r2", "pval", "pval_adj", "partners"]].round(3)
 
 # %% [markdown]
-# The axis dendrite_1 is related to the inputs and not to the outputs. The axis axon_1 is related to the outputs and not to the inputs. The
-# column `held_out_r2` measures how well the wiring predicts the gene score of a type that was not used to find the pattern. It is negative
-# where there is no relation.
+# The axis dendrite_1 is related to the inputs and not to the outputs. The axis axon_1 is related to the outputs and not
+# to the inputs. The column `held_out_r2` measures how well the wiring predicts the gene score of a type that was not
+# used to find the pattern. It is negative where there is no relation.
 
 # %%
 flda.pl.connectivity(adata);
@@ -102,8 +106,9 @@ flda.pl.connectivity(adata, "dendrite_1");
 # %% [markdown]
 # ## The other way round: phenotypes from wiring
 #
-# Suppose that no phenotypes are known. `phenotypes_from_connectivity` clusters the types by their inputs and by their outputs. The clusters
-# can serve as factors of the cells. The axes are then gene programmes that types with similar wiring share.
+# Suppose that no phenotypes are known. `phenotypes_from_connectivity` clusters the types by their inputs and by their
+# outputs. The clusters can serve as factors of the cells. The axes are then gene programmes that types with similar
+# wiring share.
 
 # %%
 found = phenotypes_from_connectivity(wiring, types, inputs=2, outputs=4)
@@ -119,9 +124,9 @@ flda.get.axes_df(by_wiring)
 # %% [markdown]
 # ## From genes to signed weights
 #
-# `signed_wiring` takes all steps in one call. The transmitter genes of the input types give the signs, the wiring diagram says which types
-# are connected, and simulated activity gives the weights under these signs. For this example, we add the input types as cells that
-# express the transmitter gene of their sign.
+# `signed_wiring` takes all steps in one call. The transmitter genes of the input types give the signs, the wiring
+# diagram says which types are connected, and simulated activity gives the weights under these signs. For this example,
+# we add the input types as cells that express the transmitter gene of their sign.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -159,13 +164,14 @@ recovered.weights.round(1)
 recovered.fits.round(3)
 
 # %% [markdown]
-# For linear cells like these, signs improve the recovery of weights only a little. They matter where hidden units rectify; see
-# [tutorial 5](05_circuits.ipynb).
+# For linear cells like these, signs improve the recovery of weights only a little. They matter where hidden units
+# rectify; see [tutorial 5](05_circuits.ipynb).
 #
 # ## Results for the real connectome
 #
-# With `flyvis()`, 98 % of the differences between the inputs of the eight types belong to the dendrite (p = 0.029), and 70 % of the
-# differences between their outputs belong to the axon (p = 0.0095). Both are the smallest p-values that eight types allow. FlyWire, the
-# connectome of another brain, agrees with 94 % and 98 %. Tables and further checks are in `benchmarks/RESULTS.md`.
+# With `flyvis()`, 98 % of the differences between the inputs of the eight types belong to the dendrite (p = 0.029), and
+# 70 % of the differences between their outputs belong to the axon (p = 0.0095). Both are the smallest p-values that
+# eight types allow. FlyWire, the connectome of another brain, agrees with 94 % and 98 %. Tables and further checks are
+# in `benchmarks/RESULTS.md`.
 #
 # Next: [a million cells and the GPU](07_million_cells.ipynb)

@@ -14,11 +14,12 @@
 # %% [markdown]
 # # 7. A million cells, and the GPU
 #
-# **Data: simulated T4/T5 cells, not real ones.** There are only 20,000 cells, so that the tutorial runs in a minute or two on two cores.
-# Nothing is downloaded. A million cells need the same calls. For your own cells, replace the line marked *the one line to change*.
+# **Data: simulated T4/T5 cells, not real ones.** There are only 20,000 cells, so that the tutorial runs in a minute or
+# two on two cores. Nothing is downloaded. A million cells need the same calls. For your own cells, replace the line
+# marked *the one line to change*.
 #
-# flda never needs all cells at once, because group means and the scatter within groups are sums over blocks of rows. It reads a file in
-# blocks, or takes a dask array, and the result is the same.
+# flda never needs all cells at once, because group means and the scatter within groups are sums over blocks of rows. It
+# reads a file in blocks, or takes a dask array, and the result is the same.
 
 # %%
 import tempfile
@@ -59,8 +60,8 @@ in_memory = timed("in memory", lambda: fit(ad.read_h5ad(path)))
 # %% [markdown]
 # ## From disk
 #
-# `backed="r"` leaves the matrix on disk, and only blocks of rows are in memory at any time. On the command line, this is
-# `flda run cells.h5ad --backed`.
+# `backed="r"` leaves the matrix on disk, and only blocks of rows are in memory at any time. On the command line, this
+# is `flda run cells.h5ad --backed`.
 
 # %%
 backed = timed("from disk", lambda: fit(ad.read_h5ad(path, backed="r")))
@@ -69,7 +70,8 @@ backed.isbacked, type(backed.X).__name__
 # %% [markdown]
 # ## With dask
 #
-# dask's scheduler distributes the chunks of rows, on this machine or on a cluster. The sums of the chunks are added as a tree.
+# dask's scheduler distributes the chunks of rows, on this machine or on a cluster. The sums of the chunks are added as
+# a tree.
 
 # %%
 import dask.array as da
@@ -93,8 +95,8 @@ differences
 # %% [markdown]
 # ## A million cells
 #
-# `python benchmarks/scale.py` measured these values on two cores, with 1,000,000 cells x 2,000 genes, 5 % non-zero entries, and all
-# effects:
+# `python benchmarks/scale.py` measured these values on two cores, with 1,000,000 cells x 2,000 genes, 5 % non-zero
+# entries, and all effects:
 
 # %%
 import pandas as pd
@@ -114,8 +116,10 @@ measured
 # %% [markdown]
 # Before you start with many cells:
 #
-# * Cross-validated shrinkage, the default, reads the data more often. A number (`shrinkage=0.5`) is three to four times faster.
-# * With more than some ten thousand genes, take a subset with `mask_var="highly_variable"`, because the scatter matrix is genes x genes.
+# * Cross-validated shrinkage, the default, reads the data more often. A number (`shrinkage=0.5`) is three to four times
+#   faster.
+# * With more than some ten thousand genes, take a subset with `mask_var="highly_variable"`, because the scatter matrix
+#   is genes x genes.
 # * Effect tests need the data in memory, and at most 8,000 cells or genes, whichever is fewer.
 # * Certificates refit everything in every fold. They take five to ten times as long as the fit.
 #
@@ -124,8 +128,9 @@ measured
 # `flda.tl.flda(adata, factors, device="cuda")` works on one NVIDIA GPU through cupy (`pip install "flda[gpu]"`, or
 # `"flda[gpu13]"` for CUDA 13), block by block, and returns NumPy arrays. Without cupy or a GPU, an error says so.
 #
-# **Neither speed nor accuracy had been measured on a GPU when this was written.** The code was tested on the CPU, with a stand-in for cupy
-# that refuses to mix arrays of the CPU and the GPU. `python benchmarks/gpu.py` measures it on a machine that has a GPU.
+# **Neither speed nor accuracy had been measured on a GPU when this was written.** The code was tested on the CPU, with
+# a stand-in for cupy that refuses to mix arrays of the CPU and the GPU. `python benchmarks/gpu.py` measures it on a
+# machine that has a GPU.
 
 # %%
 try:
