@@ -8,16 +8,15 @@ makes a dense float64 copy larger than a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from . import device
-from .device import OnDevice, beside, host, namespace
+from .device import OnDevice, asarray_like, namespace, to_numpy
 
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
 THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
@@ -137,13 +136,87 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
     if isinstance(X, OnDevice):
         if isinstance(X.source, Stream) or is_dask(X.source):
             for rows, block in row_blocks(X.source):
-                yield rows, device.move(block)
+                yield rows, device.to_device(block)
             return
         for rows in block_slices(*X.shape, device.BLOCK_BYTES):
-            yield rows, X[rows].moved()
+            yield rows, X[rows].on_device()
         return
     for rows in block_slices(*X.shape):
         yield rows, _rows_of(X, rows)
+
+
+class NonFiniteError(ValueError):
+    """X holds a value that is no number.
+
+    Attributes
+    ----------
+    row, column, value
+        The first such value in row order.
+    """
+
+    def __init__(self, row: int, column: int, value: float, names: Sequence[str] | np.ndarray | None = None):
+        self.row, self.column, self.value = row, column, value
+        gene = f"column {column}" if names is None else f"gene {names[column]!r}"
+        what = "NaN" if np.isnan(value) else "inf"
+        super().__init__(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one pass over a matrix says about its values, see :func:`summarise`.
+
+    Attributes
+    ----------
+    sums
+        Sum of the rows of each sample, S x p.
+    squares
+        Sum of the squared entries of each sample, (S,).
+    counts_like
+        Whether every value is a whole, non-negative number and some exceed 1, as in raw counts.
+    """
+
+    sums: np.ndarray
+    squares: np.ndarray
+    counts_like: bool
+
+
+def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = None) -> Summary:
+    """Sums and squares of the rows of X in each sample, checked to be finite, in one pass.
+
+    Parameters
+    ----------
+    X
+        N x p, of any kind.
+    codes
+        Sample of each row, (N,).
+    n_samples
+        Number of samples S.
+    names
+        Names of the columns, for the error.
+
+    Raises
+    ------
+    NonFiniteError
+        If X holds NaN or an infinite value.
+    """
+    p = X.shape[1]
+
+    def update(out: np.ndarray, rows: slice, block) -> None:
+        out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
+        values = block.data if is_sparse(block) else block
+        square = _squared_lengths(block)
+        out[:n_samples, p] += asarray_like(block, indicator(codes[rows], n_samples)) @ square
+        # what no raw count can be; after the first such value the blocks need not be searched
+        if out[n_samples, 0] == 0 and values.size:
+            fraction = values.dtype.kind == "f" and not bool((values == np.floor(values)).all())
+            out[n_samples, 0] += fraction or bool(values.min() < 0)
+            out[n_samples, 1] += bool(values.max() > 1)
+
+    total = to_numpy(reduce_rows(X, update, (n_samples + 1, p + 1)))
+    if not np.isfinite(total[:n_samples, :p]).all() and (bad := first_nonfinite(X)) is not None:
+        raise NonFiniteError(*bad, names)
+    counts_like = bool(X.dtype.kind != "b" and total[n_samples, 0] == 0 and total[n_samples, 1] > 0)
+    return Summary(total[:n_samples, :p], total[:n_samples, p], counts_like)
 
 
 def reduce_rows(
@@ -173,7 +246,7 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
     out = np.empty((X.shape[0], width))
     if not is_dask(X):
         for rows, block in row_blocks(X):
-            out[rows] = host(function(rows, block))
+            out[rows] = to_numpy(function(rows, block))
         return out
     import dask
 
@@ -190,7 +263,7 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
 def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
     """A float64 array, copied, of a block of any kind; on the device for what is there."""
     if isinstance(block, OnDevice):
-        block = block.moved()
+        block = block.on_device()
     if is_sparse(block):
         return block.toarray(order=order).astype(np.float64, order=order, copy=False)
     return namespace(block).array(block, dtype=np.float64, order=order)
@@ -221,7 +294,7 @@ def block_sums(block, codes: np.ndarray, n_groups: int) -> np.ndarray:
     marks = indicator(codes, n_groups)
     if is_sparse(block):
         return (marks @ sp.csr_array(block)).toarray()
-    return beside(block, marks) @ as_float(block)
+    return asarray_like(block, marks) @ as_float(block)
 
 
 def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
@@ -230,36 +303,23 @@ def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
     def update(out: np.ndarray, rows: slice, block) -> None:
         out += block_sums(block, codes[rows], n_groups)
 
-    return host(reduce_rows(X, update, (n_groups, X.shape[1])))
+    return to_numpy(reduce_rows(X, update, (n_groups, X.shape[1])))
 
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """``X @ B`` in float64 for a thin dense B (p x k)."""
-    B = beside(X, B)
+    B = asarray_like(X, B)
     return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """``X.T @ B`` in float64 for a thin dense B (N x k)."""
-    B = beside(X, B)
+    B = asarray_like(X, B)
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         out += as_float(block).T @ B[rows]
 
-    return host(reduce_rows(X, update, (X.shape[1], B.shape[1])))
-
-
-def squared_norms(X) -> np.ndarray:
-    """Squared length of each row in float64, (N,)."""
-
-    def function(rows: slice, block) -> np.ndarray:
-        if is_sparse(block):
-            cells = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            return np.bincount(cells, block.data.astype(np.float64) ** 2, block.shape[0])[:, None]
-        block = as_float(block)
-        return np.einsum("ij,ij->i", block, block)[:, None]
-
-    return map_rows(X, function, 1)[:, 0]
+    return to_numpy(reduce_rows(X, update, (X.shape[1], B.shape[1])))
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:
@@ -288,22 +348,7 @@ def detected(X) -> np.ndarray:
         else:
             out[0] += np.count_nonzero(block, axis=0)
 
-    return host(reduce_rows(X, update, (1, X.shape[1])))[0].astype(np.int64)
-
-
-def looks_like_counts(X) -> bool:
-    """Whether every stored value is a whole, non-negative number and some exceed 1."""
-    if X.dtype.kind == "b":
-        return False
-    top = 0.0
-    for _, block in _first_blocks(X):
-        values = block.data if is_sparse(block) else block
-        if values.size == 0:
-            continue
-        if values.min() < 0 or (values.dtype.kind == "f" and not np.all(values == np.floor(values))):
-            return False
-        top = max(top, float(values.max()))
-    return top > 1
+    return to_numpy(reduce_rows(X, update, (1, X.shape[1])))[0].astype(np.int64)
 
 
 def _has_format(X) -> bool:
@@ -323,17 +368,20 @@ def _rows_of(X, rows: slice):
     return block
 
 
-def _first_blocks(X) -> Iterator[tuple[slice, Any]]:
-    """All blocks; of a dask array the first one, because each block may be a computation of its own."""
-    blocks = row_blocks(X)
-    yield from islice(blocks, 1) if is_dask(X) else blocks
-
-
 def as_float(block):
     """A block that multiplies in float64."""
     if is_sparse(block):
         return block if block.dtype == np.float64 else block.astype(np.float64)
     return block.astype(np.float64, copy=False)
+
+
+def _squared_lengths(block) -> np.ndarray:
+    """Squared length of each row of a block, float64, where the block is."""
+    if is_sparse(block):
+        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        return np.bincount(rows, block.data.astype(np.float64) ** 2, block.shape[0])
+    block = as_float(block)
+    return namespace(block).einsum("ij,ij->i", block, block)
 
 
 def _first_in(block) -> tuple[int, int, float] | None:

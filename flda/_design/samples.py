@@ -1,4 +1,4 @@
-"""Donors: which factors vary between them, and folds that hold out whole donors. Labels only."""
+"""Donors and samples: which factors vary between donors, and what enters the error term. Labels only."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Samples:
         """Whether the spread between donors can be told from that of the cells, and from the groups."""
         n_samples = len(self.counts)
         return len(self.codes) > n_samples > len(np.unique(self.groups))
+
+
+def sample_units(design: Design, donors: np.ndarray | None) -> Samples:
+    """The samples of a design; without donors all cells count as one donor's, and the samples are the groups."""
+    return Samples.of(design.codes, np.zeros(len(design.codes), dtype=np.int64) if donors is None else donors)
 
 
 def donor_levels(design: Design, donors: np.ndarray) -> np.ndarray:
