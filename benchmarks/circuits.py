@@ -19,11 +19,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flda.circuits import simulate
-from flda.circuits._fit import fit_lanes
-from flda.circuits.diagnose import unit_report
-from flda.circuits.metrics import support_recovery, system_recovery
-from flda.circuits.recover import r_squared, recover_circuit
+from flda.circuits import (
+    CircuitModel,
+    fit_circuit,
+    recover_circuit,
+    simulate,
+    support_recovery,
+    system_recovery,
+    unit_report,
+)
 
 OUT = Path(__file__).parent / "results"
 CIRCUITS = ["1", "2", "3A", "3B"]
@@ -63,9 +67,8 @@ def dice(weights, truth) -> float:
     return support_recovery(weights, truth) if any((np.abs(w) > 0.07).any() for w in weights.values()) else 0.0
 
 
-def data(circuit: simulate.RetinaCircuit, stimulus: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    X, y = circuit.sample(n, stimulus=stimulus, random_state=seed)
-    return X, y[:, None]
+def r_squared(model: CircuitModel, fit: np.ndarray, X: np.ndarray, y: np.ndarray) -> float:
+    return model.score(model.weights(fit), X, y)
 
 
 def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="grid") -> None:
@@ -81,20 +84,21 @@ def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="gri
             if not todo:
                 continue
             retina = simulate.retina_circuit(name, n_kernels=k, random_state=7)
-            X, y = data(retina, stimulus, POOL, 1)
-            X_val, y_val = data(retina, stimulus, 500, 2)
-            X_test, y_test = data(retina, stimulus, 500, 3)
+            X, y = retina.sample(POOL, stimulus=stimulus, random_state=1)
+            validation = retina.sample(500, stimulus=stimulus, random_state=2)
+            X_test, y_test = retina.sample(500, stimulus=stimulus, random_state=3)
             for n, (signs, l1) in todo:
                 model = retina.model if signs == "signed" else retina.model.unsigned()
-                lanes = np.repeat(np.arange(N_SEEDS), restarts)
-                subsets = np.stack([np.random.default_rng(s).permutation(POOL)[:n] for s in lanes])
+                n_fits = N_SEEDS * restarts
+                samples_of = np.repeat(np.arange(N_SEEDS), restarts)  # restarts of one seed have the same samples
                 clock = time.perf_counter()
-                fits = fit_lanes(
-                    model, X, y, X_val, y_val, np.full(len(lanes), penalty_of(name, k) if l1 else 0.0),
-                    seeds=np.arange(len(lanes)) + 100, subsets=subsets, learning_rate=rate_of(name),
+                fits = fit_circuit(
+                    model, X, y, validation=validation, penalties=np.full(n_fits, penalty_of(name, k) if l1 else 0.0),
+                    seeds=np.arange(n_fits) + 100, learning_rate=rate_of(name),
+                    subsets=np.stack([np.random.default_rng(s).permutation(POOL)[:n] for s in samples_of]),
                 )  # fmt: skip
-                seconds = (time.perf_counter() - clock) / len(lanes)
-                held = np.array([r_squared(model, f, X_val, y_val) for f in fits]).reshape(N_SEEDS, restarts)
+                seconds = (time.perf_counter() - clock) / n_fits
+                held = np.array([r_squared(model, f, *validation) for f in fits]).reshape(N_SEEDS, restarts)
                 rows = []
                 for seed, best in enumerate(held.argmax(axis=1)):
                     fit = fits[seed * restarts + best]
@@ -117,15 +121,15 @@ def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="gri
 def wrong_signs() -> None:
     """Some signs are wrong: loss of fit and of recovery, and whether a user could see it in held-out R2."""
     retina = simulate.retina_circuit("2", n_kernels=3)
-    X, y = data(retina, "smooth", 1400, 11)
-    X_val, y_val = data(retina, "smooth", 500, 12)
-    X_test, y_test = data(retina, "smooth", 500, 13)
+    X, y = retina.sample(1400, random_state=11)
+    X_val, y_val = retina.sample(500, random_state=12)
+    X_test, y_test = retina.sample(500, random_state=13)
     true = np.flatnonzero(retina.model.parameters(retina.truth))
 
     def best_fit(model, target, target_val, penalty, seed):
-        fits = fit_lanes(
-            model, X, target, X_val, target_val, np.full(2, penalty), seeds=np.array([2 * seed, 2 * seed + 1]),
-            learning_rate=0.03,
+        fits = fit_circuit(
+            model, X, target, validation=(X_val, target_val), penalties=np.full(2, penalty),
+            seeds=[2 * seed, 2 * seed + 1], learning_rate=0.03,
         )  # fmt: skip
         best = max(fits, key=lambda f: r_squared(model, f, X_val, target_val))
         return {

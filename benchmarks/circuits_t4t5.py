@@ -44,14 +44,14 @@ def candidates(edges: pd.DataFrame, post: str) -> pd.DataFrame:
 def activity(table: pd.DataFrame, n: int, rng: np.random.Generator) -> np.ndarray:
     """Rectified, correlated responses of all candidate inputs."""
     columns = table[["du", "dv"]].drop_duplicates().to_numpy(float)
-    place = np.column_stack([columns[:, 0] + columns[:, 1] / 2, columns[:, 1] * np.sqrt(3) / 2])
-    distance = np.linalg.norm(place[:, None] - place[None], axis=2)
-    root = np.linalg.cholesky(np.exp(-distance / 2.0) + 1e-9 * np.eye(len(place)))
+    xy = np.column_stack([columns[:, 0] + columns[:, 1] / 2, columns[:, 1] * np.sqrt(3) / 2])
+    distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    root = np.linalg.cholesky(np.exp(-distance / 2.0) + 1e-9 * np.eye(len(xy)))
     at = pd.MultiIndex.from_arrays(columns.T.astype(int))
-    shared = rng.normal(size=(n, len(place))) @ root.T
+    shared = rng.normal(size=(n, len(xy))) @ root.T
     X = np.empty((n, len(table)))
     for i, (_, part) in enumerate(table.groupby("pre")):
-        own = rng.normal(size=(n, len(place))) @ root.T
+        own = rng.normal(size=(n, len(xy))) @ root.T
         polarity = 1.0 if i % 2 else -1.0
         field = np.maximum(polarity * 0.8 * shared + 0.6 * own + 0.5, 0)
         X[:, part.index] = field[:, at.get_indexer(pd.MultiIndex.from_frame(part[["du", "dv"]]))]

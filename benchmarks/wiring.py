@@ -77,7 +77,7 @@ def links(n_seeds: int) -> None:
             for seed in range(n_seeds):
                 adata, wiring = planted(sizes, linked, seed)
                 flda.tl.flda(adata, ["A", "B"], interactions=None, n_comps=1, shrinkage=0.1)
-                found = link_axes(adata, wiring, "type", n_permutations=499, random_state=seed)
+                found = link_axes(adata, wiring, "type", n_resamples=499, random_state=seed)
                 for row in found.itertuples():
                     right = (row.direction, row.effect) in (("inputs", "A"), ("outputs", "B"))
                     rows.append(
@@ -194,8 +194,8 @@ def whole(n_seeds: int) -> None:
     for seed in range(n_seeds):
         rng = np.random.default_rng(seed)
         for n in (200, 800):
-            place = np.array([(u + v / 2, v * np.sqrt(3) / 2) for _, u, v in units])
-            spread = np.exp(-np.linalg.norm(place[:, None] - place[None], axis=2) / 2)
+            xy = np.array([(u + v / 2, v * np.sqrt(3) / 2) for _, u, v in units])
+            spread = np.exp(-np.linalg.norm(xy[:, None] - xy[None], axis=2) / 2)
             same = np.array(units.get_level_values(0))
             spread *= np.where(same[:, None] == same[None], 1.0, 0.4)
             field = rng.normal(size=(n, len(units))) @ np.linalg.cholesky(spread + 1e-6 * np.eye(len(units))).T
@@ -298,7 +298,7 @@ def figure() -> None:
     ax = axes[3]
     table = pd.read_csv(RESULTS / "wiring_signs.csv")
     counts = table.groupby(["verdict", "referenced"]).size().unstack(fill_value=0)
-    order = ["agree", "conflict", "reference only", "no evidence"]
+    order = ["agree", "conflict", "reference only", "unsupported"]
     counts = counts.reindex(order, fill_value=0)
     ax.barh(order, counts[True], color=blue, label="sign with a reference")
     ax.barh(order, counts[False], left=counts[True], color=orange, label="default +1")

@@ -10,8 +10,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from flda import datasets
-from flda.circuits import BilinearModel, SpatialConnectomeModel
-from flda.circuits.wiring import cross_validate, differential_expression
+from flda.circuits.wiring import BilinearModel, SpatialConnectomeModel, cross_validate, differential_expression
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -39,7 +38,7 @@ def worm() -> None:
     rows = []
     for name, (model, n_nulls) in models.items():
         table = cross_validate(model, X, B, contact=C, classes=data["classes"], n_nulls=n_nulls)
-        plain = {"contact": C, "classes": data["classes"], "n_nulls": 0, "n_boots": 0}
+        plain = {"contact": C, "classes": data["classes"], "n_nulls": 0, "n_resamples": 0}
         again = [cross_validate(model, X, B, **plain, random_state=k)["score"] for k in (1, 2, 3)]  # other folds
         table["sd_partitions"] = pd.concat([table["score"], *again], axis=1).std(axis=1)
         rows.append(table.rename_axis("held_out").reset_index().assign(model=name))
@@ -86,7 +85,7 @@ def binding(n_seeds: int) -> None:
         effects = rng.normal(scale=0.7, size=(2, 150))
         odds = -4 + effects[0][:, None] + effects[1] + 0.8 * (X.to_numpy() @ truth.to_numpy() @ X.to_numpy().T)
         B = C * (rng.random((150, 150)) < 1 / (1 + np.exp(-odds)))
-        found = differential_expression(X, B, contact=C, directed=True, n_permutations=999, random_state=seed)
+        found = differential_expression(X, B, contact=C, directed=True, n_resamples=999, random_state=seed)
         scm = SpatialConnectomeModel(directed=True).fit(X, B, contact=C)
         bilinear = BilinearModel(10, alpha=10.0, directed=True, max_iter=100).fit(X, B, contact=C)
         right = truth.to_numpy()[

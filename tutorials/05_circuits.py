@@ -58,7 +58,7 @@ cells = AnnData(rng.poisson(rates).astype(np.float32), obs=labels, var=pd.DataFr
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # most marker genes are not in this toy
     signs = infer_signs(cells, "type")
-signs[["sign", "transmitter", "evidence", "reason"]]
+signs[["sign", "transmitter", "marker_levels", "reason"]]
 
 # %% [markdown]
 # Type X shows no transmitter gene, and its sign stays unknown: missing evidence does not become a constraint. A mask takes

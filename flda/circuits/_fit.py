@@ -91,7 +91,7 @@ def fit_circuit(
     >>> retina = simulate.retina_circuit("2", n_kernels=3)
     >>> held_out = retina.sample(100, random_state=1)
     >>> X, y = retina.sample(200)
-    >>> fits = fit_circuit(retina.model, X, y, validation=held_out, penalties=[0.01], seeds=[0], n_steps=500)
+    >>> fits = fit_circuit(retina.model, X, y, validation=held_out, penalties=[0.01], seeds=[0], n_steps=2000)
     >>> retina.model.score(retina.model.weights(fits[0]), *held_out) > 0.9
     True
     """
