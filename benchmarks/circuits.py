@@ -1,4 +1,4 @@
-"""Recovery of known circuits: what sign constraints and an L1 penalty are worth, and where they are not.
+"""Recovery of known circuits: how much sign constraints and an L1 penalty help, and where they do not.
 
     python benchmarks/circuits.py grid --kernels 3            # the paper's central figure, about 10 minutes on one core
     python benchmarks/circuits.py grid --kernels 28 --circuits 2 3B --samples 340 1400 5500
@@ -6,8 +6,8 @@
     python benchmarks/circuits_t4t5.py && python benchmarks/circuits_optimisers.py
     python benchmarks/circuits_figures.py
 
-Every part appends to its table in ``benchmarks/results/circuits_<part>.csv`` as it goes and leaves out what the table
-already holds.
+Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it runs, and skips the rows that the file
+already has.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ POOL = 5500
 
 
 def penalty_of(circuit: str, kernels: int) -> float:
-    """L1 weight in units of half the mean squared error; picked on seeds that are not in the tables."""
+    """L1 weight in units of half the mean squared error, chosen on seeds that are not in the tables."""
     if circuit == "1":
         return 0.2
     return 0.005 if kernels <= 3 else 0.05
 
 
 def rate_of(circuit: str) -> float:
-    """Weights of circuit 1 are three times as large."""
+    """Learning rate; the weights of circuit 1 are three times as large as those of the others."""
     return 0.1 if circuit == "1" else 0.03
 
 
@@ -72,7 +72,10 @@ def r_squared(model: CircuitModel, fit: np.ndarray, X: np.ndarray, y: np.ndarray
 
 
 def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="grid") -> None:
-    """R_sys, R_supp and test R2 against N; each seed has its own samples, starts and batches."""
+    """System recovery, support recovery and test R^2 against the number of samples.
+
+    Each seed has its own samples, starting weights and minibatches.
+    """
     for name in circuits:
         for k in kernels:
             todo = [
@@ -119,7 +122,7 @@ def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="gri
 
 
 def wrong_signs() -> None:
-    """Some signs are wrong: loss of fit and of recovery, and whether a user could see it in held-out R2."""
+    """Recovery and fit if some signs are wrong, and whether the held-out R^2 would show it to a user."""
     retina = simulate.retina_circuit("2", n_kernels=3)
     X, y = retina.sample(1400, random_state=11)
     X_val, y_val = retina.sample(500, random_state=12)
@@ -165,7 +168,7 @@ def wrong_signs() -> None:
 
 
 def reach() -> None:
-    """P8: circuit 2, K = 3, N = 340, signed + L1: the public function, alone in the machine."""
+    """Time and recovery of one call of recover_circuit: circuit 2, 3 kernels, 340 samples, signs and L1."""
     rows = []
     for seed in range(N_SEEDS):
         retina = simulate.retina_circuit("2", n_kernels=3)

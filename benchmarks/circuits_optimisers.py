@@ -1,10 +1,10 @@
-"""Madam and Nero against Adam, SGD and LAMB, every one with its learning rate swept.
+"""Madam and Nero compared with Adam, SGD and LAMB, each over a range of learning rates.
 
     python benchmarks/circuits_optimisers.py deep shallow integer circuit     # about 15 minutes on one core
 
-deep: a 50-layer MLP of width 64 on scikit-learn's digits (Nero's claim). shallow: 5 layers (Madam's claim: one
-learning rate fits all). integer: Madam with 12, 10 and 8 bits. circuit: circuit 2 of the retina,
-K = 3, N = 1,400, signed + L1.
+deep: a 50-layer perceptron of width 64 on scikit-learn's digits, where the authors of Nero report an advantage.
+shallow: 5 layers; the authors of Madam report that one learning rate suits all problems. integer: Madam with 12, 10 and
+8 bits. circuit: circuit 2 of the retina, 3 kernels, 1,400 samples, signs and L1.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def forward(weights, x):
 
 
 def train(name: str, make, depth: int, rates: np.ndarray, seeds: int, data) -> list[dict]:
-    """All learning rates and seeds of one optimiser, side by side."""
+    """Train with all learning rates and seeds of one optimiser."""
     X, X_test, y, y_test = (jnp.asarray(a) for a in data)
     sizes = [X.shape[1], *[WIDTH] * (depth - 1), 10]
     per_epoch = len(X) // BATCH

@@ -54,6 +54,8 @@ def unit_report(model: CircuitModel, weights: Weights, X: np.ndarray) -> pd.Data
         for unit in range(p.size):
             own = activity[p.name][:, unit]
             share = 0.0
+            # a unit held at its mean activity keeps its contribution to the mean response; only the part that varies
+            # with the stimulus is removed
             if own.any() and variance > 0:
                 change = response - model.activities(weights, X, clamp={(p.name, unit): own.mean()})[last]
                 share = float(change.var(axis=0).sum() / variance)

@@ -138,6 +138,7 @@ def signed_wiring(
         values = mask.values[post].reindex(of_unit, fill_value=0.0).to_numpy()
         units = np.flatnonzero(values != 0)
         w, report = _fit(X[:, units], responses[post].to_numpy(dtype=float), values[units], order, n_alphas)
+        # several units of one type, such as those of neighbouring columns, add up
         summed = pd.Series(w, index=of_unit[units]).groupby(level=0).sum()
         weights.loc[summed.index, post] = summed
         fits.append({"post": post, **report, "n_free": int(np.isnan(values[units]).sum())})

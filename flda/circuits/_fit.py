@@ -111,6 +111,7 @@ def fit_circuit(
     held = lay_out(X_val), jnp.asarray(y_val, jnp.float32)
     run = _chunk(form, respond, train, held, min(batch_size, subsets.shape[1]), n_chunk)
 
+    # phi of all fits, one row each; keys of their random streams; optimiser states
     start = jnp.asarray(
         np.stack(
             [form.start(starting_weights(model, X[s], y[s], int(k))) for s, k in zip(subsets, seeds, strict=True)]
@@ -126,9 +127,11 @@ def fit_circuit(
     kept, lowest, improved = start, jnp.full(len(seeds), jnp.inf), 0
     for check in range(-(-n_steps // n_chunk)):
         state, loss = advance(state, keys, penalty, subset, check * n_chunk)
+        # all fits share one compiled program, so they go on while any of them improves
         if bool(jnp.any(loss < lowest * (1 - IMPROVEMENT))):
             improved = check
         kept = jnp.where((loss < lowest)[:, None], state[0], kept)
+        # a fit that diverged has a loss of NaN and keeps its best weights so far
         lowest = jnp.minimum(jnp.nan_to_num(loss, nan=jnp.inf), lowest)
         if check - improved >= max(2, N_CHECKS // 4):
             break
@@ -321,7 +324,7 @@ def _compiled(model: CircuitModel) -> tuple[Callable, Callable]:
             for s, c in zip(model.synapses, model.connections, strict=True):
                 if c.target != p.name:
                     continue
-                if s.name in sources:
+                if s.name in sources:  # inputs (n, target, source) times weights (target, source), summed over sources
                     drive += jnp.sum(inputs[s.name] * padded[ids[s.name]], axis=2)
                 else:
                     drive += activity[c.source] @ jnp.zeros(s.shape).at[s.rows, s.cols].set(theta[s.ids])

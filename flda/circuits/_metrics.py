@@ -163,6 +163,7 @@ def match_units(
             f"recovered weights have shapes {inputs.shape} and {outputs.shape}, true ones {true_inputs.shape} and "
             f"{true_outputs.shape}; add hidden units with zero weights to the smaller circuit."
         )
+    # gain[j, k]: inner product of the weights of true unit j and recovered unit k
     gain = true_inputs.T @ inputs + true_outputs @ outputs.T
     return linear_sum_assignment(gain, maximize=True)[1]
 

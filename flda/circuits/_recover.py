@@ -180,11 +180,13 @@ def recover_circuit(
             "n_synapses": (np.abs(fits) > threshold).sum(axis=1),
         }
     )
+    # the largest penalty whose best restart predicts nearly as well as the best of all fits
     best = path.groupby("penalty")["r2_validation"].max()
     penalty = float(best.index[best >= best.max() - tolerance].max())
     at_penalty = path["penalty"] == penalty
     chosen = int(path["r2_validation"].where(at_penalty).idxmax())
     path["chosen"] = path.index == chosen
+    # restarts that predict as well as the chosen one: where their weights differ, the data do not determine them
     accepted = np.flatnonzero(at_penalty & (path["r2_validation"] >= path.loc[chosen, "r2_validation"] - tolerance))
 
     weights = model.weights(fits[chosen])

@@ -222,6 +222,7 @@ def _held_out_r2(s: np.ndarray, G: np.ndarray) -> float:
     error = total = 0.0
     for i in range(len(s)):
         rest = np.arange(len(s)) != i
+        # centring, wiring axis and slope all come from the other types
         centre, level = G[rest].mean(axis=0), s[rest].mean()
         w = (G[rest] - centre).T @ (s[rest] - level)
         t = (G[rest] - centre) @ w

@@ -86,6 +86,7 @@ def phenotypes_from_connectivity(
         if not 2 <= levels <= len(names):
             raise ValueError(f"{direction}={levels} must lie between 2 and {len(names)}, the number of types.")
         G = centred(profiles(matrix, names, direction, within=within).to_numpy(), f"the {direction}")
+        # factorize numbers the clusters in the order in which the types list them
         found = pd.factorize(fcluster(linkage(G, "ward"), levels, "maxclust"))[0]
         n_found = int(found.max()) + 1
         if n_found < levels:

@@ -188,6 +188,7 @@ class BilinearModel(BaseEstimator):
         largest = min(u.shape[1], s.shape[1])
         if not 1 <= self.n_components <= largest:
             raise ValueError(f"n_components={self.n_components} must lie between 1 and {largest}, the largest rank.")
+        # the same problem seen from both sides: B is X A (Y B)', and its transpose is Y B (X A)'
         sides = _Side(u, pairs.C, pairs.B), _Side(s, pairs.C.T, pairs.B.T)
         a, b = _start(sides[0], s, self.n_components)
         if self.nonnegative:
@@ -228,6 +229,7 @@ class BilinearModel(BaseEstimator):
 
         Alternating solutions converge slowly along narrow valleys; this step follows the valley.
         """
+        # residual and rules along the line are polynomials of degree two in t, so their squares have degree four
         (a, b), (da, db) = old, (new[0] - old[0], new[1] - old[1])
         fits = [f(side.X @ a, side.X @ da, s @ b, s @ db) for f in _LINE]
         rest = [side.B - fits[0], -fits[1], -fits[2]]
@@ -235,6 +237,7 @@ class BilinearModel(BaseEstimator):
         if self.norm == "frobenius":
             loss = loss + self.alpha * _square([f(a, da, b, db) for f in _LINE], 1.0)
         else:
+            # (|A|^2 + |B|^2) / 2 bounds the nuclear norm from above and equals it at the balanced old solution
             sizes = [np.sum(f**2) + np.sum(g**2) for f, g in (old, (da, db))]
             loss = loss + self.alpha / 2 * Polynomial([sizes[0], 2 * (np.sum(a * da) + np.sum(b * db)), sizes[1]])
         stops = loss.deriv().roots()  # t = 1, the new solution, is a candidate too, so the step can only lower the loss
@@ -333,7 +336,7 @@ class _Side:
         pull = (self.pull @ other).ravel()
         if (self.direct and start.size <= MAX_DIRECT) or nonnegative:
             gram = kronecker_gram(self.X, other, self.C, summed=self.summed)
-            gram += np.kron(np.eye(shape[0]), penalty)
+            gram += np.kron(np.eye(shape[0]), penalty)  # tr(A R A') for A flattened by rows
             if nonnegative:
                 return _nonnegative(gram, pull).reshape(shape)
             try:

@@ -90,6 +90,7 @@ def differential_expression(
     pre, post = np.arange(len(pairs.X)), np.arange(len(pairs.Y))
     if classes is not None:
         pre, post = class_codes(pairs, classes, classes_post)
+    # without classes every neuron is a class of its own, and the class means are the profiles themselves
     own = [class_means(genes, codes) for genes, codes in ((pairs.X, pre), (pairs.Y, post))]
     null = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected)
     excess = np.where(pairs.touching, pairs.B - null.probability, 0.0)
@@ -164,6 +165,7 @@ class _Spread:
                 explained = x * right + X * left[:, [a]] - diagonal * both
             else:
                 explained = np.vstack([x * right, Y * left[:, [a]]])
+            # what the neurons' effects explain of k has no variance once these effects are estimated
             total[a] -= np.sum(explained * (self.inverse @ explained), axis=0)
         return total
 

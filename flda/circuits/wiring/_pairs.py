@@ -195,6 +195,7 @@ def row_space(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if X.shape[1] <= len(X):
         return X, np.eye(X.shape[1])
     u, s, vt = np.linalg.svd(X, full_matrices=False)
+    # singular values at the level of rounding errors belong to dependent genes
     keep = s > s[0] * max(X.shape) * np.finfo(float).eps if s[0] > 0 else np.arange(len(s)) < 1
     return u[:, keep] * s[keep], vt[keep].T
 
@@ -208,6 +209,7 @@ def agreement(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | Non
         return np.nan
     if np.isin(true, (0, 1)).all():
         return _auc(predicted, true == 1, weights)
+    # weighted Pearson correlation
     centred = [v - np.average(v, weights=weights) for v in (predicted, true)]
     norm = np.sqrt(np.prod([np.sum(weights * v**2) for v in centred]))
     return float(np.sum(weights * centred[0] * centred[1]) / norm) if norm > 0 else 0.0

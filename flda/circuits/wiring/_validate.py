@@ -107,6 +107,7 @@ def cross_validate(
     found = {name: _predictions(model, pairs, folds) for name, folds in schemes.items()}
     nulls: dict[str, list[dict[str, float]]] = {"permutation": [], "class": [], "degree": []}
     networks = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected) if pairs.binary and n_nulls else None
+    # folds stay the same in all nulls, so that scores differ by the data alone
     for _ in progress(range(n_nulls), desc="null networks"):
         for kind, other in (
             ("permutation", _permuted(pairs, members, rng)),
@@ -160,6 +161,7 @@ def _predictions(model: Any, pairs: Pairs, folds: Folds | None) -> Predictions:
     found = []
     held: np.ndarray | None
     for held in [None] if folds is None else folds:
+        # a held-out pair has no contact during the fit, so it has no weight in the squared error
         train = pairs if held is None else pairs.replace(C=np.where(held, 0.0, pairs.C))
         inside = train.B[train.touching]
         if len(inside) == 0 or (inside == inside[0]).all():
@@ -189,7 +191,7 @@ def _interval(
     drawn = []
     for _ in range(n_resamples):
         times = [np.bincount(rng.integers(u.max() + 1, size=u.max() + 1), minlength=u.max() + 1)[u] for u in units]
-        if pairs.Y is pairs.X:
+        if pairs.Y is pairs.X:  # one population: a neuron is drawn once for both of its roles
             times[1] = times[0]
         drawn.append(_scored(pairs, predictions, times[0][:, None] * times[1][None, :].astype(float)))
     return float(np.nanquantile(drawn, 0.025)), float(np.nanquantile(drawn, 0.975))
