@@ -58,7 +58,7 @@ cells = AnnData(rng.poisson(rates).astype(np.float32), obs=labels, var=pd.DataFr
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # most marker genes are absent from this small example
     signs = infer_signs(cells, "type")
-signs[["sign", "transmitter", "evidence", "reason"]]
+signs[["sign", "transmitter", "marker_levels", "reason"]]
 
 # %% [markdown]
 # Type X expresses no transmitter gene, so its sign stays unknown. An unknown sign does not become a constraint. A mask
