@@ -35,7 +35,8 @@ from flda import FLDA, SparseFLDA
 from flda._design.design import make_design
 from flda._logging import quiet
 from flda._solve.prior import borrow_means
-from flda.datasets import rnamix, t4t5_simulated, with_log_layer
+from flda.datasets import rnamix, t4t5_simulated
+from flda.datasets._common import from_counts
 from flda.metrics import effect_snr
 from flda.pp import augment
 
@@ -67,7 +68,7 @@ def pbmc68k_real(seed: int):
     # log1p of counts per 10,000, stored with few digits; the totals are of all genes
     counts = sp.csr_matrix(np.round(np.expm1(log) * small.obs["n_counts"].to_numpy()[:, None] / 1e4).astype(np.float32))
     obs = small.obs[["bulk_labels", "phase"]].copy()
-    adata = with_log_layer(counts, obs, pd.DataFrame(index=small.raw.var_names))
+    adata = from_counts(counts, obs, pd.DataFrame(index=small.raw.var_names))
     types = obs["bulk_labels"].value_counts().index[:3]
     adata = adata[obs["bulk_labels"].isin(types)].copy()
     adata.obs["bulk_labels"] = adata.obs["bulk_labels"].cat.remove_unused_categories()

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from ._common import with_log_layer
+from ._common import from_counts
 from ._files import fetch
 
 
@@ -71,7 +71,7 @@ def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
     for column in ("mixture", "protocol", "mix"):
         obs[column] = obs[column].astype("category")
     var = pd.DataFrame({"spike_in": [g.startswith("ERCC-") for g in genes]}, index=genes)
-    return with_log_layer(X.tocsr(), obs, var)
+    return from_counts(X.tocsr(), obs, var)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from ._common import axon_halves, with_log_layer
+from ._common import axon_halves, from_counts
 
 
 def t4t5_simulated(
@@ -114,7 +114,7 @@ def t4t5_simulated(
         {f"truth_{name}": flags for name, flags in carries.items()},
         index=[f"gene_{i:0{width}d}" for i in range(n_vars)],
     )
-    return with_log_layer(sp.hstack(blocks, format="csr"), obs, var)
+    return from_counts(sp.hstack(blocks, format="csr"), obs, var)
 
 
 def _sum_to_zero_effects(rng: np.random.Generator, sizes: tuple[int, ...], n_vars: int) -> np.ndarray:

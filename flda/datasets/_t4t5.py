@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from .._progress import progress
-from ._common import axon_halves, with_log_layer
+from ._common import axon_halves, from_counts
 from ._files import fetch, manifests
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def t4t5(
     )
     found = counts.obs.pop("time").astype(str)
     first["time"] = pd.Categorical(found, categories=sorted(set(found), key=_hours))
-    return with_log_layer(sp.csr_matrix(counts.X), pd.concat([first, counts.obs], axis=1), counts.var)
+    return from_counts(sp.csr_matrix(counts.X), pd.concat([first, counts.obs], axis=1), counts.var)
 
 
 def _gse126139(times: Sequence[str] | None, data_dir: str | os.PathLike | None) -> AnnData:

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from .._adata import read
 from .._adata.read import AUGMENTED
+from .._data.log_normalise import log_normalise, undo_log
 from ..simulate import CountModel, fit_counts, read_counts
 
 logger = logging.getLogger(__name__)
@@ -267,22 +268,16 @@ def _binomial(Y: sp.csr_matrix, keep: float | np.ndarray, rng: np.random.Generat
 
 def _depth(adata: AnnData, Y: sp.csr_matrix) -> float:
     """T in ``X = log1p(t counts / total)``; refuses an X that is something else."""
-    X = read.expression(adata, None)
-    X = sp.csr_matrix(X, dtype=np.float64)
-    base = adata.uns.get("log1p", {}).get("base")
-    linear = X.copy()
-    linear.data = np.expm1(X.data * (1.0 if base is None else np.log(base)))
-    total = np.asarray(Y.sum(axis=1)).ravel()
-    factor = np.asarray(linear.sum(axis=1)).ravel() / total
-    again = sp.csr_matrix(sp.diags(factor) @ Y)
-    again.data = np.log1p(again.data)
-    linear.data = np.log1p(linear.data)
-    if abs(again - linear).max() > LOG_TOLERANCE:
+    found = sp.csr_matrix(read.expression(adata, None), dtype=np.float64, copy=True)
+    found.data = undo_log(found.data, _log_base(adata))
+    target = np.asarray(found.sum(axis=1)).ravel()
+    found.data = np.log1p(found.data)
+    if abs(log_normalise(Y, target) - found).max() > LOG_TOLERANCE:
         raise ValueError(
             "X is not log1p of the counts, scaled per cell, so that of new cells is unknown; recompute it with "
             "scanpy.pp.normalize_total and scanpy.pp.log1p, or give counts in X and layer=None."
         )
-    return float(np.median(factor * total))
+    return float(np.median(target))
 
 
 def _joined(
@@ -311,14 +306,15 @@ def _joined(
         return np.vstack([real, new.toarray().astype(real.dtype)])
 
     uns = {k: v for k, v in adata.uns.items() if k == "log1p" or k.endswith("_colors")}
-    if layer is None:
+    if layer is None or depth is None:
         return AnnData(stacked(adata.X, Y), obs=obs, var=adata.var.copy(), uns=uns)
-    base = adata.uns.get("log1p", {}).get("base")
-    total = np.maximum(np.asarray(Y.sum(axis=1)).ravel(), 1.0)  # thinning may leave a cell without counts
-    X = sp.csr_matrix(sp.diags(depth / total) @ Y)
-    X.data = np.log1p(X.data) / (1.0 if base is None else np.log(base))
+    X = log_normalise(Y, depth, base=_log_base(adata))
     layers = {layer: stacked(adata.layers[layer], Y)}
     return AnnData(stacked(adata.X, X), obs=obs, var=adata.var.copy(), uns=uns, layers=layers)
+
+
+def _log_base(adata: AnnData) -> float | None:
+    return adata.uns.get("log1p", {}).get("base")
 
 
 def _name(group: tuple) -> str:

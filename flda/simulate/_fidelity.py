@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from .._adata import read
 from .._data import arrays
-from ..datasets import TARGET_SUM
+from .._data.log_normalise import log_normalise
 from ._fit import COUNTS, read_counts
 
 N_COMPONENTS, N_TREES, N_FOLDS = 30, 200, 5
@@ -103,8 +103,7 @@ def fidelity(
     codes = labels.groupby(factors, sort=True).ngroup().to_numpy()
     total = np.asarray(Y.sum(axis=1)).ravel()
     detected = np.diff(Y.indptr)
-    X = sp.csr_matrix(sp.diags(TARGET_SUM / total) @ Y)
-    X.data = np.log1p(X.data)
+    X = log_normalise(Y)
 
     genes = _genes(Y, total, codes, real).assign(gene=adata.var_names)
     varies = genes[["variance_real", "variance_simulated"]].min(axis=1).to_numpy() > 0

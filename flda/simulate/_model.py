@@ -15,7 +15,7 @@ from .._data import arrays
 from .._design.design import Design
 from .._design.effects import Effect
 from .._solve.prior import FactorialMeans
-from ..datasets import with_log_layer
+from ..datasets._common import from_counts
 from ._gamma import gamma_rates
 
 OWN_LIBRARY = 10  # cells of a group from which on it has a distribution of library sizes of its own
@@ -163,7 +163,7 @@ class CountModel:
         counts = self.counts(labels, self.library_of(labels, rng), rng, variation=variation)
         labels.index = [f"sim_{i:0{len(str(len(labels)))}d}" for i in range(len(labels))]
         var = pd.DataFrame({f"truth_{e}": flags for e, flags in self.planted.items()}, index=self.genes)
-        return with_log_layer(counts, labels, var)
+        return from_counts(counts, labels, var)
 
     def labels_of(self, cells: int | pd.DataFrame | None, rng: np.random.Generator) -> pd.DataFrame:
         """Labels of cells to draw; see :meth:`sample`."""
