@@ -14,7 +14,8 @@ from anndata import AnnData
 from .._adata import read
 from .._adata.read import AUGMENTED
 from .._data.log_normalise import log_normalise, undo_log
-from ..simulate import CountModel, fit_counts, read_counts
+from ..simulate import CountModel, fit_counts
+from ..simulate._fit import read_counts
 
 logger = logging.getLogger(__name__)
 

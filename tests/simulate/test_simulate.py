@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from scipy.stats import gamma, nbinom
 
 import flda
-from flda.simulate import fidelity, fit_counts, gamma_rates
+from flda.simulate import fit_counts, gamma_rates
 from flda.simulate._moments import Units, dispersions
 
 FACTORS = ["dendrite", "axon"]
@@ -196,26 +196,6 @@ def test_a_group_that_is_empty_can_be_drawn(pilot):
     real = pilot[(pilot.obs["dendrite"] == "T4") & (pilot.obs["axon"] == "b")]
     means = [np.log(np.asarray(a.layers["counts"].mean(axis=0)).ravel() + 0.1) for a in (cells, real)]
     assert np.corrcoef(*means)[0, 1] > 0.9
-
-
-def test_fidelity_tells_bad_cells_from_good_ones(pilot, model):
-    good = fidelity(pilot, model.sample(random_state=1), FACTORS)
-    flat = model.sample(variation=0.0, random_state=1)
-    bad = fidelity(pilot, flat, FACTORS)
-    value = [f.summary.set_index("measure")["value"] for f in (good, bad)]
-    everything = "AUC of a random forest, all cells"
-    assert value[0][everything] < 0.75
-    assert value[1][everything] > value[0][everything] + 0.15
-    assert abs(value[0]["median log2 ratio of means"]) < 0.1
-    assert abs(value[0]["median log2 ratio of variances"]) < 0.3
-    assert value[1]["median log2 ratio of variances"] < -0.5
-    assert good.groups["n_real"].sum() == 600
-    with pytest.raises(ValueError, match="genes of the simulated cells"):
-        fidelity(pilot, flat[:, 1:], FACTORS)
-    for kind in ("auc", "variance", "zeros", "correlation", "library"):
-        assert flda.pl.fidelity(good, kind).get_ylabel()
-    with pytest.raises(ValueError, match="kind='roc'"):
-        flda.pl.fidelity(good, "roc")
 
 
 def test_bad_input_is_named(pilot):
