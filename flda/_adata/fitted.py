@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,12 @@ from anndata import AnnData
 
 from .. import get
 from .._data.device import NoDevice, require
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from ..estimators import SparseFLDA
 from . import read
 from .results import Keys
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from anndata import AnnData
 
 from .._data import arrays
 from .._data.device import OnDevice, require, wrap
+from .._logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 AUGMENTED = "flda_augmented"  # obs column that marks the cells of flda.pp.augment
 

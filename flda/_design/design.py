@@ -21,17 +21,17 @@ with the projector ``P_S = kron(I - J/L or J/L)``: the scatters of Qiao and Meis
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from .._logging import get_logger
 from .effects import SEPARATOR, Effect
 from .table import Table, refuse_confounded, report
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_NUMERIC_LEVELS = 20  # a numeric factor with more distinct values is taken for a measurement
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
+from .._logging import get_logger
 from .design import Design
 from .samples import between_factors, donor_strata
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def folds(

@@ -9,12 +9,13 @@ import numpy as np
 
 from .._data import arrays
 from .._data.device import OnDevice, free_memory
+from .._logging import get_logger
 from .dual import Dual
 from .iterative import Iterative
 from .primal import Primal
 from .within import Within
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Inverse = Primal | Dual | Iterative
 

@@ -22,7 +22,6 @@ cells: ``x_i - m_s + phi_s (m_s - g_c) = x_i - h_s`` with ``phi_s^2 = n / (w_c n
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +34,9 @@ from .._data import arrays
 from .._data.device import MAX_TRIANGLE, beside, host, is_device, namespace, panels
 from .._data.kernels import add_sparse_gram
 from .._design.samples import Samples
+from .._logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TILE = 256
 CANCELLATION = 1e6  # second moment over variance of a gene, above which products of raw blocks lose too many digits

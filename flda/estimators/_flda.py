@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
@@ -19,6 +18,7 @@ from .._data.device import OnDevice, wrap
 from .._design.design import effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.samples import samples_in_error
+from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.within import Within
 from ..metrics import largest_signs
@@ -26,7 +26,7 @@ from . import _shrinkage as shrinkage
 from ._labels import donor_codes, label_frame
 from ._solved import Axes, Solved, axis_row
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):

@@ -8,7 +8,6 @@ none makes a p x p matrix where N is smaller.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +16,13 @@ import pandas as pd
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.splits import folds
+from .._logging import get_logger
 from .._progress import progress
 from .._solve.choose import Inverse
 from .._solve.group_space import GroupSpace
 from .._solve.primal import Primal
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GRID = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)
 N_FOLDS = 5

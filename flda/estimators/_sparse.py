@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from sklearn.base import clone
 from .._data.arrays import by_rows, times
 from .._design.effects import Effect
 from .._design.splits import folds
+from .._logging import get_logger
 from .._progress import progress
 from .._solve.flow import flow
 from .._solve.group_space import GroupSpace
@@ -25,7 +25,7 @@ from ._gene_report import gene_report
 from ._shrinkage import N_FOLDS, information
 from ._solved import Axes, Solved, axis_row
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GRID = (3, 5, 10, 20, 50)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,11 +15,12 @@ from .._design.design import Design, make_design
 from .._design.effects import Effect
 from .._design.samples import between_factors, donor_strata
 from .._design.splits import folds
+from .._logging import get_logger
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, label_frame
 from ..metrics import effect_snr
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 ACCURACY = ":accuracy"  # no effect can have this name

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from .._logging import get_logger
 from ..estimators import FLDA
 from ._certificate import (
     certify_together,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, float("inf"))

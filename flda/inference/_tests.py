@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from .._data.device import wrap
 from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.splits import cell_folds
+from .._logging import get_logger
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, label_frame
 from ..estimators._shrinkage import GRID
@@ -25,7 +25,7 @@ from ._cells import CellStatistics
 from ._donors import DonorStatistics
 from ._schemes import Scheme, n_distinct, scheme_of
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FEW_PERMUTATIONS = 20
 BATCH_CELLS = 2**18  # labels per batch: 64 permutations of 4,000 cells, one of a quarter of a million

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,10 +13,11 @@ from anndata import AnnData
 from .._adata import read
 from .._adata.read import AUGMENTED
 from .._data.log_normalise import log_normalise, undo_log
+from .._logging import get_logger
 from ..simulate import CountModel, fit_counts
 from ..simulate._fit import read_counts
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_FOLD = 4.0  # beyond which a transferred gene gets fresh transcripts rather than more copies of the source's
 LOG_TOLERANCE = 0.02  # of log-normalised expression, for matrices that were stored with few digits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
 import tempfile
 import time
@@ -21,11 +20,12 @@ from anndata import AnnData
 from .. import get
 from .._adata import read
 from .._data.fingerprint import fingerprint
+from .._logging import get_logger
 from ..pl._common import params
 from ._answers import Answer, answers
 from ._figures import Picture, pictures
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 N_RANKED = 50  # rows of the gene table per axis, or as many as were selected
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
@@ -15,11 +14,12 @@ from .._adata import read
 from .._data import arrays
 from .._design.design import Design, make_design
 from .._design.samples import Samples, between_factors, donor_strata
+from .._logging import get_logger
 from .._solve.prior import FactorialMeans, variance_sizes
 from ._model import CountModel
 from ._moments import Units, axes, dispersions, group_spread
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COUNTS = "counts"
 

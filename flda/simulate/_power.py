@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from anndata import AnnData
 
 from .._design.design import make_design
 from .._design.samples import between_factors
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, SparseFLDA
 from ..metrics import effect_snr
 from . import CountModel, fit_counts
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 N_TEST = 50  # cells in every group, each of a donor of its own, that measure an axis
 MEASURES = ("purity", "stability")

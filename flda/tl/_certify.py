@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from anndata import AnnData
 
 from .._adata.fitted import Fitted, selection_of
 from .._adata.results import _savable, _write
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from ..estimators import FLDA
 from ..inference._certificate import certify_together
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def certify(

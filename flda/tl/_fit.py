@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +16,11 @@ from .._adata import read
 from .._adata.results import Keys
 from .._design.design import Design
 from .._design.effects import Effect
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from ..estimators import FLDA
 from ..metrics import effect_shares, gene_f, total_products
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def flda(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 import numpy as np
@@ -13,12 +12,12 @@ from .._adata.fitted import Fitted
 from .._adata.results import Keys
 from .._design.design import Design
 from .._design.splits import folds
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA
 from ..estimators._shrinkage import N_FOLDS
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda", copy: bool = False) -> AnnData | None:

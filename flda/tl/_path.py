@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
@@ -11,10 +10,11 @@ from anndata import AnnData
 
 from .._adata.fitted import Fitted
 from .._adata.results import Keys
+from .._logging import get_logger
 from ..estimators import SparseFLDA
 from ..inference._certificate import certify_together
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def path(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,13 @@ from .._adata.fitted import Fitted
 from .._adata.results import Keys
 from .._data import arrays
 from .._design.effects import SEPARATOR
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from ..estimators import SparseFLDA
 from ._fit import spread
 from ._stability import run_stability, write_stability
 from ._tests import run_permutations, write_permutations
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PSEUDOCOUNT = 0.1  # in fold changes, on the scale of expm1(X): counts per 10,000 if so normalised
 N_BOOTS = 200  # resamples for the intervals that come with n_halves

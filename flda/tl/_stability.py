@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
@@ -12,11 +11,11 @@ from anndata import AnnData
 from .._adata import read
 from .._adata.fitted import Fitted, selection_of
 from .._adata.results import Keys, _savable, _write
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from ..inference import Bootstrap, Stability, stability_selection
 from ..inference import bootstrap as bootstrap_axes
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def stability(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
@@ -13,11 +12,12 @@ from .. import get
 from .._adata import read
 from .._adata.fitted import Fitted
 from .._adata.results import Keys, _savable, _write
+from .._logging import get_logger
 from ..estimators import FLDA
 from ..inference._tests import PermutationTest
 from ..inference._tests import permutation_test as permute
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def permutation_test(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 
@@ -13,8 +12,9 @@ from .. import get
 from .._adata import read
 from .._adata.results import Keys
 from .._data import arrays
+from .._logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bool = False) -> AnnData | None:

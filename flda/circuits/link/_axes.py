@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +15,13 @@ from ..._adata import read
 from ..._adata.results import Keys
 from ..._design.design import Design
 from ..._design.effects import SEPARATOR, Effect
+from ..._logging import get_logger
 from ..wiring import SpatialConnectomeModel, cross_validate
 from ._decompose import as_columns, both_tests, centred, check_directions
 from ._profiles import DIRECTIONS, check_matrix, design_of_types, effect_operator, profiles
 from ._relabel import explained_by
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def link_axes(
