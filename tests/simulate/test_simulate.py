@@ -156,7 +156,7 @@ def test_planted_effects_are_of_their_size_and_alone(model):
     np.testing.assert_allclose(
         (after - after.mean(axis=0))[0].mean(axis=0), (before - before.mean(axis=0))[0].mean(axis=0), atol=1e-12
     )
-    with pytest.raises(ValueError, match="no effect 'axons'"):
+    with pytest.raises(ValueError, match="'axons'"):
         model.plant("axons", [1], 1.0)
 
 
@@ -199,36 +199,35 @@ def test_a_group_that_is_empty_can_be_drawn(pilot):
 
 
 def test_bad_input_is_named(pilot):
-    with pytest.raises(ValueError, match="no column 'dendrites'; did you mean 'dendrite'"):
+    with pytest.raises(ValueError, match="'dendrites'.*'dendrite'"):
         fit_counts(pilot, ["dendrites", "axon"])
-    with pytest.raises(ValueError, match=r"X holds .* for gene 'gene_\d+' in cell 'cell_\d+', which is no count"):
+    with pytest.raises(ValueError, match=r"X .*'gene_\d+'.*'cell_\d+'"):
         fit_counts(pilot, FACTORS, layer=None)
-    with pytest.raises(ValueError, match="no layer 'umi'"):
+    with pytest.raises(ValueError, match="'umi'"):
         fit_counts(pilot, FACTORS, layer="umi")
-    with pytest.raises(ValueError, match="single cell"):
+    with pytest.raises(ValueError, match="'dendrite', 'axon'"):
         fit_counts(pilot[pilot.obs["subtype"].drop_duplicates().index].copy(), FACTORS, interactions=None)
     empty = pilot.copy()
     counts = empty.layers["counts"].toarray()
     counts[4] = 0
     empty.layers["counts"] = sp.csr_matrix(counts)
-    with pytest.raises(ValueError, match="cell 'cell_004' has no counts"):
+    with pytest.raises(ValueError, match="'cell_004'"):
         fit_counts(empty, FACTORS)
     fitted = fit_counts(pilot, FACTORS)
     with pytest.raises(ValueError, match="variation=-1"):
         fitted.sample(variation=-1)
-    with pytest.raises(ValueError, match="has no level 'e'"):
+    with pytest.raises(ValueError, match="'axon'.*'e'"):
         fitted.sample(pd.DataFrame({"dendrite": ["T4"], "axon": ["e"]}))
-    with pytest.raises(ValueError, match="no column 'axon'"):
+    with pytest.raises(ValueError, match="'axon'"):
         fitted.sample(pd.DataFrame({"dendrite": ["T4"]}))
     with pytest.raises(ValueError, match="cells=0"):
         fitted.sample(0)
 
 
-def test_one_donor_per_level_has_no_spread(pilot, caplog):
+def test_donors_have_no_effects_where_each_level_has_only_one(pilot):
     own = pilot.copy()
     own.obs["donor"] = own.obs["dendrite"].astype(str)
     fitted = fit_counts(own, FACTORS, donor="donor")
-    assert "no level has two donors" in caplog.text
     assert fitted.donor_effects is None
     assert fitted.sample(3).n_obs == 24
 

@@ -50,7 +50,7 @@ def test_too_small_a_simulation():
         datasets.t4t5_simulated(n_obs=5)
 
 
-FOLDER = Path(__file__).parents[1] / "data_manifests"
+FOLDER = Path(__file__).parents[2] / "data_manifests"
 
 
 def test_manifests_follow_the_schema():
