@@ -112,7 +112,9 @@ def read_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     where = "X" if layer is None else f"layers[{layer!r}]"
     if not arrays.in_memory(Y):
         raise ValueError(f"{where} is not in memory, where simulation needs it; call adata.to_memory() first.")
-    Y = sp.csr_matrix(Y, dtype=np.float64)
+    # copied, as the next two calls work in place; they make the same counts the same matrix however they were stored
+    Y = sp.csr_matrix(Y, dtype=np.float64, copy=True)
+    Y.sum_duplicates()
     Y.eliminate_zeros()
     wrong = (Y.data < 0) | (Y.data != np.round(Y.data))
     if wrong.any():

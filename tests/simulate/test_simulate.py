@@ -199,7 +199,7 @@ def test_a_group_that_is_empty_can_be_drawn(pilot):
 
 
 def test_bad_input_is_named(pilot):
-    with pytest.raises(ValueError, match="'dendrites'.*'dendrite'"):
+    with pytest.raises(ValueError, match=r"'dendrites'.*'dendrite'"):
         fit_counts(pilot, ["dendrites", "axon"])
     with pytest.raises(ValueError, match=r"X .*'gene_\d+'.*'cell_\d+'"):
         fit_counts(pilot, FACTORS, layer=None)
@@ -216,12 +216,31 @@ def test_bad_input_is_named(pilot):
     fitted = fit_counts(pilot, FACTORS)
     with pytest.raises(ValueError, match="variation=-1"):
         fitted.sample(variation=-1)
-    with pytest.raises(ValueError, match="'axon'.*'e'"):
+    with pytest.raises(ValueError, match=r"'axon'.*'e'"):
         fitted.sample(pd.DataFrame({"dendrite": ["T4"], "axon": ["e"]}))
     with pytest.raises(ValueError, match="'axon'"):
         fitted.sample(pd.DataFrame({"dendrite": ["T4"]}))
     with pytest.raises(ValueError, match="cells=0"):
         fitted.sample(0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_counts_may_be_stored_with_zeros_and_duplicates_and_are_left_as_they_are(pilot, dtype):
+    plain = pilot.layers["counts"].toarray()
+    halves = np.floor(plain / 2)
+    both = np.concatenate([halves, plain - halves], axis=1)  # every entry listed, each gene twice per cell
+    n, p = plain.shape
+    stored = sp.csr_matrix(
+        (both.ravel().astype(dtype), np.tile(np.arange(p), 2 * n), 2 * p * np.arange(n + 1)), shape=(n, p)
+    )
+    other = pilot.copy()
+    other.layers["counts"] = stored
+    before = stored.data.copy(), stored.indices.copy(), stored.indptr.copy()
+    ours, theirs = (fit_counts(a, FACTORS) for a in (other, pilot))
+    np.testing.assert_array_equal(ours.dispersion, theirs.dispersion)
+    kept = other.layers["counts"]
+    for array, was in zip((kept.data, kept.indices, kept.indptr), before, strict=True):
+        np.testing.assert_array_equal(array, was)
 
 
 def test_donors_have_no_effects_where_each_level_has_only_one(pilot):
