@@ -18,7 +18,7 @@ def from_counts(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> 
 
 
 def axon_halves(axon: pd.Categorical) -> dict[str, pd.Categorical]:
-    """The two binary halves of the axon's layer: a and b against c and d, b and c against a and d."""
+    """Split the axon layers into two binary factors: a and b against c and d, and b and c against a and d."""
     letters = np.asarray(axon.astype(str))
     halves = {"axon_ab_cd": ("ab", "cd"), "axon_bc_ad": ("bc", "ad")}
     return {
