@@ -13,10 +13,11 @@ the shrinkage of the scatter that is chosen on the real training cells.
   it, at several variations.
 
 ``snr``, ``crosstalk``: of the axes of the main effects, summed over axes, mean over effects. ``log_snr``: mean of
-log(1 + SNR). ``accuracy``: share of cells whose levels are all predicted correctly, mean over groups. ``rare``: the same
-in the rare group. ``genes``: of the 10 genes that SparseFLDA selects for the first axis of each factor, the share that
-carries its effect. On t4t5 the carriers are the planted genes; otherwise they are the genes that the same procedure
-selects on all cells, which include the training cells, so that only differences between arms can be interpreted.
+log(1 + SNR). ``accuracy``: share of cells whose levels are all predicted correctly, mean over groups. ``rare``: the
+same in the rare group. ``genes``: of the 10 genes that SparseFLDA selects for the first axis of each factor, the share
+that carries its effect. On t4t5 the carriers are the planted genes; otherwise they are the genes that the same
+procedure selects on all cells, which include the training cells, so that only differences between arms can be
+interpreted.
 """
 
 from __future__ import annotations
