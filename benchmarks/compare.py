@@ -45,8 +45,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from flda import FLDA, SparseFLDA
-from flda.design import Design, effect_name, make_design
-from flda.donors import folds
+from flda._design.design import Design, make_design
+from flda._design.splits import folds
 from flda.metrics import effect_snr, explained_variance, modularity, mutual_information, mutual_information_gap
 
 from problems import PROBLEMS
@@ -100,7 +100,7 @@ def demixed(X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
         )
         if loss < best:
             best, chosen = loss, ridge
-    return {effect_name(e): D for e, (D, _) in parts(np.arange(len(X)), chosen)[1].items() if e in design.effects}
+    return {e.name: D for e, (D, _) in parts(np.arange(len(X)), chosen)[1].items() if e in design.effects}
 
 
 def lasso(X: np.ndarray, design: Design, n_genes: int = 20) -> dict[str, np.ndarray]:
@@ -121,7 +121,7 @@ def lasso(X: np.ndarray, design: Design, n_genes: int = 20) -> dict[str, np.ndar
             if n >= n_genes:
                 break
         axes = np.linalg.svd(best[1], full_matrices=False)[2][: design.df(e)]
-        out[effect_name(e)] = (axes / scaler.scale_).T
+        out[e.name] = (axes / scaler.scale_).T
     return out
 
 
@@ -157,7 +157,7 @@ def axes_of(method: str, X: np.ndarray, y: pd.DataFrame, design: Design, interac
 def dealt(axes: np.ndarray, X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
     """Every effect gets the axis that carries it best in training, each axis once."""
     snr = pd.DataFrame(effect_snr(X @ axes, design))
-    names = [effect_name(e) for e in design.effects]
+    names = [e.name for e in design.effects]
     own = snr[names].clip(lower=0)
     value = np.log1p(own) - np.log1p(own.rsub(own.sum(axis=1), axis=0))
     rows, columns = linear_sum_assignment(-value.to_numpy())

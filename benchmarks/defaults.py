@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from flda import FLDA
-from flda.validate import certify
+from flda.inference._certificate import certify
 
 from problems import PROBLEMS
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import flda
-from flda._quiet import quiet
+from flda._logging import quiet
 
 OUT = Path(__file__).parent / "results"
 FACTORS = ["mixture", "amount", "protocol"]

@@ -17,7 +17,8 @@ import anndata as ad
 import numpy as np
 import scale
 
-from flda import FLDA, _device
+from flda import FLDA
+from flda._data import device as _device
 
 
 def timed(X, y) -> tuple[float, FLDA]:

@@ -17,12 +17,13 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from flda import FLDA, SparseFLDA
-from flda._quiet import quiet
+from flda._design.design import make_design
+from flda._logging import quiet
 from flda.datasets import t4t5_simulated
-from flda.design import make_design
-from flda.inference import permutation_test, stability_selection
+from flda.inference import stability_selection
+from flda.inference._certificate import certify_together
+from flda.inference._tests import permutation_test
 from flda.metrics import effect_snr, mean_products
-from flda.validate import certify_together
 
 OUT = Path(__file__).parent / "results"
 SHARES = np.array([0.40, 0.30, 0.20, 0.10])  # of the cells, over the groups of a 2 x 2 table

@@ -1,4 +1,4 @@
-"""Does flda.power say what a study will give? Predicted intervals against fresh studies from the truth.
+"""Does flda.simulate.power say what a study will give? Predicted intervals against fresh studies from the truth.
 
     FLDA_DATA_DIR=... python benchmarks/power.py [--pilots 2] [--studies 16]
 
@@ -23,10 +23,8 @@ import pandas as pd
 import seaborn as sns
 
 import flda
-from flda import _power
-from flda._quiet import quiet
-from flda.design import effect_name
-from flda.simulate import CountModel, fit_counts
+from flda._logging import quiet
+from flda.simulate import CountModel, _power, fit_counts
 
 OUT = Path(__file__).parent / "results"
 SIZES, N_PILOT, N_GENES, SHRINKAGE = (10, 40), 15, 10, 0.5
@@ -51,8 +49,8 @@ TRUTHS = {"t4t5": t4t5, "rnamix": rnamix}
 
 
 def realised(truth: CountModel, donor: str | None, n_donors: int, n_studies: int) -> pd.DataFrame:
-    """Studies from the truth, measured as flda.power measures its own."""
-    interactions = [effect_name(e) for e in truth.design.effects if len(e) > 1] or None
+    """Studies from the truth, measured as flda.simulate.power measures its own."""
+    interactions = [e.name for e in truth.design.effects if len(e) > 1] or None
     options = {"interactions": interactions, "nuisance": truth.design.nuisance, "random_state": 0}
     test = _power._cells(truth, 50, 50 if donor else 1, 1, "test")
     rows = []

@@ -8,7 +8,7 @@ shrinkage of the scatter that is tuned on the real training cells.
 
 * none: the real cells. oversampling: copies of the rare cells. balanced: ``within="balanced"``, every group's
   covariance counts the same. factorial: group means shrunk towards what the main effects predict,
-  :func:`flda.factorial.borrow_means`. additive: the same without interactions.
+  the option ``group_means="shrunken"``. additive: the same without interactions.
 * simulate, thin, recombine, transfer: :func:`flda.pp.augment`, up to the median group (amount 1) or half of it, at
   several variations.
 
@@ -32,10 +32,10 @@ import seaborn as sns
 from anndata import AnnData
 
 from flda import FLDA, SparseFLDA
-from flda._quiet import quiet
+from flda._design.design import make_design
+from flda._logging import quiet
+from flda._solve.prior import borrow_means
 from flda.datasets import rnamix, t4t5_simulated, with_log_layer
-from flda.design import make_design
-from flda.factorial import borrow_means
 from flda.metrics import effect_snr
 from flda.pp import augment
 

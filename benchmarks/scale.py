@@ -26,9 +26,10 @@ import pandas as pd
 import scipy.sparse as sp
 import seaborn as sns
 
-from flda import FLDA, arrays
-from flda._kernels import add_sparse_gram
-from flda.moments import _add_syrk as add_syrk
+from flda import FLDA
+from flda._data import arrays
+from flda._data.kernels import add_sparse_gram
+from flda._solve.within import _add_syrk as add_syrk
 
 OUT = Path(__file__).parent / "results"
 G = 0.3

@@ -39,7 +39,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from flda import FLDA, SparseFLDA
-from flda.design import Design, Effect, effect_name, make_design
+from flda._design.design import Design, make_design
+from flda._design.effects import Effect
 from flda.metrics import effect_snr, gene_f
 
 from problems import PROBLEMS
@@ -172,9 +173,9 @@ def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict
     def record(method: str, k: int, axes: dict[Effect, np.ndarray], seconds: float) -> None:
         snr = effect_snr(X[test] @ np.column_stack([axes[e] for e in mains]), held_out)
         for j, e in enumerate(mains):
-            own, total = snr[effect_name(e)][j], sum(v[j] for v in snr.values())
+            own, total = snr[e.name][j], sum(v[j] for v in snr.values())
             line = [own, total - own, np.count_nonzero(axes[e]), training.objective(e, g, axes[e]), g, seconds]
-            rows.append(dict(zip(KEY + VALUES, [name, method, k, effect_name(e), split, *line], strict=True)))
+            rows.append(dict(zip(KEY + VALUES, [name, method, k, e.name, split, *line], strict=True)))
 
     def sparse(k: int, **parameters) -> dict[Effect, np.ndarray]:
         model = SparseFLDA(n_genes=k, interactions=interactions, n_components=1, shrinkage=g, **parameters)
@@ -199,7 +200,7 @@ def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict
         start, axes = time.perf_counter(), {}
         for e in mains:
             candidates = np.zeros(X.shape[1], dtype=bool)
-            candidates[np.argsort(-ratios[effect_name(e)].to_numpy(), kind="stable")[:k]] = True
+            candidates[np.argsort(-ratios[e.name].to_numpy(), kind="stable")[:k]] = True
             axes[e] = sparse(k, candidates=candidates, mode="marker")[e]  # k of k: only the weights are left to find
         record("F ranking + refit", k, axes, time.perf_counter() - start)
     start = time.perf_counter()

@@ -27,8 +27,8 @@ import sklearn
 
 import flda
 from flda import FLDA, SparseFLDA
-from flda.design import make_design
-from flda.moments import Within, target_diagonal
+from flda._design.design import make_design
+from flda._solve.within import Within, target_diagonal
 
 G = 0.3  # fixed shrinkage of every fit here
 

@@ -5,8 +5,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from . import datasets, get, inference, metrics, pl, pp, report, simulate, tl, validate
-from ._power import power
+from . import datasets, get, inference, metrics, pl, pp, report, simulate, tl
 from .estimators import FLDA, SparseFLDA
 
 __all__ = [
@@ -18,12 +17,10 @@ __all__ = [
     "inference",
     "metrics",
     "pl",
-    "power",
     "pp",
     "report",
     "simulate",
     "tl",
-    "validate",
 ]
 __version__ = version("flda")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from . import _anndata
-from ._keys import Keys
+from ._adata import read
+from ._adata.results import Keys
 from .metrics import specificity
 
 RANKING_COLUMNS = [
@@ -39,7 +39,7 @@ def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
 
 
 def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """Held-out certificates of all axes, a row per axis and set of genes: the columns of :func:`flda.validate.certify`.
+    """Held-out certificates, a row per axis and set of genes: the columns of :func:`flda.inference.certify`.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     loadings = np.asarray(adata.varm[keys.varm_sparse]) if sparse else dense
     if effect is not None and effect not in set(axes["effect"]):
         raise ValueError(f"no axes for the effect {effect!r}; effects are {list(dict.fromkeys(axes['effect']))}.")
-    sd = _anndata.in_memory(adata.var)[keys.var_sd].to_numpy()
+    sd = read.in_memory(adata.var)[keys.var_sd].to_numpy()
     used = np.flatnonzero(~np.isnan(sd))
     names, sd = adata.var_names.to_numpy()[used], sd[used]
     ratios = pd.DataFrame(np.asarray(adata.varm[keys.varm_f])[used], columns=list(found["effects"]))

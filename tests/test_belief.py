@@ -5,8 +5,9 @@ import pytest
 
 import flda
 from flda import FLDA, SparseFLDA
-from flda.inference import permutation_test, stability_selection
-from flda.validate import certify_together
+from flda.inference import stability_selection
+from flda.inference._certificate import certify_together
+from flda.inference._tests import permutation_test
 
 from oracle import donor_problem
 

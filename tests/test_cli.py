@@ -11,7 +11,7 @@ import pytest
 from anndata import read_h5ad
 
 import flda
-from flda.cli import main
+from flda.cli._commands import main
 
 
 @pytest.fixture(scope="module")

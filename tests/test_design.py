@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda.design import effect_name, make_design
+from flda._design.design import make_design
 
 from oracle import effect_scatters, labels_of
 
@@ -68,7 +68,7 @@ def test_unequal_counts_do_not_enter_the_contrasts():
 def test_one_empty_group_costs_the_highest_interaction_only():
     groups = [g for g in np.ndindex(3, 2, 2) if g != (1, 1, 1)]
     design = design_of(groups, (3, 2, 2))
-    assert [effect_name(e) for e in design.effects] == ["A", "B", "C", "A:B", "A:C", "B:C"]
+    assert [e.name for e in design.effects] == ["A", "B", "C", "A:B", "A:C", "B:C"]
     row = design.report.set_index("effect").loc["A:B:C"]
     assert not row["estimable"]
     assert row["missing"] == "A1 x B1 x C1"

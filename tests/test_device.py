@@ -10,11 +10,12 @@ import pytest
 import scipy.sparse as sp
 
 import flda
-from flda import FLDA, SparseFLDA, _device
-from flda.arrays import Stream
-from flda.cli import main
-from flda.inference import permutation_test
-from flda.validate import certify
+from flda import FLDA, SparseFLDA
+from flda._data import device
+from flda._data.arrays import Stream
+from flda.cli._commands import main
+from flda.inference._certificate import certify
+from flda.inference._tests import permutation_test
 
 from oracle import donor_problem, problem
 
@@ -25,8 +26,8 @@ def _has_gpu() -> bool:
     if importlib.util.find_spec("cupy") is None:
         return False
     try:
-        _device.require("cuda")
-    except _device.NoDevice:
+        device.require("cuda")
+    except device.NoDevice:
         return False
     return True
 
@@ -36,7 +37,7 @@ GPU = pytest.param("cupy", marks=pytest.mark.skipif(not _has_gpu(), reason="cupy
 
 @pytest.fixture(params=["stand-in", GPU])
 def cupy(request, monkeypatch):
-    monkeypatch.setattr(_device, "BLOCK_BYTES", 8 * 60 * 40)  # several blocks
+    monkeypatch.setattr(device, "BLOCK_BYTES", 8 * 60 * 40)  # several blocks
     if request.param == "cupy":
         return pytest.importorskip("cupy")
     return fake_cupy.install(monkeypatch)
@@ -47,10 +48,10 @@ def kinds(X):
         "cupy dense": lambda: _cupy().asarray(X),
         "cupy float32": lambda: _cupy().asarray(X.astype(np.float32)),
         "cupy CSR": lambda: _csr()(sp.csr_matrix(X)),
-        "host dense": lambda: _device.OnDevice(X),
-        "host CSR": lambda: _device.OnDevice(sp.csr_array(X)),
-        "host integers": lambda: _device.OnDevice(sp.csr_array(X.astype(np.int64))),
-        "disk": lambda: _device.OnDevice(Stream.of(sp.csr_array(X))),
+        "host dense": lambda: device.OnDevice(X),
+        "host CSR": lambda: device.OnDevice(sp.csr_array(X)),
+        "host integers": lambda: device.OnDevice(sp.csr_array(X.astype(np.int64))),
+        "disk": lambda: device.OnDevice(Stream.of(sp.csr_array(X))),
     }
 
 
@@ -159,8 +160,8 @@ def test_tools_on_the_device(cupy, tmp_path, backed):
     adata.write_h5ad(tmp_path / "x.h5ad")
     if backed:
         adata = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")
-    for data, device in ((expected, "cpu"), (adata, "cuda")):
-        flda.tl.flda(data, FACTORS, device=device)
+    for data, where in ((expected, "cpu"), (adata, "cuda")):
+        flda.tl.flda(data, FACTORS, device=where)
         flda.tl.rank_genes(data, n_genes=4)
         flda.tl.certify(data, n_folds=2)
     assert adata.uns["flda"]["params"]["device"] == "cuda"
@@ -175,8 +176,8 @@ def test_expression_that_is_on_the_device_already(cupy):
     adata = flda.datasets.t4t5_simulated(n_obs=260, n_vars=70)
     expected = adata.copy()
     flda.tl.flda(expected, FACTORS, shrinkage=0.3)
-    X = _device.OnDevice(adata.X)
-    flda._anndata.check_values(_device.wrap(cupy.asarray(adata.X.toarray())), adata, None)
+    X = device.OnDevice(adata.X)
+    flda._adata.read.check_values(device.wrap(cupy.asarray(adata.X.toarray())), adata, None)
     model = FLDA(shrinkage=0.3).fit(X, adata.obs[FACTORS])
     np.testing.assert_allclose(model.transform(X), expected.obsm["X_flda"], atol=1e-5)
 

@@ -4,10 +4,12 @@ import pytest
 from scipy.linalg import eigh
 
 from flda import FLDA, SparseFLDA
-from flda.design import make_design
-from flda.donors import Samples, between_factors, folds, samples_in_error
-from flda.moments import Within
-from flda.solve import Dual, Primal
+from flda._design.design import make_design
+from flda._design.samples import Samples, between_factors, samples_in_error
+from flda._design.splits import folds
+from flda._solve.dual import Dual
+from flda._solve.primal import Primal
+from flda._solve.within import Within
 
 from oracle import donor_problem, donor_scatter, problem
 

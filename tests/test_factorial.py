@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from flda import FLDA
+from flda._design.design import make_design
+from flda._solve.prior import FactorialMeans, borrow_means, variance_sizes
 from flda.datasets import t4t5_simulated
-from flda.design import make_design
-from flda.factorial import FactorialMeans, borrow_means, variance_sizes
 from flda.metrics import effect_snr
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from flda._fingerprint import fingerprint
-from flda.arrays import Stream
+from flda._data.arrays import Stream
+from flda._data.fingerprint import fingerprint
 
 from array_kinds import EXACT, KINDS
 
@@ -22,7 +22,7 @@ def test_blocks_do_not_matter(monkeypatch):
     chunked = da.from_array(X, chunks=(333, 4))
     assert fingerprint(chunked, NAMES) == expected
     assert fingerprint(chunked.map_blocks(sp.csr_array, meta=sp.csr_array((0, 0))).rechunk((500, 7)), NAMES) == expected
-    monkeypatch.setattr("flda.arrays.BLOCK_BYTES", 8 * 7 * 100)
+    monkeypatch.setattr("flda._data.arrays.BLOCK_BYTES", 8 * 7 * 100)
     assert fingerprint(X, NAMES) == expected
     assert fingerprint(Stream.of(sp.csr_array(X)), NAMES) == expected
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 import flda
-from flda.design import make_design
-from flda.donors import folds
+from flda._design.design import make_design
+from flda._design.splits import folds
 from flda.metrics import effect_snr
 
 FACTORS = ["dendrite", "axon"]

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from flda.design import make_design
+from flda._design.design import make_design
 from flda.metrics import (
     effect_shares,
     effect_snr,

@@ -8,7 +8,7 @@ import flda
 
 PUBLIC = [
     (module.__name__, name, function)
-    for module in (flda.tl, flda.get, flda.pl, flda.pp, flda.datasets, flda.validate, flda.metrics)
+    for module in (flda.tl, flda.get, flda.pl, flda.pp, flda.datasets, flda.inference, flda.metrics)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if name in getattr(module, "__all__", [name]) and not name.startswith("_")
     if function.__module__ == module.__name__ or hasattr(module, "__all__")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import flda
-from flda.validate import certify
+from flda.inference._certificate import certify
 
 FACTORS = ["dendrite", "axon"]
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 import flda
-from flda.validate import certify_together
+from flda.inference._certificate import certify_together
 
 FACTORS = ["dendrite", "axon"]
 AXES = ["dendrite_1", "axon_1", "axon_2", "axon_3", "dendrite:axon_1", "dendrite:axon_2", "dendrite:axon_3"]

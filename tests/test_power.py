@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 import flda
-from flda._power import _needed
-from flda.cli import main
+from flda.cli._commands import main
+from flda.simulate._power import _needed
 
 FACTORS = ["dendrite", "axon"]
 
@@ -16,7 +16,7 @@ def pilot():
 
 @pytest.fixture(scope="module")
 def found(pilot):
-    return flda.power(pilot, FACTORS, n_cells=[5, 60], n_studies=4, n_genes=5, shrinkage=0.5)
+    return flda.simulate.power(pilot, FACTORS, n_cells=[5, 60], n_studies=4, n_genes=5, shrinkage=0.5)
 
 
 def test_more_cells_give_purer_axes_and_steadier_genes(found):
@@ -41,9 +41,9 @@ def test_the_tables_hold_together(found):
 
 
 def test_the_same_seed_gives_the_same_curves(pilot, found):
-    again = flda.power(pilot, FACTORS, n_cells=[5, 60], n_studies=4, n_genes=5, shrinkage=0.5)
+    again = flda.simulate.power(pilot, FACTORS, n_cells=[5, 60], n_studies=4, n_genes=5, shrinkage=0.5)
     pd.testing.assert_frame_equal(again.studies, found.studies)
-    other = flda.power(pilot, FACTORS, n_cells=[5], n_studies=2, n_genes=5, shrinkage=0.5, random_state=1)
+    other = flda.simulate.power(pilot, FACTORS, n_cells=[5], n_studies=2, n_genes=5, shrinkage=0.5, random_state=1)
     assert not np.allclose(other.curves["median"], found.curves.query("n_cells == 5")["median"])
 
 
@@ -52,7 +52,7 @@ def test_an_absent_effect_promises_nothing(pilot):
     for effect in ("axon", "dendrite:axon"):
         model = model.plant(effect, np.arange(80), 0.0)
     data = model.sample(40, random_state=7)
-    found = flda.power(data, FACTORS, n_cells=[30], n_studies=4, n_genes=5, shrinkage=0.5)
+    found = flda.simulate.power(data, FACTORS, n_cells=[30], n_studies=4, n_genes=5, shrinkage=0.5)
     median = found.curves.query("measure == 'purity'").set_index("effect")["median"]
     assert median["dendrite"] > 0.9
     assert median["dendrite:axon"] < 0.5
@@ -79,7 +79,7 @@ def test_the_fewest_cells_are_those_from_which_on_the_target_is_kept():
 def test_donors_of_a_factor_between_them_are_new_and_keep_one_level(pilot):
     data = pilot.copy()
     data.obs["treatment"] = np.where(data.obs["donor"].isin(["donor1", "donor2"]), "drug", "none")
-    from flda._power import _cells
+    from flda.simulate._power import _cells
 
     model = flda.simulate.fit_counts(data, ["treatment", "dendrite"], donor="donor")
     cells = _cells(model, 6, 3, 0, "study")
@@ -87,12 +87,12 @@ def test_donors_of_a_factor_between_them_are_new_and_keep_one_level(pilot):
     assert (levels == 1).all()
     assert len(levels) == 6
     assert (cells.obs.groupby(["treatment", "dendrite"], observed=True).size() == 6).all()
-    found = flda.power(
+    found = flda.simulate.power(
         data, ["treatment", "dendrite"], donor="donor", n_cells=[12], n_donors=[2, 3], n_studies=2, n_genes=4,
         shrinkage=0.5,
     )  # fmt: skip
     assert sorted(set(found.curves["n_donors"])) == [2, 3]
-    pilots_own = flda.power(
+    pilots_own = flda.simulate.power(
         data, ["treatment", "dendrite"], donor="donor", n_cells=[12], n_studies=2, n_genes=4, shrinkage=0.5
     )
     assert set(pilots_own.curves["n_donors"]) == {2}
@@ -110,7 +110,7 @@ def test_figures(found):
 def test_bad_input_is_named(pilot):
     def refuse(message, **options):
         with pytest.raises(ValueError, match=message):
-            flda.power(pilot, **{"factors": FACTORS, "n_studies": 2, **options})
+            flda.simulate.power(pilot, **{"factors": FACTORS, "n_studies": 2, **options})
 
     refuse("no column 'dendrit'; did you mean 'dendrite'", factors=["dendrit", "axon"])
     refuse("which is no count", layer=None)

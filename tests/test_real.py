@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flda
-from flda.validate import certify
+from flda.inference._certificate import certify
 
 
 @pytest.mark.data

@@ -7,8 +7,8 @@ import pytest
 from anndata import read_h5ad
 
 import flda
+from flda.inference._certificate import certify_together
 from flda.report._answers import answers, best_axes
-from flda.validate import certify_together
 
 import chromium
 

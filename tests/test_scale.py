@@ -10,12 +10,13 @@ import pytest
 import scipy.sparse as sp
 
 import flda
-from flda import FLDA, SparseFLDA, arrays
-from flda.arrays import Stream
-from flda.design import make_design
-from flda.moments import Within
-from flda.solve import choose_solver
-from flda.solve.iterative import solve_family
+from flda import FLDA, SparseFLDA
+from flda._data import arrays
+from flda._data.arrays import Stream
+from flda._design.design import make_design
+from flda._solve.choose import choose_solver
+from flda._solve.iterative import solve_family
+from flda._solve.within import Within
 
 from oracle import donor_problem, problem, within_scatter
 
@@ -144,7 +145,7 @@ def test_the_solver_is_chosen_by_memory(monkeypatch, caplog):
     assert choose_solver("auto", X, 0.5, 8).name == "dual"
     assert choose_solver("auto", X.T.tocsr(), 0.5, 8).name == "primal"
     assert choose_solver("auto", Stream.of(X), 0.5, 8).name == "primal"
-    monkeypatch.setattr("flda.solve._choice.available_memory", lambda: 1e8)
+    monkeypatch.setattr("flda._solve.choose.available_memory", lambda: 1e8)
     with caplog.at_level("INFO", logger="flda"):
         assert choose_solver("auto", X, 0.5, 8).name == "iterative"
     assert "2000 cells x 3000 genes; primal takes 0.18 GB, dual 0.081, 0.1 are free" in caplog.text
@@ -163,7 +164,7 @@ def test_thin_products_equal_the_definition(shift, samples):
     design = make_design(y)
     of = None
     if samples:
-        from flda.donors import Samples
+        from flda._design.samples import Samples
 
         of = Samples.of(design.codes, rng.integers(4, size=300))
     assert arrays.is_thin(X)
@@ -179,7 +180,7 @@ def test_thin_products_equal_the_definition(shift, samples):
 
 
 def test_thin_products_of_unsorted_rows_with_duplicates():
-    from flda._kernels import add_sparse_gram
+    from flda._data.kernels import add_sparse_gram
 
     data, genes = np.array([2.0, 3.0, 1.0, 4.0]), np.array([3, 1, 3, 0])
     block = sp.csr_array((data, genes, np.array([0, 3, 4])), shape=(2, 5))
@@ -234,7 +235,7 @@ def test_a_truncated_file_is_named(tmp_path, capsys):
     path = tmp_path / "x.h5ad"
     adata.write_h5ad(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    from flda.cli import main
+    from flda.cli._commands import main
 
     assert main(["run", str(path), "--factors", *FACTORS, "--backed", "--out", str(tmp_path / "out")]) == 2
     assert f"cannot read {path}" in capsys.readouterr().err
@@ -242,7 +243,7 @@ def test_a_truncated_file_is_named(tmp_path, capsys):
 
 
 def test_run_backed_writes_the_same_rankings(tmp_path):
-    from flda.cli import main
+    from flda.cli._commands import main
 
     data().write_h5ad(tmp_path / "x.h5ad")
     for name, flags in {"memory": [], "disk": ["--backed"]}.items():

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage, oas
 
-from flda import FLDA, shrinkage
-from flda.design import effect_components, effect_penalties, make_design
-from flda.donors import folds
-from flda.moments import Within
-from flda.solve import Dual, Primal
+from flda import FLDA
+from flda._design.design import effect_components, effect_penalties, make_design
+from flda._design.splits import folds
+from flda._solve.dual import Dual
+from flda._solve.primal import Primal
+from flda._solve.within import Within
+from flda.estimators import _shrinkage as shrinkage
 
 from oracle import problem
 

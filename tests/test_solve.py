@@ -5,9 +5,12 @@ import pytest
 import scipy.linalg as sl
 
 from flda import FLDA
-from flda.design import make_design
-from flda.moments import Within
-from flda.solve import Dual, GroupSpace, Primal, solve
+from flda._design.design import make_design
+from flda._solve.choose import solve
+from flda._solve.dual import Dual
+from flda._solve.group_space import GroupSpace
+from flda._solve.primal import Primal
+from flda._solve.within import Within
 
 from array_kinds import EXACT, KINDS
 from oracle import dense_flda, effect_projector, effect_scatters, problem, shrunken, within_scatter

@@ -12,10 +12,13 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flda import FLDA, SparseFLDA
-from flda.design import make_design
-from flda.moments import Within
-from flda.solve import Dual, Primal
-from flda.solve.sparse import ScatterRows, SparseProblem, extend, first, flow, select, swap
+from flda._design.design import make_design
+from flda._solve.dual import Dual
+from flda._solve.flow import flow
+from flda._solve.primal import Primal
+from flda._solve.rows import ScatterRows
+from flda._solve.search import SparseProblem, extend, first, select, swap
+from flda._solve.within import Within
 
 from array_kinds import EXACT, KINDS
 from oracle import effect_projector, effect_scatters, effects_of, problem, shrunken, within_scatter

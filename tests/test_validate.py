@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
-from flda.validate import certify, certify_together, choose_penalty
+from flda.inference._certificate import certify, certify_together
+from flda.inference._penalty import choose_penalty
 
 from oracle import donor_problem, problem
 

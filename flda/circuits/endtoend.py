@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,11 +9,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from .._logging import get_logger
 from .linear import SignedLinear
 from .link import link_axes
 from .signs import SignMask, infer_signs
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass

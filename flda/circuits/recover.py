@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._logging import get_logger
 from ._fit import fit_lanes
 from .diagnose import agreement, circuit_notes, unit_report
 from .models import CircuitModel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PARAMETERISATIONS = ("projected", "absolute", "multiplicative", "free")
 

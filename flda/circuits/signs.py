@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from .._logging import get_logger
 from ._expression import expressed_probability, type_levels
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ORGANISMS = ("drosophila", "mouse", "celegans")
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from .._logging import get_logger
 from ._download import Resumable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 UNKNOWN = "unknown: recorded on first download"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import re
 import zlib
@@ -17,11 +16,12 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from .._logging import get_logger
 from .._progress import progress
 from ._common import axon_halves, with_log_layer
 from ._files import fetch, manifests
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SUBTYPES = [f"{dendrite}{axon}" for dendrite in ("T4", "T5") for axon in "abcd"]
 SAMPLES = {"24h": "GSM3592259_T4T5_24", "48h": "GSM3592260_T4T5_48"}

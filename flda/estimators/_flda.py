@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
@@ -14,17 +13,20 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
 
-from .. import arrays, shrinkage
-from .._device import OnDevice, wrap
-from ..design import Effect, effect_components, effect_penalties, make_design
-from ..donors import samples_in_error
+from .._data import arrays
+from .._data.device import OnDevice, wrap
+from .._design.design import effect_components, effect_penalties, make_design
+from .._design.effects import Effect
+from .._design.samples import samples_in_error
+from .._logging import get_logger
+from .._solve.choose import choose_solver, solve
+from .._solve.within import Within
 from ..metrics import largest_signs
-from ..moments import Within
-from ..solve import choose_solver, solve
+from . import _shrinkage as shrinkage
 from ._labels import donor_codes, label_frame
 from ._solved import Axes, Solved, axis_row
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -75,7 +77,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         The effects that have axes.
     axes_ : DataFrame
         One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is in-sample; judge axes by
-        :func:`flda.validate.certify`.
+        :func:`flda.inference.certify`.
     components_ : ndarray of shape (k, p)
         Axes u, M_e-orthonormal within an effect; the gene with the largest standardised loading has a positive one.
     eigenvalues_ : ndarray of shape (k,)
@@ -157,7 +159,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         ----------
         X
             Expression, cells x genes, normally log-normalised: ndarray, any scipy.sparse matrix or array, a dask array
-            with dense or CSR chunks, or :class:`flda.arrays.Stream` of a matrix on disk. The last two are read in
+            with dense or CSR chunks, or :class:`flda._data.arrays.Stream` of a matrix on disk. The last two are read in
             blocks of rows, several times. Dense arrays and CSR matrices of cupy are worked on where they are; results
             are NumPy's.
         y

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..design import Design, Effect, effect_name
-from ..solve import GroupSpace, Inverse
+from .._design.design import Design
+from .._design.effects import Effect
+from .._solve.choose import Inverse
+from .._solve.group_space import GroupSpace
 
 
 @dataclass(frozen=True)
@@ -58,5 +60,5 @@ class Axes:
 
 def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:
     """One row of ``axes_``."""
-    name = effect_name(effect)
+    name = effect.name
     return {"axis": f"{name}_{component}", "effect": name, "component": component, **values}

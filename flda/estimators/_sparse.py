@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +11,21 @@ import pandas as pd
 from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
+from .._data.arrays import by_rows, times
+from .._design.effects import Effect
+from .._design.splits import folds
+from .._logging import get_logger
 from .._progress import progress
-from ..arrays import by_rows, times
-from ..design import Effect, effect_name
-from ..donors import folds
-from ..metrics import gene_report
-from ..shrinkage import N_FOLDS, information
-from ..solve import GroupSpace
-from ..solve.sparse import STRONG, ScatterRows, SparseProblem, first, flow, select
+from .._solve.flow import flow
+from .._solve.group_space import GroupSpace
+from .._solve.rows import ScatterRows
+from .._solve.search import STRONG, SparseProblem, first, select
 from ._flda import FLDA
+from ._gene_report import gene_report
+from ._shrinkage import N_FOLDS, information
 from ._solved import Axes, Solved, axis_row
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 GRID = (3, 5, 10, 20, 50)
 
@@ -173,7 +175,7 @@ class SparseFLDA(FLDA):
             U[axis.genes, j] = axis.loadings
         table = pd.DataFrame([a.row for a in found])
 
-        self.n_genes_ = {effect_name(e): k for e, k in sizes.items()}
+        self.n_genes_ = {e.name: k for e, k in sizes.items()}
         self.selected_ = {
             name: [found[j].genes for j in rows] for name, rows in table.groupby("effect", sort=False).indices.items()
         }
@@ -278,13 +280,13 @@ class SparseFLDA(FLDA):
             best = int(np.argmax(mean))
             sizes[effect] = grid[int(np.argmax(mean >= mean[best] - se[best]))]
             rows += [
-                {"effect": effect_name(effect), "n_genes": k, "criterion": m, "se": s}
+                {"effect": effect.name, "n_genes": k, "criterion": m, "se": s}
                 for k, m, s in zip(grid, mean, se, strict=True)
             ]
         return sizes, pd.DataFrame(rows)
 
     def _sizes(self, solved: Solved) -> dict[Effect, int]:
-        names = {effect_name(e): e for e in solved.design.effects}
+        names = {e.name: e for e in solved.design.effects}
         if isinstance(self.n_genes, Mapping):
             for name in self.n_genes:
                 if name not in names:
@@ -296,7 +298,7 @@ class SparseFLDA(FLDA):
 
     def _check_size(self, effect: Effect, k: Any, solved: Solved) -> None:
         available = int(self._allowed(solved).sum())
-        name = effect_name(effect)
+        name = effect.name
         if not isinstance(k, int | np.integer) or not 1 <= k <= available:
             raise ValueError(
                 f"n_genes={k!r} for {name!r}: there are {available} feature(s) (genes) to choose from, "

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import orthogonal_procrustes, sqrtm
 
-from .. import arrays
+from .._data import arrays
+from .._design.design import Design, effect_penalties
+from .._design.samples import Samples, between_factors, donor_strata
 from .._progress import progress
-from ..design import Design, effect_name, effect_penalties
-from ..donors import Samples, between_factors, donor_strata
+from .._solve.within import Within, target_diagonal
 from ..estimators import SparseFLDA, donor_codes, label_frame
 from ..estimators._sparse import refit
-from ..moments import Within, target_diagonal
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Frozen:
         U = np.zeros((X.shape[1], len(model.axes_)))
         column = 0
         for effect in design.effects:
-            supports = self.selected[effect_name(effect)]
+            supports = self.selected[effect.name]
             others = [(b, penalties[e]) for e, b in of_effect.items() if e != effect]
             if model.mode == "marker":
                 _, weights = refit(supports[0], M.__getitem__, H, of_effect[effect], others, 0, len(supports))

@@ -21,11 +21,12 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
-from .. import arrays
-from .._device import OnDevice, beside, host, namespace
-from ..design import Design, Effect
-from ..moments import Within
-from ..solve import GroupSpace
+from .._data import arrays
+from .._data.device import OnDevice, beside, host, namespace
+from .._design.design import Design
+from .._design.effects import Effect
+from .._solve.group_space import GroupSpace
+from .._solve.within import Within
 from ._schemes import Scheme, permuted_codes
 from ._statistic import Products, gene_ratios
 

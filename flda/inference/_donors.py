@@ -14,13 +14,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .. import arrays
-from .._device import host
-from ..design import Design, Effect
-from ..donors import Samples, donor_levels
-from ..moments import Within
-from ..solve import GroupSpace, choose_solver
-from ..table import Table
+from .._data import arrays
+from .._data.device import host
+from .._design.design import Design
+from .._design.effects import Effect
+from .._design.samples import Samples, donor_levels
+from .._design.table import Table
+from .._solve.choose import choose_solver
+from .._solve.group_space import GroupSpace
+from .._solve.within import Within
 from ._schemes import Scheme, every_assignment, permuted_codes
 from ._statistic import Products, gene_ratios
 

@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from ..design import Design, Effect
-from ..donors import between_factors, donor_levels, spanning_donor
+from .._design.design import Design
+from .._design.effects import Effect
+from .._design.samples import between_factors, donor_levels, spanning_donor
 
 MIN_DONORS = 3  # per level, for a p-value
 

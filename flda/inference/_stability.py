@@ -10,10 +10,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import clone
 
+from .._design.design import Design, make_design
+from .._design.samples import donor_strata
+from .._logging import quiet
 from .._progress import progress
-from .._quiet import quiet
-from ..design import Design, make_design
-from ..donors import donor_strata
 from ..estimators import SparseFLDA, donor_codes, label_frame
 
 

@@ -2,7 +2,7 @@
 
 Over the folds, e is the training estimate of the effect in the group of a held-out cell and s the score of the cell, on
 one axis; every group counts the same. ``r = sum e s / sqrt(sum e^2 sum s^2)`` without centring is the correlation that
-cross-validation maximises for the shrinkage (:func:`flda.shrinkage.cross_validate`), and the statistic is
+cross-validation maximises for the shrinkage (``cross_validate``), and the statistic is
 
     max over g of the mean over axes of  -sign(r) log(1 - r^2)
 

@@ -10,7 +10,7 @@ from ._axes import (
     mutual_information_gap,
     total_products,
 )
-from ._genes import PURE, gene_f, gene_report, largest_signs, specificity
+from ._genes import PURE, gene_f, largest_signs, specificity
 
 __all__ = [
     "PURE",
@@ -18,7 +18,6 @@ __all__ = [
     "effect_snr",
     "explained_variance",
     "gene_f",
-    "gene_report",
     "largest_signs",
     "mean_products",
     "modularity",

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ..arrays import group_sums, indicator, squared_norms, times
-from ..design import Design, Effect, effect_name
-from ..donors import Samples
+from .._data.arrays import group_sums, indicator, squared_norms, times
+from .._design.design import Design
+from .._design.effects import Effect
+from .._design.samples import Samples
 
 N_BINS = 10  # of the papers
 
@@ -93,14 +94,14 @@ def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = N
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from flda.design import make_design
+    >>> from flda._design.design import make_design
     >>> design = make_design(pd.DataFrame({"A": ["p", "p", "p", "q", "q", "q"]}))
     >>> snr = effect_snr(np.array([[0.0], [1.0], [2.0], [4.0], [5.0], [6.0]]), design)
     >>> round(float(snr["A"][0]), 3)  # means 1 and 5, variance 1: mean square 8, less 1/3 for noise
     7.667
     """
     T, v = mean_products(scores, design, donors)
-    return {effect_name(e): np.einsum("cd,kcd->k", design.scatter_weights(e), T) / v for e in design.contrasts}
+    return {e.name: np.einsum("cd,kcd->k", design.scatter_weights(e), T) / v for e in design.contrasts}
 
 
 def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:
@@ -123,7 +124,7 @@ def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataF
     rows = {}
     for effect in design.contrasts:
         fitted = design.fitted(effect)
-        rows[effect_name(effect)] = np.einsum("cd,kcd->k", fitted.T @ fitted / design.n_groups, T)
+        rows[effect.name] = np.einsum("cd,kcd->k", fitted.T @ fitted / design.n_groups, T)
     rows["within"] = within
     table = pd.DataFrame(rows).T
     return table / table.sum()
@@ -135,7 +136,7 @@ def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | 
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from flda.design import make_design
+    >>> from flda._design.design import make_design
     >>> design = make_design(pd.DataFrame({"A": ["p", "p", "p", "q", "q", "q"]}))
     >>> explained_variance(np.array([[0.0], [1.0], [2.0], [4.0], [5.0], [6.0]]), design).round(3)[0].tolist()
     [0.793, 0.207]
@@ -170,9 +171,9 @@ def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS
     for effect in sorted(design.contrasts, key=len):
         levels = np.unique(design.table.margin(effect), axis=0, return_inverse=True)[1].ravel()[design.codes]
         row = np.array([_information(u, levels, weights, bins, n_effective) for u in scores.T])
-        margins = [m for k in range(1, len(effect)) for m in itertools.combinations(effect, k)]
-        out[effect_name(effect)] = row - sum(out[effect_name(m)] for m in margins if effect_name(m) in out)
-    return pd.DataFrame(out).T.loc[[effect_name(e) for e in design.contrasts]]
+        margins = [Effect(m) for k in range(1, len(effect)) for m in itertools.combinations(effect, k)]
+        out[effect.name] = row - sum(out[m.name] for m in margins if m.name in out)
+    return pd.DataFrame(out).T.loc[[e.name for e in design.contrasts]]
 
 
 def modularity(information: pd.DataFrame) -> np.ndarray:
@@ -214,7 +215,7 @@ def mutual_information_gap(information: pd.DataFrame, design: Design, blocks: Ma
     """
     gaps = []
     for effect in design.contrasts:
-        row = np.maximum(information.loc[effect_name(effect)], 0)
+        row = np.maximum(information.loc[effect.name], 0)
         if blocks is not None:
             row = row.groupby(lambda j: blocks[j]).max()
         first, second = np.sort([0.0, *row.to_numpy()])[::-1][:2]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
-from ..design import Design, Effect, effect_name
+from .._design.design import Design
 
 PURE = 0.5  # a gene is pure when its axis's own effect has at least this share of its F
-TWIN = 1e-9  # genes whose correlation within groups misses 1 by less carry the same information
 
 
 def gene_f(means: np.ndarray, variances: np.ndarray, design: Design) -> pd.DataFrame:
@@ -40,7 +36,7 @@ def gene_f(means: np.ndarray, variances: np.ndarray, design: Design) -> pd.DataF
         for effect, contrasts in design.contrasts.items():
             square = np.sum((contrasts @ centred) ** 2, axis=0) / design.df(effect)
             noise = np.sum(np.diag(design.scatter_weights(effect)) / design.counts)
-            out[effect_name(effect)] = np.where(variances > 0, square / (variances * noise), np.nan)
+            out[effect.name] = np.where(variances > 0, square / (variances * noise), np.nan)
     return pd.DataFrame(out)
 
 
@@ -55,104 +51,7 @@ def specificity(ratios: pd.DataFrame, effect: str) -> tuple[np.ndarray, np.ndarr
     return share, np.where(share >= PURE, "pure", "cancelling")
 
 
-def gene_report(
-    axes: pd.DataFrame,
-    U: np.ndarray,
-    *,
-    within_sd: np.ndarray,
-    means: np.ndarray,
-    design: Design,
-    names: np.ndarray | None,
-    rows: Callable[[np.ndarray], np.ndarray],
-    shrinkage: float,
-) -> pd.DataFrame:
-    """What every selected gene does: one row per axis and gene with a non-zero loading, largest score first.
-
-    Parameters
-    ----------
-    axes
-        Row per axis, with ``axis`` and ``effect``.
-    U
-        Loadings, p x k.
-    within_sd
-        Within-group standard deviation, (p,).
-    means
-        Group means, C x p.
-    design
-        The design of the groups.
-    names
-        Gene names; indices if None.
-    rows
-        Gives rows of the shrunken within scatter, for the twins.
-    shrinkage
-        The g in those rows.
-
-    Returns
-    -------
-    The columns of ``SparseFLDA.gene_report_``.
-    """
-    ratios = gene_f(means, within_sd**2, design)
-    names = np.arange(len(U)) if names is None else np.asarray(names)
-    signs = largest_signs(U * within_sd[:, None])
-    tables = []
-    for j, (axis, effect) in enumerate(zip(axes["axis"], axes["effect"], strict=True)):
-        genes = np.flatnonzero(U[:, j])
-        score = signs[j] * U[genes, j] * within_sd[genes]
-        order = np.lexsort((names[genes].astype(str), -np.abs(score)))
-        genes, score = genes[order], score[order]
-        share, kind = specificity(ratios.iloc[genes], effect)
-        own = next(e for e in design.effects if effect_name(e) == effect)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "axis": axis,
-                    "effect": effect,
-                    "rank": np.arange(1, len(genes) + 1),
-                    "gene": names[genes],
-                    "score": score,
-                    "loading": signs[j] * U[genes, j],
-                    "within_sd": within_sd[genes],
-                    **{f"F_{e}": ratios[e].to_numpy()[genes] for e in ratios},
-                    "specificity": share,
-                    "kind": kind,
-                    "twins": _twins(genes, rows(genes), shrinkage, within_sd, means, names),
-                    **_level_means(own, means[:, genes], design),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
 def largest_signs(standardised: np.ndarray) -> np.ndarray:
     """+1 or -1 per axis, to make the largest absolute standardised loading (p x k) positive; the first one on ties."""
     largest = np.abs(standardised).argmax(axis=0)
     return np.where(standardised[largest, np.arange(standardised.shape[1])] < 0, -1.0, 1.0)
-
-
-def _level_means(effect: Effect, means: np.ndarray, design: Design) -> dict[str, np.ndarray]:
-    """Mean of the group means at every occupied combination of the levels of an effect."""
-    margin = design.table.margin(effect)
-    out = {}
-    for levels in itertools.product(*(range(len(design.levels[f])) for f in effect)):
-        rows = (margin == levels).all(axis=1)
-        if rows.any():
-            name = ":".join(str(design.levels[f][i]) for f, i in zip(effect, levels, strict=True))
-            out[f"mean_{name}"] = means[rows].mean(axis=0)
-    return out
-
-
-def _twins(genes, rows, shrinkage, within_sd, means, names) -> list[str]:
-    """For every gene the names of the others that are a multiple of it, in noise and in group means."""
-    if shrinkage == 1:
-        return [""] * len(genes)  # the rows hold no correlations
-    sd = np.where(within_sd > 0, within_sd, np.inf)
-    profiles = (means - means.mean(axis=0)) / sd
-    size = np.linalg.norm(profiles, axis=0)
-    out = []
-    for i, row in zip(genes, rows, strict=True):
-        r = row / ((1 - shrinkage) * sd[i] * sd)
-        r[i] = 0
-        near = np.flatnonzero(np.abs(r) >= 1 - TWIN)
-        gap = np.linalg.norm(profiles[:, near] - np.sign(r[near]) * profiles[:, [i]], axis=0)
-        out.append(", ".join(str(names[t]) for t in near[gap <= 1e-6 * size[i]]))
-    return out

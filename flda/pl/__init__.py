@@ -2,9 +2,9 @@
 
 from ._connectivity import connectivity
 from ._design import design, variance
-from ._evidence import certificate, path, stability
 from ._genes import genes, loadings
-from ._planning import fidelity, power
+from ._power import fidelity, power
+from ._results import certificate, path, stability
 from ._scores import scores
 
 __all__ = [

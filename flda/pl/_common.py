@@ -11,7 +11,8 @@ import seaborn as sns
 from anndata import AnnData
 from matplotlib.patches import Rectangle
 
-from .. import _anndata, get
+from .. import get
+from .._adata import read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def level_colors(adata: AnnData, column: str) -> dict[str, Any]:
 
 def params(adata: AnnData, key: str) -> dict[str, Any]:
     """Parameters of the fit, lists as lists even after a file."""
-    return _anndata.plain(get.results(adata, key)["params"])
+    return read.plain(get.results(adata, key)["params"])
 
 
 def slot(adata: AnnData, name: str, key: str) -> Any:

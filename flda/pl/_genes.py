@@ -10,9 +10,10 @@ import seaborn as sns
 from anndata import AnnData
 from matplotlib.patches import Rectangle
 
-from .. import _anndata, get
-from .._keys import Keys
-from ..arrays import group_sums
+from .. import get
+from .._adata import read
+from .._adata.results import Keys
+from .._data.arrays import group_sums
 from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, params, words
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _group_means(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Levels of every occupied group, and the mean expression of some genes in it (groups x genes)."""
     labelled = adata.obs[needed].notna().all(axis=1).to_numpy()
-    X = _anndata.expression(adata[:, names], layer)[labelled]
+    X = read.expression(adata[:, names], layer)[labelled]
     labels = adata.obs.loc[labelled, factors].astype("category")
     cells = labels.groupby(factors, observed=True, sort=True)
     codes, counts = cells.ngroup().to_numpy(), cells.size()

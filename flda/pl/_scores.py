@@ -10,7 +10,7 @@ import seaborn as sns
 from anndata import AnnData
 from scipy.stats import t as student
 
-from .._keys import Keys
+from .._adata.results import Keys
 from ..get import axes_df
 from ._common import MISSING, check_axis, level_colors, new_axes, params, words
 

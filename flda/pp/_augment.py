@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -11,11 +10,12 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from .. import _anndata
-from .._anndata import AUGMENTED
+from .._adata import read
+from .._adata.read import AUGMENTED
+from .._logging import get_logger
 from ..simulate import CountModel, fit_counts, read_counts
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_FOLD = 4.0  # beyond which a transferred gene gets fresh transcripts rather than more copies of the source's
 LOG_TOLERANCE = 0.02  # of log-normalised expression, for matrices that were stored with few digits
@@ -42,7 +42,7 @@ def augment(
     :func:`flda.tl.held_out_scores` and :func:`flda.tl.path` refuse them. To judge a fit on augmented data, hold real
     cells out before augmenting and score them with :func:`flda.tl.transform`.
 
-    Shrink the group means first, :func:`flda.factorial.borrow_means`, and add no cells: with 3 to 10 cells in a rare
+    Shrink the group means first, the option ``group_means="shrunken"``, and add no cells: with 3 to 10 cells in a rare
     group (``benchmarks/RESULTS.md``) that gave most of the signal on simulated cells, log(1 + SNR) +0.19 where
     ``"simulate"`` gave +0.05, and as much as any augmentation on the RNA mixtures. ``"simulate"`` came nearest, and on
     simulated cells was better at recognising the rare group and at finding genes; on blood cells it lost genes. Its
@@ -105,8 +105,8 @@ def augment(
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
     _check(method, variation, fill_empty)
     columns = [*factors, *nuisance, *([] if donor is None else [donor])]
-    table = _anndata.labels(adata, columns)
-    if _anndata.augmented(adata).any():
+    table = read.labels(adata, columns)
+    if read.augmented(adata).any():
         raise ValueError(f"adata holds simulated cells already (obs[{AUGMENTED!r}]); augment the real cells alone.")
     Y = read_counts(adata, layer)
     depth = None if layer is None else _depth(adata, Y)
@@ -267,7 +267,7 @@ def _binomial(Y: sp.csr_matrix, keep: float | np.ndarray, rng: np.random.Generat
 
 def _depth(adata: AnnData, Y: sp.csr_matrix) -> float:
     """T in ``X = log1p(t counts / total)``; refuses an X that is something else."""
-    X = _anndata.expression(adata, None)
+    X = read.expression(adata, None)
     X = sp.csr_matrix(X, dtype=np.float64)
     base = adata.uns.get("log1p", {}).get("base")
     linear = X.copy()

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from .. import get
 from ..pl._common import number, params
-from ..pl._evidence import STABLE
+from ..pl._results import STABLE
 
 N_GENES = 10
 N_NAMED = 6  # names in a list before it is cut

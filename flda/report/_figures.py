@@ -12,7 +12,7 @@ import numpy as np
 from anndata import AnnData
 
 from .. import get, pl
-from .._keys import Keys
+from .._adata.results import Keys
 from ..pl._common import params
 from ._answers import best_axes
 

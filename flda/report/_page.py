@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
 import tempfile
 import time
@@ -18,13 +17,15 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .. import _anndata, get
-from .._fingerprint import fingerprint
+from .. import get
+from .._adata import read
+from .._data.fingerprint import fingerprint
+from .._logging import get_logger
 from ..pl._common import params
 from ._answers import Answer, answers
 from ._figures import Picture, pictures
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 N_RANKED = 50  # rows of the gene table per axis, or as many as were selected
 
@@ -239,8 +240,8 @@ def _evidence(drawn: Iterable[Picture], results: Mapping[str, Any]) -> str:
 
 def _made(adata: AnnData, results: Mapping[str, Any], fit: Mapping[str, Any], key: str) -> str:
     messages = [str(m) for m in results.get("warnings", ())]
-    selection = _anndata.plain(_selection(adata, key))
-    X = _anndata.expression(adata, fit["layer"])
+    selection = read.plain(_selection(adata, key))
+    X = read.expression(adata, fit["layer"])
     labels = adata.obs[[*fit["factors"], *fit["nuisance"], *([fit["donor"]] if fit["donor"] else [])]]
     data = {
         "cells × genes": f"{adata.n_obs} × {adata.n_vars}",

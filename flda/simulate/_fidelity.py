@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .. import _anndata, arrays
+from .._adata import read
+from .._data import arrays
 from ..datasets import TARGET_SUM
 from ._fit import COUNTS, read_counts
 
@@ -94,7 +95,7 @@ def fidelity(
     factors = [factors] if isinstance(factors, str) else list(factors)
     if list(adata.var_names) != list(simulated.var_names):
         raise ValueError("the genes of the simulated cells are not those of the real ones, in the same order.")
-    parts = [(_anndata.labels(a, factors).astype(str), read_counts(a, layer)) for a in (adata, simulated)]
+    parts = [(read.labels(a, factors).astype(str), read_counts(a, layer)) for a in (adata, simulated)]
     keep = [t.notna().all(axis=1).to_numpy() for t, _ in parts]
     labels = pd.concat([t[k] for (t, _), k in zip(parts, keep, strict=True)], ignore_index=True)
     Y = sp.vstack([y[k] for (_, y), k in zip(parts, keep, strict=True)], format="csr")

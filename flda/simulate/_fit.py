@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
@@ -11,14 +10,16 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from .. import _anndata, arrays
-from ..design import Design, make_design
-from ..donors import Samples, between_factors, donor_strata
-from ..factorial import FactorialMeans, variance_sizes
+from .._adata import read
+from .._data import arrays
+from .._design.design import Design, make_design
+from .._design.samples import Samples, between_factors, donor_strata
+from .._logging import get_logger
+from .._solve.prior import FactorialMeans, variance_sizes
 from ._model import CountModel
 from ._moments import Units, axes, dispersions, group_spread
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COUNTS = "counts"
 
@@ -75,7 +76,7 @@ def fit_counts(
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
     columns = [*factors, *nuisance, *([] if donor is None else [donor])]
-    table = _anndata.labels(adata, columns)
+    table = read.labels(adata, columns)
     Y = read_counts(adata, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if not labelled.all():
@@ -91,8 +92,8 @@ def fit_counts(
 
 def read_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     """Counts of an AnnData as CSR float64, or one sentence about why they are none."""
-    _anndata.check_gene_names(adata)
-    Y = _anndata.expression(adata, layer)
+    read.check_gene_names(adata)
+    Y = read.expression(adata, layer)
     where = "X" if layer is None else f"layers[{layer!r}]"
     if not arrays.in_memory(Y):
         raise ValueError(f"{where} is not in memory; simulation needs adata.to_memory().")

@@ -11,10 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from .. import arrays
+from .._data import arrays
+from .._design.design import Design
+from .._design.effects import Effect
+from .._solve.prior import FactorialMeans
 from ..datasets import with_log_layer
-from ..design import Design, effect_name
-from ..factorial import FactorialMeans
 from ._gamma import gamma_rates
 
 OWN_LIBRARY = 10  # cells of a group from which on it has a distribution of library sizes of its own
@@ -40,7 +41,7 @@ class CountModel:
     donor
         Column of the donor, or None.
     means
-        eta: the posterior of log expected counts at s = 1 under the factorial prior, see :mod:`flda.factorial`.
+        eta: the posterior of log expected counts at s = 1 under the factorial prior, see ``flda/_solve/prior.py``.
     dispersion
         phi of each gene, (p,), 0 for genes without counts; ``trend`` holds a0 and a1 of ``a0 + a1 / mean``.
     spread
@@ -105,7 +106,7 @@ class CountModel:
         >>> model.sample().var["truth_axon"].sum()
         np.int64(2)
         """
-        names = {effect_name(e): e for e in self.design.contrasts}
+        names = {e.name: e for e in self.design.contrasts}
         if effect not in names:
             raise ValueError(f"there is no effect {effect!r} to plant; the design has {list(names)}.")
         own = names[effect]
@@ -189,7 +190,7 @@ class CountModel:
         codes, occupied = self._codes(labels), self.design.table.groups
         mean = np.bincount(self.design.codes, self.library) / self.design.counts
         residual = self.library - mean[self.design.codes]
-        X = np.hstack([np.ones((len(mean), 1)), *(self.design.table.coding((f,)) for f in self.factors)])
+        X = np.hstack([np.ones((len(mean), 1)), *(self.design.table.coding(Effect((f,))) for f in self.factors)])
         root = np.sqrt(self.design.counts)[:, None]
         additive = np.linalg.lstsq(X * root, mean[:, None] * root, rcond=None)[0]
         out, quantile = np.empty(len(codes)), rng.random(len(codes))
@@ -201,7 +202,7 @@ class CountModel:
                 values = residual[self.design.codes == own[0]]
             else:
                 table = dataclasses.replace(self.design.table, groups=row[None])
-                centre = np.hstack([np.ones((1, 1)), *(table.coding((f,)) for f in self.factors)]) @ additive
+                centre = np.hstack([np.ones((1, 1)), *(table.coding(Effect((f,))) for f in self.factors)]) @ additive
                 centre, values = float(centre[0, 0]), residual[:0]
             out[mine] = centre + np.quantile(values if len(values) >= OWN_LIBRARY else residual, quantile[mine])
         return np.exp(out)

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from scipy.optimize import nnls
 from sklearn.utils.extmath import randomized_svd
 
-from .. import arrays
+from .._data import arrays
 from ._gamma import gaussian_part
 
 MAX_GENES, MAX_CELLS = 3000, 5000  # of the singular value decomposition behind the axes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +12,15 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
-from .. import _anndata
-from .._keys import Keys
-from .._quiet import quiet
-from ..design import SEPARATOR, Design, effect_name
+from .._adata import read
+from .._adata.results import Keys
+from .._design.design import Design
+from .._design.effects import Effect
+from .._logging import get_logger, quiet
 from ..estimators import FLDA
 from ..metrics import effect_shares, gene_f, total_products
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def flda(
@@ -113,10 +113,10 @@ def flda(
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
     if isinstance(interactions, Iterable) and not isinstance(interactions, str):
-        interactions = [i if isinstance(i, str) else SEPARATOR.join(i) for i in interactions]
-    cells = _anndata.read_cells(adata, factors, nuisance, donor, layer, device)
-    genes = _anndata.gene_mask(adata, mask_var)
-    made = _anndata.augmented(adata) & cells.labelled
+        interactions = [i if isinstance(i, str) else Effect(i).name for i in interactions]
+    cells = read.read_cells(adata, factors, nuisance, donor, layer, device)
+    genes = read.gene_mask(adata, mask_var)
+    made = read.augmented(adata) & cells.labelled
     model = FLDA(
         interactions=interactions,
         nuisance=nuisance,
@@ -206,7 +206,7 @@ def _shares(products: tuple[np.ndarray, np.ndarray] | None, design: Design) -> p
     """``effect, df, variance, share`` of all genes, with a last row for what is within groups; NaN without products."""
     df = [design.df(e) for e in design.contrasts]
     if products is None:
-        shares = pd.Series(np.nan, index=[*map(effect_name, design.contrasts), "within"])
+        shares = pd.Series(np.nan, index=[*(e.name for e in design.contrasts), "within"])
         variance = shares
     else:
         shares = effect_shares(*products, design)[0]

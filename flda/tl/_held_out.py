@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 import numpy as np
 from anndata import AnnData
 from scipy.linalg import orthogonal_procrustes
 
-from .._keys import Keys
+from .._adata.fitted import Fitted
+from .._adata.results import Keys
+from .._design.design import Design
+from .._design.splits import folds
+from .._logging import get_logger, quiet
 from .._progress import progress
-from .._quiet import quiet
-from ..design import Design, effect_name
-from ..donors import folds
 from ..estimators import FLDA
-from ..shrinkage import N_FOLDS
-from ._belief import Fitted
+from ..estimators._shrinkage import N_FOLDS
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda", copy: bool = False) -> AnnData | None:
@@ -94,7 +93,7 @@ def _rotation(fold: FLDA, model: FLDA, part: Design) -> np.ndarray:
     whole, own = (m.means_ @ m.components_.T for m in (model, fold))
     out = np.zeros((whole.shape[1], whole.shape[1]))
     for effect in part.effects:
-        columns = np.flatnonzero(model.axes_["effect"] == effect_name(effect))
+        columns = np.flatnonzero(model.axes_["effect"] == effect.name)
         theirs = (model.design_.fitted(effect) @ whole[:, columns])[present]
         ours = part.fitted(effect) @ own[:, columns]
         out[np.ix_(columns, columns)] = orthogonal_procrustes(ours, theirs)[0]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 
 import numpy as np
 from anndata import AnnData
 
-from .._keys import Keys
+from .._adata.fitted import Fitted
+from .._adata.results import Keys
+from .._logging import get_logger
 from ..estimators import SparseFLDA
-from ..validate import certify_together
-from ._belief import Fitted
+from ..inference._certificate import certify_together
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def path(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,15 +10,19 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
-from .. import _anndata, arrays, get
-from .._keys import Keys
-from .._quiet import quiet
-from ..design import SEPARATOR, effect_name
+from .. import get
+from .._adata import read
+from .._adata.fitted import Fitted
+from .._adata.results import Keys
+from .._data import arrays
+from .._design.effects import SEPARATOR
+from .._logging import get_logger, quiet
 from ..estimators import SparseFLDA
-from ._belief import Fitted, run_permutations, run_stability, write_permutations, write_stability
 from ._fit import spread
+from ._stability import run_stability, write_stability
+from ._tests import run_permutations, write_permutations
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PSEUDOCOUNT = 0.1  # in fold changes, on the scale of expm1(X): counts per 10,000 if so normalised
 N_BOOTS = 200  # resamples for the intervals that come with n_halves
@@ -100,7 +103,7 @@ def rank_genes(
     params, genes = fitted.params, fitted.genes
     names = adata.var_names.to_numpy()
 
-    candidates = genes & _anndata.gene_mask(adata, mask_var)
+    candidates = genes & read.gene_mask(adata, mask_var)
     unknown = [g for g in exclude if g not in adata.var_names]
     if unknown:
         raise ValueError(f"exclude names genes that are not in var_names: {unknown[:5]}.")
@@ -195,7 +198,7 @@ def _log_fold_changes(model: SparseFLDA, adata: AnnData) -> np.ndarray:
     linear = np.where((model.means_ >= 0).all(axis=0), linear, np.nan)
     design, out = model.design_, []
     for effect, u in zip(model.axes_["effect"], model.components_, strict=True):
-        own = next(e for e in design.effects if effect_name(e) == effect)
+        own = next(e for e in design.effects if e.name == effect)
         side = design.fitted(own) @ (model.means_ @ u)
         up, down = linear[side > 0].mean(axis=0), linear[side <= 0].mean(axis=0)
         out.append(np.log2((up + PSEUDOCOUNT) / (down + PSEUDOCOUNT)))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 
 import numpy as np
 from anndata import AnnData, ImplicitModificationWarning
 
-from .. import _anndata, arrays, get
-from .._keys import Keys
+from .. import get
+from .._adata import read
+from .._adata.results import Keys
+from .._data import arrays
+from .._logging import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bool = False) -> AnnData | None:
@@ -59,10 +61,10 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     results, keys = get.results(adata_ref, key), Keys(key)
     if keys.var_centre not in adata_ref.var:
         raise ValueError(f"adata_ref.var has no {keys.var_centre!r}: its fit is of an older version; fit it again.")
-    _anndata.check_gene_names(adata)
+    read.check_gene_names(adata)
     layer = results["params"]["layer"]
-    X = _anndata.expression(adata, layer)
-    _anndata.check_values(X, adata, layer)
+    X = read.expression(adata, layer)
+    read.check_values(X, adata, layer)
 
     used = np.flatnonzero(adata_ref.var[keys.var_centre].notna())
     place = adata.var_names.get_indexer(adata_ref.var_names[used])

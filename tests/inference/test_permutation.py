@@ -4,14 +4,14 @@ import pytest
 import scipy.sparse as sp
 
 from flda import FLDA
-from flda.design import effect_penalties, make_design
-from flda.donors import Samples, cell_folds
-from flda.inference import permutation_test
+from flda._design.design import effect_penalties, make_design
+from flda._design.samples import Samples
+from flda._design.splits import cell_folds
+from flda._solve.group_space import GroupSpace
 from flda.inference._cells import CellStatistics
 from flda.inference._donors import DonorStatistics
-from flda.inference._permutation import _holm
 from flda.inference._schemes import every_assignment, n_distinct, permuted_codes, scheme_of
-from flda.solve import GroupSpace
+from flda.inference._tests import _holm, permutation_test
 
 from oracle import donor_problem, problem
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,16 +10,18 @@ import pandas as pd
 from anndata import AnnData
 from scipy.stats import false_discovery_control
 
-from ... import _anndata, get
-from ..._keys import Keys
-from ...design import Design, Effect
-from ...table import SEPARATOR
+from ... import get
+from ..._adata import read
+from ..._adata.results import Keys
+from ..._design.design import Design
+from ..._design.effects import SEPARATOR, Effect
+from ..._logging import get_logger
 from ..wiring import SpatialConnectomeModel, cross_validate
 from ._decompose import as_columns, both_tests, centred, check_directions
 from ._profiles import DIRECTIONS, check_matrix, design_of_types, effect_operator, profiles
 from ._relabel import explained_by
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def link_axes(
@@ -99,14 +100,14 @@ def link_axes(
     axes = get.axes_df(adata, key=key)
     scores, factors = _scores_of_types(adata, groupby, axes["axis"].tolist(), held_out, key)
     labelled = factors.index
-    interactions = _anndata.plain(get.results(adata, key)["params"])["interactions"]
+    interactions = read.plain(get.results(adata, key)["params"])["interactions"]
     design = design_of_types(factors, interactions)
     rows, shown = [], {f"genes {a}": scores.loc[labelled, a] for a in axes["axis"]}
     for direction in listed:
         table = profiles(matrix, labelled, direction, within=within)
         G = centred(table.to_numpy(), f"{direction} of the types")
         for axis, effect in zip(axes["axis"], axes["effect"], strict=True):
-            own: Effect = tuple(effect.split(SEPARATOR))
+            own = Effect.parse(effect)
             if own not in design.effects:
                 raise ValueError(f"the types at hand cannot tell the effect {effect!r} apart; fit them again first.")
             s = effect_operator(design, own) @ scores.loc[labelled, axis].to_numpy()
@@ -153,8 +154,8 @@ def _scores_of_types(
     adata: AnnData, groupby: str, axes: list[str], held_out: bool | None, key: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mean scores of all types with cells, and the factors of those that the design labels."""
-    params = _anndata.plain(get.results(adata, key)["params"])
-    obs = _anndata.labels(adata, [groupby, *params["factors"]])
+    params = read.plain(get.results(adata, key)["params"])
+    obs = read.labels(adata, [groupby, *params["factors"]])
     keys = Keys(key)
     if held_out and keys.obsm_held_out not in adata.obsm:
         raise ValueError(f"obsm has no {keys.obsm_held_out!r}; run flda.tl.held_out_scores first.")

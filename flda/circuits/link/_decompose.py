@@ -7,17 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ...design import Design, Effect
-from ...table import effect_name
-from ._profiles import (
-    DIRECTIONS,
-    check_matrix,
-    design_of_types,
-    effect_labels,
-    effect_operator,
-    profiles,
-    strata_of,
-)
+from ..._design.design import Design
+from ..._design.effects import Effect
+from ._profiles import DIRECTIONS, check_matrix, design_of_types, effect_labels, effect_operator, profiles, strata_of
 from ._relabel import Relabelled, Statistic, along, explained_by, relabelling_test
 
 
@@ -78,7 +70,7 @@ def decompose_connectivity(
     ------
     ValueError
         For types that the matrix lacks on the side asked for, types without any connection, duplicates, NaN, fewer
-        than 4 types, and factors that :func:`flda.design.make_design` refuses.
+        than 4 types, and factors that ``make_design`` refuses.
 
     Examples
     --------
@@ -107,7 +99,7 @@ def decompose_connectivity(
             rows.append(
                 {
                     "direction": direction,
-                    "effect": effect_name(effect),
+                    "effect": effect.name,
                     "df": design.df(effect),
                     "share": float(np.sum(carried) / total),
                     "expected": design.df(effect) / (len(G) - 1),
@@ -185,7 +177,7 @@ def compare_connectivity(
             rows.append(
                 {
                     "direction": direction,
-                    "effect": effect_name(effect),
+                    "effect": effect.name,
                     "cosine": float(np.sum(fits[0] * fits[1]) / size) if size > 0 else np.nan,
                     "pval": test.pval,
                     "n_distinct": test.n_distinct,

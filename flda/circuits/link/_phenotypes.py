@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from ...design import make_design
+from ..._design.design import make_design
 from ._decompose import centred
 from ._profiles import MIN_TYPES, check_matrix, profiles
 

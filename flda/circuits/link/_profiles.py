@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ...design import Design, Effect, make_design
+from ..._design.design import Design, make_design
+from ..._design.effects import Effect
 
 DIRECTIONS = ("inputs", "outputs")
 MIN_TYPES = 4  # three types have no relabelling that could be rare

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ...moments import Within
+from ..._logging import get_logger
+from ..._solve.within import Within
 from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_products, row_space
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_DIRECT = 2000  # unknowns of one side up to which its normal equations are formed
 

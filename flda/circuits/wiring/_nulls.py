@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from scipy.special import expit
 
-logger = logging.getLogger(__name__)
+from ..._logging import get_logger
+
+logger = get_logger(__name__)
 
 
 class MaximumEntropy:

@@ -1,0 +1,1 @@
+"""What flda reads from an AnnData, and what it writes there."""

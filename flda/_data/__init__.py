@@ -1,0 +1,1 @@
+"""Arrays of every kind in blocks of rows: NumPy, scipy.sparse, dask, files and GPUs."""

@@ -1,0 +1,1 @@
+"""Labels to a factorial design: groups, effects, samples and splits. Labels and small matrices only."""

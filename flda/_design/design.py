@@ -1,0 +1,294 @@
+"""Factors to groups, effects and what the table of groups can identify.
+
+Only labels and tiny matrices live here. Symbols follow the mathematics of the package:
+
+======================  =====================================================================
+N, C, F                 cells, groups (occupied combinations of levels), factors
+``codes`` (N,)          group of each cell
+``counts`` n_c (C,)     cells per group
+X_S (C x df_S)          sum-to-zero coding of effect S on the groups
+B_S (df_S x C)          least squares: rows of pinv([1, X_T for every T]) that belong to S
+Q_S = B_S' B_S / df_S   the scatter of effect S is M_S = G' Q_S G, with G the group means
+======================  =====================================================================
+
+The coding of a factor with L levels is an orthonormal basis H (L x (L - 1)) of the vectors that
+sum to zero, and that of an interaction the product of its factors' codings. So the least-squares
+effects alpha_S, a row per combination of the levels of S, are ``kron(H) B_S G`` and
+``M_S = alpha_S' alpha_S / df_S``. For a complete table that is ``G' P_S G / (df_S prod_{f not in S} L_f)``
+with the projector ``P_S = kron(I - J/L or J/L)``: the scatters of Qiao and Meister (arXiv 2010.02171).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .._logging import get_logger
+from .effects import SEPARATOR, Effect
+from .table import Table, refuse_confounded, report
+
+logger = get_logger(__name__)
+
+MAX_NUMERIC_LEVELS = 20  # a numeric factor with more distinct values is taken for a measurement
+
+
+@dataclass(frozen=True)
+class Design:
+    """A factorial design on cells: groups, effects and their least-squares contrasts.
+
+    Attributes
+    ----------
+    table
+        The occupied groups.
+    levels
+        Levels of each factor, in order, for factors and nuisance factors.
+    codes
+        Group of each cell, shape (N,).
+    counts
+        Cells per group, shape (C,).
+    effects
+        The effects that get axes, in order: main effects, then interactions.
+    nuisance
+        Names of the nuisance factors: in the fit and penalised, without axes.
+    contrasts
+        B_S of every effect in the fit, nuisance included, each df_S x C.
+    report
+        One row per effect asked for or implied: ``effect, df, estimable, missing, reason``.
+    """
+
+    table: Table
+    levels: dict[str, np.ndarray]
+    codes: np.ndarray
+    counts: np.ndarray
+    effects: list[Effect]
+    nuisance: tuple[str, ...]
+    contrasts: dict[Effect, np.ndarray]
+    report: pd.DataFrame
+
+    @property
+    def n_groups(self) -> int:
+        """Number of occupied groups, C."""
+        return len(self.counts)
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Factors with axes, in the order given."""
+        return tuple(f for f in self.table.factors if f not in self.nuisance)
+
+    def df(self, effect: Effect) -> int:
+        """Degrees of freedom of an effect, the largest number of useful axes."""
+        return self.table.df(effect)
+
+    def scatter_weights(self, effect: Effect) -> np.ndarray:
+        """Q_S (C x C), so that M_S = G' Q_S G."""
+        b = self.contrasts[effect]
+        return b.T @ b / self.df(effect)
+
+    def fitted(self, effect: Effect) -> np.ndarray:
+        """X_S B_S (C x C): takes group means to the fitted values of one effect on the groups."""
+        return self.table.coding(effect) @ self.contrasts[effect]
+
+    def group_levels(self) -> pd.DataFrame:
+        """Level names of each group, one row per group, a categorical column per factor."""
+        return pd.DataFrame(
+            {
+                f: pd.Categorical.from_codes(self.table.groups[:, j], self.levels[f])
+                for j, f in enumerate(self.table.factors)
+            }
+        )
+
+    def counts_table(self) -> pd.DataFrame:
+        """The contingency table in long form: a row per combination of levels, empty ones included."""
+        sizes = self.table.n_levels
+        counts = np.zeros(sizes, dtype=np.int64)
+        counts[tuple(self.table.groups.T)] = self.counts
+        grid = np.indices(sizes).reshape(len(sizes), -1)
+        frame = {f: pd.Categorical.from_codes(grid[j], self.levels[f]) for j, f in enumerate(self.table.factors)}
+        return pd.DataFrame({**frame, "n_cells": counts.ravel()})
+
+    def subset(self, cells: np.ndarray) -> Design | None:
+        """The same effects on some of the cells; None if one of them can no longer be estimated."""
+        counts = np.bincount(self.codes[cells], minlength=self.n_groups)
+        present = np.flatnonzero(counts)
+        if len(present) == 0:
+            return None
+        table = Table(self.table.factors, self.table.n_levels, self.table.groups[present])
+        effects = list(self.contrasts)
+        if table.estimable(effects) != effects:
+            return None
+        codes = np.searchsorted(present, self.codes[cells])
+        return Design(
+            table, self.levels, codes, counts[present], self.effects, self.nuisance,
+            table.contrasts(effects), self.report,
+        )  # fmt: skip
+
+
+def make_design(
+    labels: pd.DataFrame,
+    *,
+    interactions: str | Iterable[str | Sequence[str]] | None = "all",
+    nuisance: Iterable[str] = (),
+) -> Design:
+    """Build the design of a table of labels, one row per cell and one column per factor.
+
+    Parameters
+    ----------
+    labels
+        Labels of the cells; the level order is the category order, or sorted. Unused categories are dropped.
+    interactions
+        ``"all"`` for every interaction that the table identifies, None for main effects only, or a list of
+        ``"a:b"`` or ``("a", "b")``. Listed interactions that the table cannot identify are an error.
+    nuisance
+        Columns of ``labels`` that enter the fit as additive effects without axes of their own.
+
+    Raises
+    ------
+    ValueError
+        For missing labels, a factor with one level, a continuous factor, factors that are nested or
+        confounded, and interactions that cannot be estimated.
+
+    Examples
+    --------
+    >>> labels = pd.DataFrame({"dendrite": ["T4", "T4", "T5", "T5"], "axon": ["a", "b", "a", "b"]})
+    >>> make_design(labels).effects
+    [('dendrite',), ('axon',), ('dendrite', 'axon')]
+    """
+    nuisance = tuple(nuisance)
+    columns = {name: _encode(labels[name]) for name in labels.columns}
+    names = tuple(columns)
+    factors = tuple(f for f in names if f not in nuisance)
+    for name in nuisance:
+        if name not in names:
+            raise ValueError(f"nuisance factor {name!r} is not one of the label columns {list(names)}.")
+    if not factors:
+        raise ValueError(f"no factor is left to give axes: every column of {list(names)} is nuisance.")
+
+    levels = {name: lev for name, (_, lev) in columns.items()}
+    n_levels = tuple(len(levels[f]) for f in names)
+    cells = np.ravel_multi_index([codes for codes, _ in columns.values()], n_levels)
+    codes, occupied = pd.factorize(cells, sort=True)
+    table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)))
+
+    mains = [Effect((f,)) for f in names]
+    wanted = _interactions(factors, interactions)
+    kept = table.estimable([*mains, *wanted])
+    refuse_confounded(table, levels, [e for e in mains if e not in kept])
+    dropped = [e for e in wanted if e not in kept]
+    rows = report(table, levels, [*mains, *wanted], kept)
+    if dropped:
+        reasons = rows.set_index("effect")["reason"]
+        text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in dropped)
+        if interactions != "all":
+            raise ValueError(f"cannot estimate the interaction {text}. Leave it out of interactions.")
+        logger.warning("interaction left out, the table cannot identify it: %s", text)
+    return Design(
+        table=table,
+        levels=levels,
+        codes=codes,
+        counts=np.bincount(codes),
+        effects=[e for e in kept if not set(e) & set(nuisance)],
+        nuisance=nuisance,
+        contrasts=table.contrasts(kept),
+        report=rows,
+    )
+
+
+def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
+    """Lambda of every effect in the fit, from one number or a mapping of effect names (default 1)."""
+    given = dict(penalty) if isinstance(penalty, Mapping) else {}
+    names = {e.name: e for e in design.contrasts}
+    for name in given:
+        if name not in names:
+            raise ValueError(f"penalty names the effect {name!r}; the fit has {list(names)}.")
+    default = 1.0 if isinstance(penalty, Mapping) else penalty
+    out = {e: float(given.get(name, default)) for name, e in names.items()}
+    for effect, value in out.items():
+        if not value >= 0:
+            raise ValueError(f"penalty of {effect.name!r} is {value}; it must be 0 or more (infinity nulls).")
+    return out
+
+
+def effect_components(design: Design, n_components: int | Mapping[str, int] | None) -> dict[Effect, int]:
+    """Number of axes of every effect; None means all useful ones, that is the degrees of freedom."""
+    names = {e.name: e for e in design.effects}
+    if isinstance(n_components, Mapping):
+        for name in n_components:
+            if name not in names:
+                raise ValueError(f"n_components names the effect {name!r}; the fit has {list(names)}.")
+        asked = {e: n_components.get(name) for name, e in names.items()}
+    else:
+        asked = dict.fromkeys(design.effects, n_components)
+    out = {}
+    for effect, number in asked.items():
+        df = design.df(effect)
+        if number is None:
+            number = df
+        elif not 1 <= number <= df:
+            raise ValueError(
+                f"n_components={number} for {effect.name!r}: its {df} degrees of freedom "
+                f"allow 1 to {df} useful axes. Use n_components=None, or a dict per effect."
+            )
+        out[effect] = int(number)
+    return out
+
+
+def _encode(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and levels of a factor; refuses what is not one."""
+    name = column.name
+    if isinstance(name, str) and SEPARATOR in name:
+        raise ValueError(f"factor name {name!r} contains {SEPARATOR!r}, which joins interactions; rename it.")
+    if column.isna().any():
+        raise ValueError(
+            f"factor {name!r} has no label for {int(column.isna().sum())} of {len(column)} cells (NaN); "
+            "drop those cells or label them."
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        codes, levels = used.cat.codes.to_numpy(), used.cat.categories.to_numpy()
+    else:
+        try:
+            codes, found = pd.factorize(column.to_numpy())  # hashing a million cells beats sorting them
+            levels, order = np.unique(found, return_inverse=True)
+            codes = order[codes]
+        except TypeError:
+            raise ValueError(f"factor {name!r} mixes types, such as text and numbers; make it text.") from None
+        if pd.api.types.is_numeric_dtype(column.dtype) and len(levels) > MAX_NUMERIC_LEVELS:
+            raise ValueError(
+                f"factor {name!r} holds {len(levels)} distinct numbers. Unknown label type: continuous. "
+                "Bin it with pandas.cut, or, if the numbers are labels, make it categorical."
+            )
+    if len(levels) < 2:
+        raise ValueError(f"factor {name!r} has one level (class), {levels[0]!r}; a factor needs two or more.")
+    return codes.astype(np.int64), levels
+
+
+def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | Sequence[str]] | None) -> list[Effect]:
+    """The interactions asked for, each in the order of the factors, lowest order first."""
+    if interactions is None:
+        return []
+    if isinstance(interactions, str):
+        if interactions != "all":
+            raise ValueError(f"interactions={interactions!r}: use 'all', None or a list such as ['a:b'].")
+        orders = range(2, len(factors) + 1)
+        return [Effect(e) for k in orders for e in itertools.combinations(factors, k)]
+    out: list[Effect] = []
+    for item in interactions:
+        parts = set(Effect.parse(item))
+        unknown = parts - set(factors)
+        if unknown or len(parts) < 2:
+            raise ValueError(f"interaction {item!r} must join two or more of the factors {list(factors)}.")
+        effect = Effect(f for f in factors if f in parts)
+        if effect not in out:
+            out.append(effect)
+    for effect in out:
+        lacking = [Effect(m) for k in range(2, len(effect)) for m in itertools.combinations(effect, k) if m not in out]
+        if lacking:
+            raise ValueError(
+                f"interaction {effect.name!r} needs its lower-order interactions "
+                f"{[m.name for m in lacking]} in the list too."
+            )
+    return sorted(out, key=lambda e: (len(e), [factors.index(f) for f in e]))

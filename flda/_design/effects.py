@@ -1,0 +1,31 @@
+"""Effects of a design: factors and their interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SEPARATOR = ":"
+
+
+class Effect(tuple[str, ...]):
+    """An effect as the tuple of its factors: one for a main effect, several for an interaction.
+
+    Examples
+    --------
+    >>> Effect(("dendrite", "axon")).name
+    'dendrite:axon'
+    >>> Effect.parse("dendrite:axon")
+    ('dendrite', 'axon')
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, effect: str | Iterable[str]) -> Effect:
+        """The effect named ``"a:b"``, or that of the factors ``("a", "b")``."""
+        return cls(effect.split(SEPARATOR) if isinstance(effect, str) else effect)
+
+    @property
+    def name(self) -> str:
+        """Factors joined by a colon, as in ``"dendrite:axon"``."""
+        return SEPARATOR.join(self)

@@ -1,0 +1,150 @@
+"""The table of occupied groups: coding of effects, least squares on the groups, and what can be identified.
+
+Symbols are those of the module ``design`` beside this one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import helmert
+from scipy.sparse.csgraph import connected_components
+
+from .effects import Effect
+
+
+@dataclass(frozen=True)
+class Table:
+    """The occupied groups: integer level codes, one row per group, one column per factor."""
+
+    factors: tuple[str, ...]
+    n_levels: tuple[int, ...]
+    groups: np.ndarray
+
+    def find(self, levels: np.ndarray) -> np.ndarray:
+        """Group of each row of level codes; the rows must be occupied combinations, and the groups sorted."""
+        known = np.ravel_multi_index(tuple(self.groups.T), self.n_levels)
+        return np.searchsorted(known, np.ravel_multi_index(tuple(levels.T), self.n_levels))
+
+    def margin(self, effect: Effect) -> np.ndarray:
+        """Level codes of the factors of ``effect``, one row per group."""
+        return self.groups[:, [self.factors.index(f) for f in effect]]
+
+    def df(self, effect: Effect) -> int:
+        """Degrees of freedom of an effect: the product of (levels - 1)."""
+        return int(np.prod([self.n_levels[self.factors.index(f)] - 1 for f in effect]))
+
+    def coding(self, effect: Effect) -> np.ndarray:
+        """X_S: sum-to-zero coding of an effect on the groups, C x df_S."""
+        columns = np.ones((len(self.groups), 1))
+        for factor in effect:
+            j = self.factors.index(factor)
+            coded = _sum_to_zero(self.n_levels[j])[self.groups[:, j]]
+            columns = (columns[:, :, None] * coded[:, None, :]).reshape(len(columns), -1)
+        return columns
+
+    def missing(self, effect: Effect) -> np.ndarray:
+        """Combinations of the levels of ``effect`` that no group has, as level codes."""
+        sizes = [self.n_levels[self.factors.index(f)] for f in effect]
+        seen = np.zeros(sizes, dtype=bool)
+        seen[tuple(self.margin(effect).T)] = True
+        return np.argwhere(~seen)
+
+    def estimable(self, effects: Sequence[Effect]) -> list[Effect]:
+        """Effects that the groups identify, by rank, lowest order first.
+
+        At each order an effect stays if its columns are independent of everything of lower order
+        that stayed and of all its peers together. An interaction goes with any of its margins.
+        """
+        kept: list[Effect] = []
+        for order in sorted({len(e) for e in effects}):
+            peers = [e for e in effects if len(e) == order and _margins(e) <= {*map(frozenset, kept)}]
+            base = [np.ones((len(self.groups), 1)), *map(self.coding, kept)]
+            full = _rank([*base, *map(self.coding, peers)])
+            kept += [
+                e for e in peers if full - _rank([*base, *(self.coding(o) for o in peers if o != e)]) == self.df(e)
+            ]
+        return [e for e in effects if e in kept]
+
+    def contrasts(self, effects: Sequence[Effect]) -> dict[Effect, np.ndarray]:
+        """B_S of every effect, fitted together by least squares on the groups."""
+        blocks = [self.coding(e) for e in effects]
+        solution = np.linalg.pinv(np.hstack([np.ones((len(self.groups), 1)), *blocks]))
+        splits = np.cumsum([1] + [b.shape[1] for b in blocks])
+        return {e: solution[i:j] for e, i, j in zip(effects, splits[:-1], splits[1:], strict=True)}
+
+
+def report(
+    table: Table, levels: Mapping[str, np.ndarray], effects: Sequence[Effect], kept: Sequence[Effect]
+) -> pd.DataFrame:
+    """One row per effect: ``effect, df, estimable, missing`` groups and the ``reason`` it cannot be estimated."""
+    rows = []
+    for effect in effects:
+        missing = table.missing(effect)
+        names = [" x ".join(str(levels[f][i]) for f, i in zip(effect, m, strict=True)) for m in missing]
+        n_all = int(np.prod([len(levels[f]) for f in effect]))
+        reason = ""
+        if effect not in kept and names:
+            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            reason = f"{len(names)} of {n_all} groups are empty ({listed})"
+        elif effect not in kept:
+            reason = "the occupied groups confound it with the other effects"
+        rows.append(
+            {
+                "effect": effect.name,
+                "df": table.df(effect),
+                "estimable": effect in kept,
+                "missing": ", ".join(names),
+                "reason": reason,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def refuse_confounded(table: Table, levels: Mapping[str, np.ndarray], lost: Sequence[Effect]) -> None:
+    """Say why main effects cannot be separated, naming the factors."""
+    if not lost:
+        return
+    for (a,), (b,) in itertools.permutations(lost, 2):
+        pairs = np.unique(table.margin(Effect((a, b))), axis=0)
+        if len(pairs) == len(levels[a]):  # each level of a goes with one level of b
+            if len(pairs) == len(levels[b]):
+                raise ValueError(
+                    f"factors {a!r} and {b!r} are perfectly confounded: each level of one occurs with one level "
+                    "of the other. Keep one of them."
+                )
+            raise ValueError(
+                f"factor {a!r} is nested in {b!r}: each level of {a!r} occurs with one level of {b!r} only, so "
+                f"their effects cannot be separated. Leave one out, or fit {a!r} within each level of {b!r}."
+            )
+    for (a,), (b,) in itertools.combinations(lost, 2):
+        links = np.zeros((len(levels[a]) + len(levels[b]),) * 2)
+        rows = table.margin(Effect((a, b)))
+        links[rows[:, 0], len(levels[a]) + rows[:, 1]] = 1
+        n_blocks = connected_components(links, directed=False)[0]
+        if n_blocks > 1:
+            raise ValueError(
+                f"the table of {a!r} x {b!r} falls into {n_blocks} blocks without a common level, so their effects "
+                "cannot be separated. Fit each block alone, or leave one factor out."
+            )
+    raise ValueError(
+        f"the effects of {', '.join(repr(e.name) for e in lost)} cannot be separated on the occupied groups. "
+        "Leave one of them out."
+    )
+
+
+def _sum_to_zero(n_levels: int) -> np.ndarray:
+    return helmert(n_levels).T
+
+
+def _margins(effect: Effect) -> set[frozenset[str]]:
+    """Every proper, non-empty subset of an effect."""
+    return {frozenset(s) for k in range(1, len(effect)) for s in itertools.combinations(effect, k)}
+
+
+def _rank(blocks: Sequence[np.ndarray]) -> int:
+    return int(np.linalg.matrix_rank(np.hstack(blocks)))

@@ -1,0 +1,102 @@
+"""Which inverse, and the solve that checks it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import numpy as np
+
+from .._data import arrays
+from .._data.device import OnDevice, free_memory
+from .._logging import get_logger
+from .dual import Dual
+from .iterative import Iterative
+from .primal import Primal
+from .within import Within
+
+logger = get_logger(__name__)
+
+Inverse = Primal | Dual | Iterative
+
+LARGE = 10_000  # rows of a matrix whose factorisation costs more than the products that replace it
+COPIES = 2.5  # of its matrix that a factorisation, or a fold, holds at a time
+UNSOLVED = 1e-3  # relative residual of a solve that has failed
+REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # a residual below needs no refinement
+
+
+def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal] | type[Dual] | type[Iterative]:
+    """The inverse for ``solver="auto"``: the smaller side, or the matrix-free one where that side is too large.
+
+    Too large is what takes more than half of the free memory, or has more than LARGE rows: its factorisations, one for
+    every fold and shrinkage, would take hours. Without shrinkage always primal. The analytic values of the shrinkage
+    need the whole scatter, so for them only memory counts. A matrix on disk, or of dask, is read by rows and has no
+    Gram matrix of cells.
+    """
+    N, p = X.shape
+    kinds: dict[str, type[Primal] | type[Dual] | type[Iterative]] = {
+        "primal": Primal, "dual": Dual, "iterative": Iterative
+    }  # fmt: skip
+    if solver == "dual" and not arrays.in_memory(X):
+        raise ValueError("solver='dual' needs the data in memory; use 'primal' or 'iterative', or load them.")
+    if solver != "auto":
+        return kinds[solver]
+    memory = free_memory() if isinstance(X, OnDevice) else available_memory()
+    primal, dual = (COPIES * 8.0 * n**2 for n in (p, N + n_groups))
+    if not arrays.in_memory(X):
+        dual = np.inf
+    chosen = "primal" if g == 0 or primal <= dual else "dual"
+    side = p if chosen == "primal" else N + n_groups
+    if g != 0 and (min(primal, dual) > memory / 2 or (side > LARGE and g not in ("ledoit-wolf", "oas"))):
+        chosen = "iterative"
+    logger.log(
+        logging.INFO if chosen == "iterative" else logging.DEBUG,
+        "solver %s: %d cells x %d genes; primal takes %.2g GB, dual %.2g, %.2g are free",
+        chosen, N, p, primal / 1e9, dual / 1e9, memory / 1e9,
+    )  # fmt: skip
+    return kinds[chosen]
+
+
+def available_memory() -> float:
+    """Bytes of memory that are free, or infinity where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        return 1024.0 * free
+    except (OSError, StopIteration):
+        try:
+            return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (ValueError, OSError, AttributeError):
+            return np.inf
+
+
+def solve(inverse: Inverse, g: float) -> tuple[np.ndarray, float]:
+    """Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
+
+    The residual ``|M_e(g) Z - G'| / |G'|`` is taken with the matrix-free scatter, so it also checks the matrix
+    that was factored. Iterative refinement runs while it helps.
+    """
+    within: Within = inverse.within
+    rhs = within.centred_means.T
+    apply = inverse.factor(g)
+    scale = np.linalg.norm(rhs) or 1.0
+
+    def error_of(Z: np.ndarray) -> np.ndarray:
+        return rhs - ((1 - g) * within.times(Z) + g * inverse.target[:, None] * Z)
+
+    Z = apply(rhs)
+    error = error_of(Z)
+    residual = np.linalg.norm(error) / scale
+    while residual > REFINED[inverse.name]:
+        refined = Z + apply(error)
+        error = error_of(refined)
+        better = np.linalg.norm(error) / scale
+        if better > residual / 2:
+            break
+        Z, residual = refined, better
+    if residual > UNSOLVED:
+        raise ValueError(
+            f"solver={inverse.name!r} reached a relative residual of {residual:.1g} only, at shrinkage {g:.3g}: the "
+            "within-group scatter is too ill-conditioned. Set a larger shrinkage, or fewer genes."
+        )
+    return Z, float(residual)

@@ -1,0 +1,203 @@
+"""Held-out certificates: what an axis shows on cells, or donors, that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.metrics import recall_score
+from sklearn.utils import check_random_state
+
+from .._data.device import wrap
+from .._design.design import Design, make_design
+from .._design.effects import Effect
+from .._design.samples import between_factors, donor_strata
+from .._design.splits import folds
+from .._logging import get_logger
+from .._progress import progress
+from ..estimators import FLDA, donor_codes, label_frame
+from ..metrics import effect_snr
+
+logger = get_logger(__name__)
+
+
+ACCURACY = ":accuracy"  # no effect can have this name
+
+
+def certify(
+    model: FLDA, X, y, groups=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
+) -> pd.DataFrame:
+    """Held-out signal, cross-talk and accuracy of every axis, by cross-validation of the whole fit.
+
+    Each fold refits the model, tuning included, without its cells, and scores those cells. On the held-out
+    scores of an axis the variance of every effect is estimated from the group means, less what noise alone adds
+    to it, and divided by the within-group variance. Averages over folds; an unbiased estimate of zero may be
+    negative and is reported so.
+
+    Parameters
+    ----------
+    model
+        Estimator with the parameters to certify; it is cloned, never changed.
+    X, y, groups
+        As in :meth:`FLDA.fit`. With ``groups`` (donors) whole donors are held out, and the noise of donors is
+        taken off too. For a factor that varies between donors this needs two held-out donors for each of its levels,
+        so there are at most half as many folds as donors per level.
+    n_folds, n_repeats, random_state
+        Folds, how often the cells are dealt anew, and the seed of the dealing.
+
+    Returns
+    -------
+    DataFrame with one row per axis:
+
+    * ``axis, effect, component``
+    * ``snr``: variance of its own effect over the within-group variance; ``crosstalk``: that of the other effects
+    * ``snr_<effect>``: that of every effect in the fit
+    * ``sd_snr, sd_crosstalk``: standard deviation over folds and repeats. Folds share training cells, so it shows
+      how much the fits differ and is no standard error
+    * ``accuracy``: balanced accuracy of the levels of the effect's factors, by the nearest training mean on all axes of
+      the effect; ``chance``: one over the number of levels
+    * ``n_folds, n_repeats``: folds that could be used, and repeats
+
+    NaN where no fold could estimate an effect.
+
+    Examples
+    --------
+    >>> from flda.datasets import t4t5_simulated
+    >>> adata = t4t5_simulated(n_obs=600, n_vars=200)
+    >>> table = certify(FLDA(shrinkage=0.2), adata.X, adata.obs[["dendrite", "axon"]])
+    >>> table.loc[0, "axis"], bool(table.loc[0, "snr"] > 10 * abs(table.loc[0, "crosstalk"]))
+    ('dendrite_1', True)
+    """
+    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
+    return certify_together({"": model}, X, y, groups, **options).drop(columns="genes")  # type: ignore[arg-type]
+
+
+def certify_together(
+    models: Mapping[str, FLDA],
+    X,
+    y,
+    groups=None,
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """Certificates of several models of one design, on the same folds.
+
+    Models with the same ``shrinkage`` setting share its value within a fold: it is tuned once, on the fold's training
+    cells, instead of once for each model with the same result.
+
+    Parameters
+    ----------
+    models
+        Name -> estimator; interactions and nuisance must be the same in all.
+    X, y, groups, n_folds, n_repeats, random_state
+        As in :func:`certify`.
+
+    Returns
+    -------
+    The columns of :func:`certify` after ``axis`` and ``genes``, the name of the model.
+    """
+    labels, X = label_frame(y)[0], wrap(X)
+    donors, _ = donor_codes(groups, len(labels))
+    first = next(iter(models.values()))
+    design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
+    n_folds = _folds_with_two_donors(design, donors, n_folds)
+    rng = check_random_state(random_state)
+    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
+    n_used = 0
+    every = [fold for _ in range(n_repeats) for fold in folds(design, donors, rng, n_folds)]
+    for train, test in progress(every, desc="certificate"):
+        held_out = design.subset(test)
+        if design.subset(train) is None or held_out is None or len(test) == held_out.n_groups:
+            continue
+        n_used += 1
+        tuned: dict[object, float] = {}
+        for name, model in models.items():
+            own = clone(model).set_params(shrinkage=tuned.get(model.shrinkage, model.shrinkage))
+            own.fit(X[train], labels.iloc[train], None if donors is None else donors[train])
+            tuned[model.shrinkage] = own.shrinkage_
+            scores = own.transform(X[test])
+            ratios = pd.DataFrame(effect_snr(scores, held_out, None if donors is None else donors[test]))
+            ratios[ACCURACY] = _accuracies(own, scores, held_out)
+            rows[name].append(ratios.set_index(own.get_feature_names_out()))
+    if n_used == 0:
+        raise ValueError(
+            f"no fold of {n_folds} keeps every effect estimable both among the cells kept and held out; "
+            "use fewer folds, fewer interactions, or more cells (donors) per group."
+        )
+    if n_used < n_folds * n_repeats:
+        logger.warning("certificate from %d folds; the others lack groups that the effects need", n_used)
+    return _table(rows, design, n_used, n_repeats)
+
+
+def _folds_with_two_donors(design: Design, donors: np.ndarray | None, n_folds: int) -> int:
+    """So many folds that each holds out two donors of every level that varies between donors, if that can be."""
+    if donors is None or not (between := between_factors(design, donors)):
+        return n_folds
+    fewest = int(np.bincount(donor_strata(design, donors)).min())
+    if fewest >= 4:
+        return min(n_folds, fewest // 2)
+    if fewest == 1:
+        return n_folds
+    logger.warning(
+        "a level of %s has %d donors: with fewer than 4 the certificate cannot take the noise of donors off, and its "
+        "signal for effects of %s is too high",
+        between[0], fewest, between[0],
+    )  # fmt: skip
+    return min(n_folds, fewest)
+
+
+def _accuracies(model: FLDA, scores: np.ndarray, held_out: Design) -> np.ndarray:
+    """Balanced accuracy of the levels of each axis's effect on held-out scores, (k,)."""
+    design, table = model.design_, model.axes_
+    centroids = model.transform(model.means_)
+    out = np.empty(len(table))
+    for effect in design.effects:
+        axes = (table["effect"] == effect.name).to_numpy()
+        levels, first = np.unique(design.table.margin(effect), axis=0, return_index=True)
+        means = (design.fitted(effect) @ centroids[:, axes])[first]
+        nearest = ((scores[:, None, axes] - means) ** 2).sum(axis=2).argmin(axis=1)
+        truth = held_out.table.margin(effect)[held_out.codes]
+        out[axes] = _balanced_accuracy(truth, levels[nearest])
+    return out
+
+
+def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean recall over the combinations of levels that occur, rows of two code tables."""
+    codes = np.unique(np.vstack([truth, predicted]), axis=0, return_inverse=True)[1].ravel()
+    true, guess = codes[: len(truth)], codes[len(truth) :]
+    return float(recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0))
+
+
+def _table(rows: Mapping[str, Sequence[pd.DataFrame]], design: Design, n_used: int, n_repeats: int) -> pd.DataFrame:
+    """Means and spread over folds, a row per axis and model."""
+    of_axis: dict[str, tuple[Effect, int]] = {
+        f"{e.name}_{c + 1}": (e, c + 1) for e in design.effects for c in range(design.df(e))
+    }
+    out = []
+    for name, parts in rows.items():
+        for axis, snr in pd.concat(parts).groupby(level=0, sort=False):
+            effect, component = of_axis[str(axis)]
+            accuracy = snr.pop(ACCURACY)
+            own, mean = effect.name, snr.mean()
+            out.append(
+                {
+                    "axis": axis,
+                    "genes": name,
+                    "effect": own,
+                    "component": component,
+                    "snr": mean[own],
+                    "crosstalk": mean.sum() - mean[own],
+                    **{f"snr_{other}": value for other, value in mean.items()},
+                    "sd_snr": snr[own].std(),
+                    "sd_crosstalk": (snr.sum(axis=1) - snr[own]).std(),
+                    "accuracy": accuracy.mean(),
+                    "chance": 1 / len(np.unique(design.table.margin(effect), axis=0)),
+                    "n_folds": n_used,
+                    "n_repeats": n_repeats,
+                }
+            )
+    return pd.DataFrame(out)

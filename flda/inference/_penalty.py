@@ -1,0 +1,75 @@
+"""The penalty that a limit on cross-talk asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from .._logging import get_logger
+from ..estimators import FLDA
+from ._certificate import (
+    certify_together,
+)
+
+logger = get_logger(__name__)
+
+
+PENALTIES = (0.1, 1.0, 10.0, 100.0, float("inf"))
+
+
+def choose_penalty(
+    model: FLDA,
+    X,
+    y,
+    groups=None,
+    *,
+    crosstalk: float = 0.1,
+    penalties: Sequence[float] = PENALTIES,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """The smallest charge that keeps held-out cross-talk within a budget, for every effect.
+
+    Parameters
+    ----------
+    model
+        Estimator to tune; its own ``penalty`` is ignored.
+    X, y, groups, n_folds, n_repeats, random_state
+        As in :func:`certify`.
+    crosstalk
+        The budget: held-out cross-talk of an effect's axes over their held-out signal, both summed over the axes.
+    penalties
+        Charges to try.
+
+    Returns
+    -------
+    Effect name -> the smallest penalty whose axes keep the budget, or the one with the least cross-talk over signal if
+    none does; and the certificates of all, with a column ``penalty``. An estimator takes one charge for all the axes of
+    an effect: fit each effect of interest with its own, ``FLDA(penalty=chosen["dendrite"])``.
+
+    Examples
+    --------
+    >>> from flda.datasets import t4t5_simulated
+    >>> adata = t4t5_simulated(n_obs=600, n_vars=200)
+    >>> chosen, table = choose_penalty(FLDA(shrinkage=0.2), adata.X, adata.obs[["dendrite", "axon"]])
+    >>> chosen["dendrite"]
+    0.1
+    """
+    values = sorted(float(p) for p in penalties)
+    models = {str(value): clone(model).set_params(penalty=value) for value in values}
+    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
+    table = certify_together(models, X, y, groups, **options)  # type: ignore[arg-type]
+    table.insert(0, "penalty", table.pop("genes").astype(float))
+    sums = table.groupby(["effect", "penalty"], sort=False)[["snr", "crosstalk"]].sum()
+    chosen = {}
+    for effect in table["effect"].unique():
+        part = sums.loc[effect].sort_index()
+        # an axis without held-out signal keeps no budget
+        ratio = (part["crosstalk"] / part["snr"]).where(part["snr"] > 0, np.inf)
+        within = ratio.index[ratio <= crosstalk]
+        chosen[effect] = float(within[0] if len(within) else ratio.idxmin())
+    return chosen, table

@@ -1,0 +1,297 @@
+"""Permutation tests of effects, and of genes for each effect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy.stats import false_discovery_control
+
+from .._data import arrays
+from .._data.device import wrap
+from .._design.design import Design, effect_components, effect_penalties, make_design
+from .._design.effects import Effect
+from .._design.splits import cell_folds
+from .._logging import get_logger
+from .._progress import progress
+from ..estimators import FLDA, donor_codes, label_frame
+from ..estimators._shrinkage import GRID
+from ._cells import CellStatistics
+from ._donors import DonorStatistics
+from ._schemes import Scheme, n_distinct, scheme_of
+
+logger = get_logger(__name__)
+
+FEW_PERMUTATIONS = 20
+BATCH_CELLS = 2**18  # labels per batch: 64 permutations of 4,000 cells, one of a quarter of a million
+TIE = 1e-5  # relative; statistics are computed in single precision, and swapped level names give equal ones
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """Result of :func:`permutation_test`.
+
+    Attributes
+    ----------
+    table
+        A row per effect: ``effect, statistic, null_mean, null_95, pval, pval_adj`` (Holm), ``n_perms, n_distinct``,
+        ``unit`` (cell or donor) and ``scheme`` (restricted or residual).
+    null
+        Statistic under every permutation, a column per effect; NaN where an effect has fewer permutations.
+    genes
+        A row per gene and effect: ``effect, gene, statistic`` (F ratio), ``pval, pval_adj`` (Benjamini and Hochberg)
+        and ``pval_max`` (family-wise, from the largest F of each permutation; Westfall and Young 1993). NaN for a gene
+        without variance.
+    """
+
+    table: pd.DataFrame
+    null: pd.DataFrame
+    genes: pd.DataFrame
+
+
+def permutation_test(
+    model: FLDA,
+    X,
+    y,
+    groups=None,
+    *,
+    effects: Sequence[str] | None = None,
+    n_perms: int = 999,
+    n_folds: int = 5,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+) -> PermutationTest:
+    """Test every effect, and every gene for it, by permutation.
+
+    The statistic of an effect is its information on held-out cells (or donors): how well the group means that training
+    cells predict on the axes agree with held-out scores, ``cross_validate``'s criterion with a
+    sign, the best over a grid of shrinkage values. Fit, folds and tuning are repeated for every permutation. A
+    p-value is ``(b + 1) / (B + 1)`` with b of B permutations at least as large as the data.
+
+    Cells are exchanged within combinations of levels of all other factors, and within donors if given; for factors
+    that vary between donors, whole donors are exchanged, all different ways if there are no more than ``n_perms``.
+    Interactions that hold an exchanged factor, or main effects when an interaction is tested, are taken out before and
+    added back after: see :mod:`flda.inference._schemes`. That is exact for a main effect without interactions in the
+    fit and holds its level closely otherwise (``benchmarks/RESULTS.md``).
+
+    Genes are tested one by one, by the F ratio of the effect on their group means. The null distribution is that of
+    all genes and permutations together; the false discovery rate is Benjamini and Hochberg's.
+
+    Parameters
+    ----------
+    model
+        Estimator whose interactions, nuisance, penalty, components and, if a number, shrinkage are used; it is not
+        fitted. The test concerns all genes, for a sparse model too, with the pooled within scatter and each gene's
+        total variance as target.
+    X
+        Expression, cells x genes, in memory. Up to 8,000 genes or cells, whichever is smaller.
+    y, groups
+        As in :meth:`FLDA.fit`. Without donors, cells are taken for independent.
+    effects
+        Names of effects to test. None for all; those that cannot be are left out with a logged line.
+    n_perms
+        Permutations per effect.
+    n_folds
+        Folds of the statistic for exchanges of cells; by donor if given. Exchanged donors take up to ten folds.
+    random_state, n_jobs
+        Seed; joblib's number of threads.
+
+    Raises
+    ------
+    ValueError
+        For a factor that varies between donors with fewer than three donors in a level, for labels that cannot be
+        exchanged, and for too large data.
+
+    References
+    ----------
+    Anderson MJ, ter Braak CJF. Permutation tests for multi-factorial analysis of variance. J. Stat. Comput. Simul.
+    73:85 (2003).
+
+    Examples
+    --------
+    >>> from flda import FLDA
+    >>> from flda.datasets import t4t5_simulated
+    >>> adata = t4t5_simulated(n_obs=300, n_vars=100)
+    >>> result = permutation_test(FLDA(), adata.X, adata.obs[["dendrite", "axon"]], n_perms=19)
+    >>> result.table[["effect", "pval", "unit", "scheme"]].values.tolist()[0]
+    ['dendrite', 0.05, 'cell', 'residual']
+    """
+    labels = label_frame(y)[0]
+    donors, names = donor_codes(groups, len(labels))
+    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    wanted = _effects(design, effects)
+    if n_perms < 1:
+        raise ValueError(f"n_perms={n_perms}: use 1 or more.")
+    schemes = _schemes(wanted, design, donors, names, named=effects is not None)
+    penalties, n_components = effect_penalties(design, model.penalty), effect_components(design, model.n_components)
+    grid = (float(model.shrinkage),) if isinstance(model.shrinkage, Real) else GRID
+    rng = np.random.default_rng(random_state)
+    fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
+    if donors is not None:
+        fold = donors % n_folds  # label-free, and cells are exchanged within donors only
+    X = wrap(X)
+    if not arrays.in_memory(X):
+        raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
+
+    rows, nulls, genes = [], {}, []
+    for scheme in schemes:
+        engine: CellStatistics | DonorStatistics
+        if scheme.by_donor:
+            assert donors is not None
+            engine = DonorStatistics(
+                X, design, donors, scheme, penalties, n_components[scheme.effect], [g for g in grid if g > 0], rng
+            )
+            observed = engine.units
+        else:
+            engine = CellStatistics(X, design, scheme, penalties, n_components[scheme.effect], fold, grid)
+            observed = design.codes
+        distinct = n_distinct(scheme, engine.units, engine.strata)
+        name = scheme.effect.name
+        _check_distinct(name, distinct, scheme)
+        found = _run(engine, observed, distinct, n_perms, rng, n_jobs, name)
+        nulls[name] = found.null
+        n_used = int(np.sum(~np.isnan(found.null)))
+        rows.append(
+            {
+                "effect": name,
+                "statistic": found.statistic,
+                "null_mean": np.nanmean(found.null),
+                "null_95": np.nanquantile(found.null, 0.95),
+                "pval": (1 + np.sum(found.null >= found.statistic - TIE * abs(found.statistic))) / (1 + n_used),
+                "n_perms": n_used,
+                "n_distinct": distinct,
+                "unit": "donor" if scheme.by_donor else "cell",
+                "scheme": scheme.name,
+            }
+        )
+        genes.append(found.genes.assign(effect=name))
+    table = pd.DataFrame(rows)
+    table.insert(5, "pval_adj", _holm(table["pval"].to_numpy()))
+    null = pd.DataFrame({name: pd.Series(values) for name, values in nulls.items()})
+    every = pd.concat(genes, ignore_index=True)
+    return PermutationTest(table, null, every[["effect", "gene", "statistic", "pval", "pval_adj", "pval_max"]])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One effect: statistic, its null (B,), and the table of genes, by place."""
+
+    statistic: float
+    null: np.ndarray
+    genes: pd.DataFrame
+
+
+def _run(
+    engine: CellStatistics | DonorStatistics,
+    observed: np.ndarray,
+    distinct: float,
+    n_perms: int,
+    rng: np.random.Generator,
+    n_jobs: int | None,
+    name: str,
+) -> _Found:
+    """Statistics of the data and of all permutations."""
+    (statistic,), (F,) = engine.statistics(observed[None])
+    if isinstance(engine, DonorStatistics) and distinct - 1 <= n_perms:
+        others = [a for a in engine.every() if not np.array_equal(a, observed)]
+        n_perms = len(others)
+        labellings: Iterator[np.ndarray] = iter(others)
+    else:
+        labellings = (engine.permuted(rng) for _ in range(n_perms))
+    size = max(1, min(32, BATCH_CELLS // len(observed)))
+    batches = (
+        np.stack([next(labellings) for _ in range(min(size, n_perms - start))]) for start in range(0, n_perms, size)
+    )
+    real = F > 0
+    order = np.sort(F[real] * (1 - TIE))
+    null, at_least, largest = [], np.zeros(len(F)), np.zeros(len(F))
+    n_used = 0
+
+    def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        T, ratios = engine.statistics(batch)
+        ratios = ratios[~np.isnan(T)][:, real]
+        # how many of all F under permutation are as large as each observed one: from a histogram between those
+        counts = np.bincount(np.searchsorted(order, ratios.ravel(), side="right"), minlength=len(order) + 1)
+        return T, counts, ratios.max(axis=1, initial=0.0)
+
+    n_batches = math.ceil(n_perms / size)
+    results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(one)(batch) for batch in batches)
+    histogram = np.zeros(len(order) + 1)
+    tops = []
+    for T, counts, top in progress(results, desc=f"permutations of {name}", total=n_batches):
+        null.append(T)
+        histogram += counts
+        tops.append(top)
+        n_used += len(top)
+    tail = histogram[::-1].cumsum()[::-1]  # F under permutation above the (i - 1)th smallest observed one
+    at_least[real] = tail[np.searchsorted(order, F[real] * (1 - TIE), side="left") + 1]
+    maxima = np.sort(np.concatenate(tops))
+    largest[real] = n_used - np.searchsorted(maxima, F[real] * (1 - TIE), side="left")
+    pval = np.where(real, (1 + at_least) / (1 + n_used * max(real.sum(), 1)), np.nan)
+    adjusted = np.full(len(F), np.nan)
+    if real.any():
+        adjusted[real] = false_discovery_control(pval[real])
+    genes = pd.DataFrame(
+        {
+            "gene": np.arange(len(F)),
+            "statistic": np.where(real, F, np.nan),
+            "pval": pval,
+            "pval_adj": adjusted,
+            "pval_max": np.where(real, (1 + largest) / (1 + n_used), np.nan),
+        }
+    )
+    return _Found(float(statistic), np.concatenate(null), genes)
+
+
+def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
+    names = {e.name: e for e in design.effects}
+    wanted = list(names) if effects is None else [effects] if isinstance(effects, str) else list(effects)
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"no axes for the effect {name!r}; effects are {list(names)}.")
+    return [names[name] for name in wanted]
+
+
+def _schemes(
+    effects: Sequence[Effect], design: Design, donors: np.ndarray | None, names: np.ndarray | None, *, named: bool
+) -> list[Scheme]:
+    """Schemes of all effects; one that is refused is an error if it was named, or if no other is left."""
+    out, refused = [], None
+    for effect in effects:
+        try:
+            out.append(scheme_of(effect, design, donors, names))
+        except ValueError as error:
+            if named:
+                raise
+            logger.warning("no p-value for %s: %s", effect.name, error)
+            refused = error
+    if refused is not None and not out:
+        raise refused
+    return out
+
+
+def _check_distinct(name: str, distinct: float, scheme: Scheme) -> None:
+    unit = "donors" if scheme.by_donor else "cells"
+    if distinct <= 1:
+        raise ValueError(
+            f"the labels of {name!r} cannot be permuted: no two {unit} of one stratum (same levels of the other "
+            "factors, same donor) differ in them. Fit fewer factors, or test without donors."
+        )
+    if distinct < FEW_PERMUTATIONS:
+        logger.warning(
+            "%s has only %d different permutations of its %s: no p-value can be below %.2g",
+            name, distinct, unit, 1 / distinct,
+        )  # fmt: skip
+
+
+def _holm(pvals: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjustment."""
+    order = np.argsort(pvals)
+    out = np.empty_like(pvals)
+    out[order] = np.minimum(np.maximum.accumulate(pvals[order] * np.arange(len(pvals), 0, -1)), 1.0)
+    return out

@@ -1,0 +1,248 @@
+"""How large a study must be: :func:`flda.simulate.power`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from .._design.design import make_design
+from .._design.samples import between_factors
+from .._logging import get_logger, quiet
+from .._progress import progress
+from ..estimators import FLDA, SparseFLDA
+from ..metrics import effect_snr
+from . import CountModel, fit_counts
+
+logger = get_logger(__name__)
+
+N_TEST = 50  # cells in every group, each of a donor of its own, that measure an axis
+MEASURES = ("purity", "stability")
+
+
+@dataclass(frozen=True)
+class Power:
+    """Result of :func:`power`.
+
+    Attributes
+    ----------
+    curves
+        A row per ``n_cells``, ``n_donors``, ``effect`` and ``measure``: ``median, lower, upper`` over the simulated
+        studies.
+    needed
+        A row per ``n_donors``, ``effect`` and ``measure``: ``target``, and ``n_cells``, the fewest cells per group of
+        those tried with which, and with all larger numbers, the assured share of the studies reaches it; NaN if none
+        does.
+    studies
+        A row per simulated study, effect and measure: ``truth, n_cells, n_donors, effect, measure, value``.
+    """
+
+    curves: pd.DataFrame
+    needed: pd.DataFrame
+    studies: pd.DataFrame
+
+
+def power(
+    adata: AnnData,
+    factors: str | Sequence[str],
+    *,
+    n_cells: Sequence[int] = (10, 20, 50, 100),
+    n_donors: Sequence[int] | None = None,
+    purity: float = 0.9,
+    stability: float = 0.7,
+    n_genes: int = 20,
+    interactions: str | Sequence[str] | None = "all",
+    nuisance: str | Sequence[str] | None = None,
+    donor: str | None = None,
+    layer: str | None = "counts",
+    shrinkage: float | str = "auto",
+    n_studies: int = 20,
+    confidence: float = 0.9,
+    assurance: float = 0.8,
+    random_state: int = 0,
+) -> Power:
+    """Cells and donors per group that an axis of some purity and a gene list of some stability need, from pilot data.
+
+    Fits :func:`flda.simulate.fit_counts` to the pilot. A simulated study draws its truth from the posterior of the
+    group means, so that what the pilot leaves open widens the intervals; then cells; and fits :class:`flda.FLDA` and
+    :class:`flda.SparseFLDA` as a user would. Two studies of every truth are compared.
+
+    * *purity* of an effect: of the variance between group means on its first axis, the share of its own effect, on 50
+      new cells per group of that truth; in [0, 1]
+    * *stability*: the share of the genes selected for the effect in one study that the other selects too
+
+    Both look at all genes of ``adata``: restrict it beforehand to those that the study will use. It takes about as long
+    as ``n_studies`` times the number of sizes fits with :func:`flda.tl.rank_genes`.
+
+    Parameters
+    ----------
+    adata
+        The pilot: cells x genes with raw counts.
+    factors, interactions, nuisance, donor, layer
+        As in :func:`flda.simulate.fit_counts`.
+    n_cells
+        Numbers of cells per group to try, over all its donors.
+    n_donors
+        Numbers of donors per group to try, if ``donor`` is given; by default as many as the pilot has. Donors are new
+        ones. Those of a factor that varies between donors in the pilot have one level of it.
+    purity, stability
+        Targets.
+    n_genes, shrinkage
+        Of the fits, as in :class:`flda.SparseFLDA`.
+    n_studies
+        Simulated truths of each size; each gives two studies.
+    confidence
+        Coverage of the intervals: the share of studies of this size whose value lies within. From n studies it cannot
+        exceed (n - 1) / (n + 1).
+    assurance
+        Share of studies that must reach a target for a size to be enough.
+    random_state
+        Seed.
+
+    Raises
+    ------
+    ValueError
+        For columns and counts that cannot be used, ``n_donors`` without ``donor``, and fewer cells than donors.
+
+    Examples
+    --------
+    >>> import flda
+    >>> pilot = flda.datasets.t4t5_simulated(160, 60)
+    >>> found = flda.simulate.power(pilot, ["dendrite", "axon"], n_cells=[5, 20], n_studies=2, n_genes=5, shrinkage=0.5)
+    >>> found.needed[["effect", "measure", "target"]].head(2).to_records(index=False).tolist()
+    [('dendrite', 'purity', 0.9), ('dendrite', 'stability', 0.7)]
+    """
+    start = time.perf_counter()
+    sizes = _sizes(n_cells, n_donors, donor)
+    if n_studies < 2:
+        raise ValueError(f"n_studies={n_studies}: simulate 2 or more.")
+    for name, value in {
+        "confidence": confidence,
+        "assurance": assurance,
+        "purity": purity,
+        "stability": stability,
+    }.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name}={value}: use a number between 0 and 1.")
+    model = fit_counts(
+        adata,
+        factors,
+        interactions=interactions,
+        nuisance=nuisance,
+        donor=donor,
+        layer=layer,
+        random_state=random_state,
+    )
+    if donor is not None and n_donors is None:
+        per_group = model.labels.groupby(list(model.design.factors), observed=True)[donor].nunique()
+        sizes = [(n, max(1, min(n, int(per_group.median())))) for n, _ in sizes]
+    if not n_genes <= len(model.genes):
+        raise ValueError(f"n_genes={n_genes}: adata has {len(model.genes)} genes.")
+    options: dict[str, Any] = {"interactions": [e.name for e in model.design.effects if len(e) > 1] or None,
+               "nuisance": model.design.nuisance, "random_state": random_state}  # fmt: skip
+    rows = []
+    for truth in progress(range(n_studies), desc="studies"):
+        seeds = np.random.SeedSequence([random_state, truth]).generate_state(3 + 2 * len(sizes))
+        drawn = model.draw(np.random.default_rng(seeds[0]))
+        test = _cells(drawn, N_TEST, N_TEST if donor is not None else 1, seeds[1], "test")
+        for k, (n, d) in enumerate(sizes):
+            of_study: dict[str, Any] = {"donor": donor if d > 1 else None, "n_genes": n_genes, "shrinkage": shrinkage}
+            pair = [
+                _study(_cells(drawn, n, d, seed, "study"), test, model.factors, options, **of_study)
+                for seed in seeds[3 + 2 * k : 5 + 2 * k]
+            ]
+            rows += _rows(pair, truth, n, d if donor is not None else 0)
+    studies = pd.DataFrame(rows)
+    keys = ["n_cells", "n_donors", "effect", "measure"]
+    values = studies.groupby(keys, sort=False)["value"]
+    # of the quantiles there are, those between which the next study falls as often as they say
+    tail = (1 - confidence) / 2
+    ends = {"lower": tail, "upper": 1 - tail}
+    limits = {name: values.agg(np.quantile, q=q, method="weibull") for name, q in ends.items()}
+    curves = pd.DataFrame({"median": values.median(), **limits}).reset_index()
+    needed = _needed(studies, {"purity": purity, "stability": stability}, assurance)
+    logger.info("power: %d studies of %d sizes (%.1f s)", 2 * n_studies, len(sizes), time.perf_counter() - start)
+    return Power(curves, needed, studies)
+
+
+def _sizes(n_cells: Sequence[int], n_donors: Sequence[int] | None, donor: str | None) -> list[tuple[int, int]]:
+    cells = sorted({int(n) for n in np.atleast_1d(n_cells)})
+    if not cells or cells[0] < 2:
+        raise ValueError(f"n_cells={list(cells)}: try numbers of 2 or more cells per group.")
+    if n_donors is None:
+        return [(n, 1) for n in cells]
+    if donor is None:
+        raise ValueError("n_donors needs donor=, the column of the pilot from which donors are learnt.")
+    donors = sorted({int(d) for d in np.atleast_1d(n_donors)})
+    if not donors or donors[0] < 1 or donors[-1] > cells[0]:
+        raise ValueError(f"n_donors={donors}: use 1 or more donors, and no more than the {cells[0]} cells of a group.")
+    return [(n, d) for d in donors for n in cells]
+
+
+def _cells(model: CountModel, n: int, n_donors: int, seed: int, name: str) -> AnnData:
+    """N cells in every group, dealt to new donors."""
+    rng = np.random.default_rng(seed)
+    labels = model.labels_of(n, rng)
+    if model.donor is not None:
+        donors = np.unique(model.labels[model.donor].astype(str), return_inverse=True)[1]
+        between = list(between_factors(model.design, donors))
+        own = labels[between].astype(str).agg("-".join, axis=1) if between else pd.Series("", index=labels.index)
+        rank = labels.groupby(list(model.design.factors), observed=True).cumcount() % n_donors
+        labels[model.donor] = [f"{name}-{level}-{k}" for level, k in zip(own, rank, strict=True)]
+    return model.sample(labels, random_state=int(seed))
+
+
+def _study(
+    cells: AnnData,
+    test: AnnData,
+    factors: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    donor: str | None,
+    n_genes: int,
+    shrinkage: float | str,
+) -> tuple[dict[str, float], dict[str, set[int]]]:
+    """Purity of the first axis of every effect on the test cells, and its selected genes."""
+    y = cells.obs[list(factors)].reset_index(drop=True)
+    groups = None if donor is None else cells.obs[donor].to_numpy()
+    with quiet():
+        dense = FLDA(shrinkage=shrinkage, **options).fit(cells.X, y, groups)
+        sparse = SparseFLDA(n_genes=n_genes, shrinkage=dense.shrinkage_, **options).fit(cells.X, y, groups)
+        design = make_design(
+            test.obs[list(factors)], interactions=options["interactions"], nuisance=options["nuisance"]
+        )
+    first = dense.axes_["component"].to_numpy() == 1
+    snr = pd.DataFrame(effect_snr(dense.transform(test.X)[:, first], design)).clip(lower=0)
+    effects = dense.axes_.loc[first, "effect"].to_list()
+    total = snr.sum(axis=1).to_numpy()
+    purity = {e: snr[e].iloc[i] / total[i] if total[i] > 0 else 0.0 for i, e in enumerate(effects)}
+    return purity, {e: set(np.concatenate(axes).tolist()) for e, axes in sparse.selected_.items()}
+
+
+def _rows(pair: list, truth: int, n: int, d: int) -> list[dict]:
+    """Two purities and one stability of every effect."""
+    (purity, genes), (_, others) = pair
+    out = []
+    for effect in purity:
+        size = {"truth": truth, "n_cells": n, "n_donors": d, "effect": effect}
+        out += [{**size, "measure": "purity", "value": p[effect]} for p, _ in pair]
+        shared = len(genes[effect] & others[effect]) / np.mean([len(genes[effect]), len(others[effect])])
+        out.append({**size, "measure": "stability", "value": shared})
+    return out
+
+
+def _needed(studies: pd.DataFrame, targets: Mapping[str, float], assurance: float) -> pd.DataFrame:
+    rows = []
+    for (d, effect, measure), part in studies.groupby(["n_donors", "effect", "measure"], sort=False):
+        reached = part["value"] >= targets[str(measure)]
+        enough = reached.groupby(part["n_cells"]).mean() >= assurance
+        lasting = enough[::-1].cummin()[::-1].astype(bool)
+        fewest = lasting.index[lasting].min() if lasting.any() else np.nan
+        rows.append({"n_donors": d, "effect": effect, "measure": measure, "target": targets[str(measure)],
+                     "n_cells": fewest})  # fmt: skip
+    return pd.DataFrame(rows)
