@@ -73,7 +73,8 @@ def difference(name: str, base: np.ndarray | None, current: np.ndarray | None) -
     if current is None:
         return Difference(name, np.inf, "missing")
     if base is None:
-        return Difference(name, 0.0, "new")
+        raises = name.endswith(".raises")
+        return Difference(name, np.inf if raises else 0.0, "raises now" if raises else "new")
     if base.shape != current.shape:
         return Difference(name, np.inf, f"shape {base.shape} -> {current.shape}")
     if base.dtype.kind == "U" or current.dtype.kind == "U":

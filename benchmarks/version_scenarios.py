@@ -34,6 +34,7 @@ FUNCTIONS = {  # name in 0.2 -> name in 0.1
     "inference.effect_tests": "inference.permutation_test",
     "tl.effect_tests": "tl.permutation_test",
     "_data.arrays.Stream": "arrays.Stream",
+    "_solve.prior.borrow_means": "factorial.borrow_means",
 }
 ARGUMENTS = {  # argument in 0.2 -> the arguments that it replaces
     "donor": ("groups",),
@@ -237,10 +238,10 @@ class Numbers:
 
 
 def dense_model(
-    out: Numbers, problem: Problem, X: Any, name: str = "", *, donors: bool = False, **options: Any
+    out: Numbers, problem: Problem, X: Any, name: str = "FLDA", *, donors: bool = False, **options: Any
 ) -> None:
     """Everything that a fitted FLDA shows."""
-    prefix = f"{name}/" if name else ""
+    prefix = f"{name}/"
     options = {"shrinkage": 0.3, "random_state": 0, "nuisance": problem.nuisance, **options}
     given = problem.donors if donors else None
     model = out.run(f"{prefix}fit", lambda: find("FLDA")(**options).fit(X, problem.y, groups=given))
@@ -249,10 +250,10 @@ def dense_model(
 
 
 def sparse_model(
-    out: Numbers, problem: Problem, X: Any, name: str = "", *, donors: bool = False, **options: Any
+    out: Numbers, problem: Problem, X: Any, name: str = "SparseFLDA", *, donors: bool = False, **options: Any
 ) -> Any:
     """Everything that a fitted SparseFLDA shows."""
-    prefix = f"{name}/" if name else ""
+    prefix = f"{name}/"
     options = {"n_genes": 5, "shrinkage": 0.3, "random_state": 0, "nuisance": problem.nuisance, **options}
     given = problem.donors if donors else None
     model = out.run(f"{prefix}fit", lambda: find("SparseFLDA")(**options).fit(X, problem.y, groups=given))
@@ -405,19 +406,19 @@ def in_anndata(
     adata.write_h5ad(path)
     read = read_h5ad(path)
     for name in sorted(read.obsm):
-        out.keep(f"obsm {name}", read.obsm[name])
+        out.keep(f"obsm/{name}", read.obsm[name])
     for name in sorted(read.varm):
-        out.keep(f"varm {name}", read.varm[name])
+        out.keep(f"varm/{name}", read.varm[name])
     out.keep("var", read.var)
     results = {k: v for k, v in read.uns["flda"].items() if k != "versions"}
     results["fit"]["residual"] = results["fit"]["residual"] < 1e-8
     for name in sorted(results):
-        out.keep(f"uns {FIELDS.get(name, name)}", results[name])
+        out.keep(f"uns/{FIELDS.get(name, name)}", results[name])
     if "rank_genes_flda" in read.uns:
-        out.keep("uns rank_genes_flda", read.uns["rank_genes_flda"])
+        out.keep("uns/rank_genes_flda", read.uns["rank_genes_flda"])
     for name in ("axes_df", "design_df", "certificate_df", "rank_genes_df"):
-        out.add(f"get {name}", lambda name=name: call(f"get.{name}", read))
-    out.add("get rank_genes_df of an effect", lambda: call("get.rank_genes_df", read, problem.factors[0]))
+        out.add(f"get/{name}", lambda name=name: call(f"get.{name}", read))
+    out.add("get/rank_genes_df of an effect", lambda: call("get.rank_genes_df", read, problem.factors[0]))
 
 
 def metrics(out: Numbers, problem: Problem, X: Any) -> None:
@@ -439,7 +440,7 @@ def shrunken_means(out: Numbers, problem: Problem, X: Any) -> None:
     if "group_means" in inspect.signature(FLDA).parameters:
         model = out.run("fit", lambda: FLDA(group_means="shrunken", shrinkage=0.3).fit(X, problem.y))
     else:
-        moved = find("factorial.borrow_means")(X, problem.y)
+        moved = find("_solve.prior.borrow_means")(X, problem.y)
         model = out.run("fit", lambda: FLDA(shrinkage=0.3).fit(moved, problem.y))
     for name in ("components_", "eigenvalues_", "means_", "within_sd_"):
         out.add(name, lambda name=name: getattr(model, name))
