@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from anndata import AnnData
 
 from .._data import arrays
 from .._data.device import OnDevice, require, wrap
+from .._data.summary import NonFiniteError
 from .._logging import get_logger
 
 logger = get_logger(__name__)
@@ -103,29 +105,15 @@ def check_gene_names(adata: AnnData) -> None:
         raise ValueError(f"gene name {twin!r} occurs more than once; call adata.var_names_make_unique() first.")
 
 
-def check_values(X, adata: AnnData, layer: str | None) -> None:
-    """Refuse what is not expression, naming gene and cell; warn about raw counts."""
-    where = "X" if layer is None else f"layers[{layer!r}]"
+def check_values(X, layer: str | None) -> None:
+    """Refuse what is no matrix of numbers; the values themselves are checked in the pass that sums them."""
     if not (arrays.in_memory(X) or arrays.is_dask(X) or isinstance(X, arrays.Stream)):
         raise ValueError(
-            f"{where} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse matrix, "
-            "for instance with adata.to_memory()."
+            f"{where(layer)} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse "
+            "matrix, for instance with adata.to_memory()."
         )
     if X.dtype.kind not in "fiub":
-        raise ValueError(f"{where} holds {X.dtype} values; expression must be numeric.")
-    bad = arrays.first_nonfinite(X)
-    if bad is not None:
-        cell, gene, value = bad
-        raise ValueError(
-            f"{where} contains {value} for gene {adata.var_names[gene]!r} in cell {adata.obs_names[cell]!r}; remove or "
-            "impute such values first."
-        )
-    if arrays.looks_like_counts(X):
-        warnings.warn(
-            f"{where} looks like raw counts; FLDA expects log-normalised expression "
-            "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
-            stacklevel=4,
-        )
+        raise ValueError(f"{where(layer)} holds {X.dtype} values; expression must be numeric.")
 
 
 @dataclass(frozen=True)
@@ -137,15 +125,38 @@ class Cells:
     donors: pd.Series | None
     labelled: np.ndarray
 
-    def fit(self, model, genes: np.ndarray) -> Any:
-        """Fit on the labelled cells and the given genes; returns the expression of all cells in those genes."""
-        X = self.X if genes.all() else self.X[:, genes]
-        if self.labelled.all():
-            model.fit(X, self.labels, None if self.donors is None else self.donors.to_numpy())
-        else:
-            donors = None if self.donors is None else self.donors[self.labelled].to_numpy()
-            model.fit(X[self.labelled], self.labels[self.labelled], donors)
-        return X
+    def data(self, genes: np.ndarray) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
+        """Expression of the given genes, labels and donors of the labelled cells: what an estimator is fitted on."""
+        X, rows = self.X if genes.all() else self.X[:, genes], self.labelled
+        donors = None if self.donors is None else self.donors[rows].to_numpy()
+        return (X if rows.all() else X[rows]), self.labels[rows], donors
+
+    @contextlib.contextmanager
+    def named(self, adata: AnnData, genes: np.ndarray, cells: np.ndarray, layer: str | None) -> Iterator[None]:
+        """Within, a value that is no number is named by its gene and cell, given which of them the estimator sees."""
+        try:
+            yield
+        except NonFiniteError as error:
+            gene = adata.var_names[np.flatnonzero(genes)[error.column]]
+            cell = adata.obs_names[np.flatnonzero(cells)[error.row]]
+            raise ValueError(
+                f"{where(layer)} contains {error.value} for gene {gene!r} in cell {cell!r}; remove or impute such "
+                "values first."
+            ) from None
+
+
+def where(layer: str | None) -> str:
+    """The matrix that was asked for, as messages name it."""
+    return "X" if layer is None else f"layers[{layer!r}]"
+
+
+def warn_of_counts(layer: str | None) -> None:
+    """Say that the values look like raw counts."""
+    warnings.warn(
+        f"{where(layer)} looks like raw counts; FLDA expects log-normalised expression "
+        "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
+        stacklevel=4,
+    )
 
 
 def read_cells(
@@ -162,7 +173,7 @@ def read_cells(
     donors = None if donor is None else labels(adata, [donor])[donor]
     check_gene_names(adata)
     X = expression(adata, layer)
-    check_values(X, adata, layer)
+    check_values(X, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if donors is not None:
         labelled = labelled & donors.notna().to_numpy()

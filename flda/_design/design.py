@@ -110,6 +110,17 @@ class Design:
         frame = {f: pd.Categorical.from_codes(grid[j], self.levels[f]) for j, f in enumerate(self.table.factors)}
         return pd.DataFrame({**frame, "n_cells": counts.ravel()})
 
+    def effect(self, name: str) -> Effect:
+        """The effect with axes that has this name."""
+        for effect in self.effects:
+            if effect.name == name:
+                return effect
+        raise ValueError(f"no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
+
+    def others(self, effect: Effect, penalties: Mapping[Effect, float]) -> list[tuple[np.ndarray, float]]:
+        """Contrasts B_T and penalty lambda_T of every other effect in the fit: what axes of ``effect`` avoid."""
+        return [(b, penalties[e]) for e, b in self.contrasts.items() if e != effect]
+
     def subset(self, cells: np.ndarray) -> Design | None:
         """The same effects on some of the cells; None if one of them can no longer be estimated."""
         counts = np.bincount(self.codes[cells], minlength=self.n_groups)

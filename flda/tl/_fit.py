@@ -14,8 +14,10 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from .._adata import read
 from .._adata.results import Keys
+from .._data.summary import summarise
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.samples import sample_units
 from .._logging import get_logger, quiet
 from ..estimators import FLDA
 from ..metrics import effect_shares, gene_f, total_products
@@ -128,18 +130,30 @@ def flda(
     real = cells.labelled & ~made
     if made.any() and isinstance(shrinkage, str):
         # tuning holds cells out, and only real ones can show what holds
-        with quiet():
-            dataclasses.replace(cells, labelled=real).fit(model, genes)
+        with quiet(), cells.named(adata, genes, real, layer):
+            model.fit(*dataclasses.replace(cells, labelled=real).data(genes))
         model.set_params(shrinkage=model.shrinkage_)
-    X = cells.fit(model, genes)
-    scores = model.transform(X)
+    with cells.named(adata, genes, cells.labelled, layer):
+        prepared = model._prepare(*cells.data(genes))
+        if prepared.summary.counts_like:
+            read.warn_of_counts(layer)
+        model._fit(prepared)
+    X = cells.X if genes.all() else cells.X[:, genes]
+    with cells.named(adata, genes, np.ones(adata.n_obs, dtype=bool), layer):
+        scores = model.transform(X)
 
-    donors = None if cells.donors is None else pd.factorize(cells.donors[real])[0]
-    design = model.design_ if not made.any() else model.design_.subset(np.flatnonzero(real[cells.labelled]))
-    if design is None:
-        logger.warning("without the simulated cells some effect cannot be estimated: its variance is left out")
-    products = None if design is None else total_products(X if real.all() else X[real], design, donors)
-    ratios = gene_f(model.means_, model.within_sd_**2, model.design_)
+    summary, donors = prepared.summary, prepared.donors
+    design: Design | None = prepared.design
+    if made.any():
+        chosen = real[cells.labelled]
+        design, donors = prepared.design.subset(np.flatnonzero(chosen)), None if donors is None else donors[chosen]
+        if design is None:
+            logger.warning("without the simulated cells some effect cannot be estimated: its variance is left out")
+        else:
+            units = sample_units(design, donors)
+            summary = summarise(X[real], units.codes, len(units.counts))
+    products = None if design is None else total_products(summary.sums, summary.squares, design, donors)
+    ratios = gene_f(prepared.within.means, model.within_sd_**2, model.design_)
     loadings = spread(model.components_.T, genes, 0.0)
     adata = adata.copy() if copy else adata
     keys = Keys(key_added)

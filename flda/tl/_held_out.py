@@ -68,15 +68,12 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
 
     scores = np.full((len(labels), len(model.axes_)), np.nan)
     split = folds(model.design_, donors, seed, n_folds)
-    for train, test in progress(split, desc="held-out scores", total=n_folds):
-        part = model.design_.subset(train)
-        if part is None:
+    for part in progress(split, desc="held-out scores", total=n_folds):
+        if part.training is None:
             continue
         with quiet():
-            fold = FLDA(**model.get_params()).fit(
-                X[train], labels.iloc[train], None if donors is None else donors[train]
-            )
-        scores[test] = fold.transform(X[test]) @ _rotation(fold, model, part)
+            fold = part.fit(model, X, labels)
+        scores[part.test] = fold.transform(X[part.test]) @ _rotation(fold, model, part.training)
     if np.isnan(scores).all():
         raise ValueError(f"none of {n_folds} folds keeps every effect estimable; use fewer folds or interactions.")
     adata = adata.copy() if copy else adata

@@ -133,7 +133,7 @@ def rank_genes(
     report = model.gene_report_[model.gene_report_["effect"].isin(wanted)].reset_index(drop=True)
     # genes are named by their place among the fitted ones so far
     report["gene"] = names[genes][report["gene"]]
-    report["twins"] = [", ".join(names[genes][[int(i) for i in t.split(", ")]]) if t else "" for t in report["twins"]]
+    report["collinear"] = [", ".join(names[genes][list(others)]) for others in report["collinear"]]
     report.columns = [c.replace("/", "_") for c in report.columns]  # file formats allow no slash in a key
 
     changes = spread(_log_fold_changes(model, adata)[:, chosen], genes, np.nan)

@@ -83,12 +83,14 @@ def run_stability(
     """Halves and resamples of a fit; nothing is written."""
     model = fitted.sparse(selection, shrinkage=fitted.shrinkage)
     X, labels, donors = fitted.X, fitted.labels, fitted.donors
-    halves = stability_selection(model, X, labels, donors, n_halves=n_halves, random_state=random_state, n_jobs=n_jobs)
+    halves = stability_selection(
+        model, X, labels, donors, n_resamples=n_halves, random_state=random_state, n_jobs=n_jobs
+    )
     if not n_boots:
         return halves, None
     with quiet():
         model.fit(X, labels, donors)
-    return halves, bootstrap_axes(model, X, labels, donors, n_boots=n_boots, random_state=random_state)
+    return halves, bootstrap_axes(model, X, labels, donors, n_resamples=n_boots, random_state=random_state)
 
 
 def write_stability(
@@ -104,8 +106,8 @@ def write_stability(
     slot: dict[str, Any] = {
         "genes": named(halves.genes),
         "params": {
-            "n_halves": halves.n_halves,
-            "n_boots": n_boots if boots is None else boots.n_boots,
+            "n_halves": halves.n_resamples,
+            "n_boots": n_boots if boots is None else boots.n_resamples,
             "unit": halves.unit,
             "random_state": random_state,
         },

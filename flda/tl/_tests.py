@@ -14,8 +14,8 @@ from .._adata.fitted import Fitted
 from .._adata.results import Keys, _savable, _write
 from .._logging import get_logger
 from ..estimators import FLDA
-from ..inference._tests import PermutationTest
-from ..inference._tests import permutation_test as permute
+from ..inference import EffectTests
+from ..inference import effect_tests as permute
 
 logger = get_logger(__name__)
 
@@ -83,16 +83,16 @@ def permutation_test(
 
 def run_permutations(
     fitted: Fitted, effects: str | Sequence[str] | None, n_perms: int, random_state: int, n_jobs: int | None
-) -> PermutationTest:
+) -> EffectTests:
     """The test of a fit; nothing is written."""
     effects = [effects] if isinstance(effects, str) else effects
     return permute(
         FLDA(**fitted.options()), fitted.X, fitted.labels, fitted.donors,
-        effects=effects, n_perms=n_perms, random_state=random_state, n_jobs=n_jobs,
+        effects=effects, n_resamples=n_perms, random_state=random_state, n_jobs=n_jobs,
     )  # fmt: skip
 
 
-def write_permutations(adata: AnnData, key: str, result: PermutationTest) -> None:
+def write_permutations(adata: AnnData, key: str, result: EffectTests) -> None:
     """Into ``uns`` and ``varm``."""
     keys = Keys(key)
     results = get.results(adata, key)

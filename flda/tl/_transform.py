@@ -64,7 +64,7 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     read.check_gene_names(adata)
     layer = results["params"]["layer"]
     X = read.expression(adata, layer)
-    read.check_values(X, adata, layer)
+    read.check_values(X, layer)
 
     used = np.flatnonzero(adata_ref.var[keys.var_centre].notna())
     place = adata.var_names.get_indexer(adata_ref.var_names[used])
