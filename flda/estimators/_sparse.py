@@ -12,6 +12,7 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
 from .._data.arrays import by_rows, times
+from .._design.design import per_effect
 from .._design.effects import Effect
 from .._design.splits import Split, folds
 from .._logging import get_logger
@@ -280,15 +281,8 @@ class SparseFLDA(FLDA):
         return sizes, pd.DataFrame(rows)
 
     def _sizes(self, solved: Solved) -> dict[Effect, int]:
-        names = {e.name: e for e in solved.design.effects}
-        if isinstance(self.n_genes, Mapping):
-            for name in self.n_genes:
-                if name not in names:
-                    raise ValueError(f"n_genes names the effect {name!r}; the fit has {list(names)}.")
-            return {e: self.n_genes.get(name, 20) for name, e in names.items()}
-        if isinstance(self.n_genes, str):
-            return dict.fromkeys(solved.design.effects, min(GRID))
-        return dict.fromkeys(solved.design.effects, self.n_genes)
+        n_genes = min(GRID) if isinstance(self.n_genes, str) else self.n_genes
+        return per_effect("n_genes", n_genes, solved.design.effects, 20)
 
     def _check_size(self, effect: Effect, k: Any, solved: Solved) -> None:
         available = int(self._allowed(solved).sum())
