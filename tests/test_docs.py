@@ -1,10 +1,11 @@
-"""The documentation names every public name, and builds without a warning."""
+"""The documentation names every public name, its code runs, and it builds without a warning."""
 
 import importlib
 import inspect
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def public_names(module):
             yield name, thing
 
 
+def blocks(page):
+    """The Python code of a page."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
 def test_every_module_of_the_package_has_its_page():
     expected = {f"flda.{name}" for name in flda.__all__ if inspect.ismodule(getattr(flda, name))} - {"flda.circuits"}
     assert expected <= set(MODULES)
@@ -51,6 +57,43 @@ def test_what_is_public_has_a_docstring():
         if name not in NEED_JAX:
             for function, thing in public_names(importlib.import_module(name)):
                 assert inspect.getdoc(thing), f"{name}.{function} has no docstring: it would be left out of the pages"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/real_data.md"])
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    pytest.importorskip("scanpy", reason="needs the extra 'scanpy'")
+    monkeypatch.chdir(tmp_path)  # the README's example writes a report
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda *_, **__: None)
+    (code,) = blocks(page)
+    space = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # those of a user, not those of the suite
+        exec(compile(code, page, "exec"), space)
+    certificate = flda.get.certificate_df(space["adata"]).set_index(["axis", "genes"])
+    if page == "README.md":
+        assert (tmp_path / "report.html").exists()
+        stated = {"snr": 18.4, "crosstalk": 0.13}  # what the README says of dendrite_1
+        found = certificate.loc[("dendrite_1", "all"), list(stated)].to_dict()
+        assert found == pytest.approx(stated, rel=0.05)
+    else:
+        assert certificate.loc[("bulk_labels_1", "all"), "snr"] > 20
+
+
+def test_the_readme_is_short_and_ci_finds_its_commands():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.split()) <= 850
+    lines = text.splitlines()
+    demo, tests = (next(line for line in lines if phrase in line) for phrase in ("flda demo", "m pytest"))
+    assert demo == "python3.11 -m pip install -e . && python3.11 -m flda demo"
+    assert tests == 'python3.11 -m pip install -e ".[test]" && python3.11 -m pytest'
+
+
+def test_links_of_the_readme_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text("utf-8"))
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
 
 
 def test_tutorials_are_listed_and_pages_exist():

@@ -27,7 +27,7 @@ def test_more_cells_give_purer_axes_and_steadier_genes(found):
     assert table["purity", "dendrite", 60] > 0.9
 
 
-def test_the_tables_hold_together(found):
+def test_the_tables_agree_with_each_other(found):
     studies, curves = found.studies, found.curves
     assert studies.groupby(["n_cells", "effect", "measure"]).size().unstack()["purity"].eq(8).all()
     assert studies.groupby(["n_cells", "effect", "measure"]).size().unstack()["stability"].eq(4).all()
@@ -40,14 +40,14 @@ def test_the_tables_hold_together(found):
     assert set(found.needed["target"]) == {0.9, 0.7}
 
 
-def test_the_same_seed_gives_the_same_curves(pilot, found):
-    again = flda.simulate.power(pilot, FACTORS, n_cells=[5, 60], n_studies=4, n_genes=5, shrinkage=0.5)
-    pd.testing.assert_frame_equal(again.studies, found.studies)
-    other = flda.simulate.power(pilot, FACTORS, n_cells=[5], n_studies=2, n_genes=5, shrinkage=0.5, random_state=1)
-    assert not np.allclose(other.curves["median"], found.curves.query("n_cells == 5")["median"])
+def test_the_same_seed_gives_the_same_curves(pilot):
+    options = {"n_cells": [5], "n_studies": 2, "n_genes": 5, "shrinkage": 0.5}
+    one, again, other = (flda.simulate.power(pilot, FACTORS, random_state=r, **options) for r in (0, 0, 1))
+    pd.testing.assert_frame_equal(again.studies, one.studies)
+    assert not np.allclose(other.curves["median"], one.curves["median"])
 
 
-def test_an_absent_effect_promises_nothing(pilot):
+def test_an_absent_effect_has_no_pure_axis(pilot):
     model = flda.simulate.fit_counts(pilot, FACTORS)
     for effect in ("axon", "dendrite:axon"):
         model = model.plant(effect, np.arange(80), 0.0)
@@ -103,23 +103,23 @@ def test_figures(found):
         ax = flda.pl.power(found, measure)
         assert len(ax.lines) == 4
         assert [t.get_text() for t in ax.get_xticklabels()] == ["5", "60"]
-    with pytest.raises(ValueError, match="measure='snr'"):
+    with pytest.raises(ValueError, match="snr"):
         flda.pl.power(found, "snr")
 
 
 def test_bad_input_is_named(pilot):
-    def refuse(message, **options):
-        with pytest.raises(ValueError, match=message):
+    def refuse(name, **options):
+        with pytest.raises(ValueError, match=name):
             flda.simulate.power(pilot, **{"factors": FACTORS, "n_studies": 2, **options})
 
-    refuse("no column 'dendrit'; did you mean 'dendrite'", factors=["dendrit", "axon"])
-    refuse("which is no count", layer=None)
-    refuse("n_cells=", n_cells=[1, 5])
-    refuse("n_donors needs donor=", n_donors=[3])
-    refuse("no more than the 5 cells", n_cells=[5, 50], n_donors=[8], donor="donor")
+    refuse("'dendrit'.*'dendrite'", factors=["dendrit", "axon"])
+    refuse("'gene_", layer=None)
+    refuse("n_cells", n_cells=[1, 5])
+    refuse("n_donors.*donor", n_donors=[3])
+    refuse("n_donors.*5", n_cells=[5, 50], n_donors=[8], donor="donor")
     refuse("n_studies=1", n_studies=1)
     refuse("purity=1.5", purity=1.5)
-    refuse("n_genes=500: adata has 80 genes", n_genes=500)
+    refuse("n_genes=500.*80", n_genes=500)
 
 
 def test_command_line(pilot, tmp_path, capsys):
@@ -135,5 +135,5 @@ def test_command_line(pilot, tmp_path, capsys):
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main(["power", str(file), "--factors", "dendrites", "--out", str(tmp_path / "no")]) == 2
-    assert "did you mean 'dendrite'" in capsys.readouterr().err
+    assert "'dendrite'" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()

@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from scipy.stats import gamma, nbinom
 
 import flda
-from flda.simulate import fidelity, fit_counts, gamma_rates
+from flda.simulate import fit_counts, gamma_rates
 from flda.simulate._moments import Units, dispersions
 
 FACTORS = ["dendrite", "axon"]
@@ -156,7 +156,7 @@ def test_planted_effects_are_of_their_size_and_alone(model):
     np.testing.assert_allclose(
         (after - after.mean(axis=0))[0].mean(axis=0), (before - before.mean(axis=0))[0].mean(axis=0), atol=1e-12
     )
-    with pytest.raises(ValueError, match="no effect 'axons'"):
+    with pytest.raises(ValueError, match="'axons'"):
         model.plant("axons", [1], 1.0)
 
 
@@ -198,57 +198,55 @@ def test_a_group_that_is_empty_can_be_drawn(pilot):
     assert np.corrcoef(*means)[0, 1] > 0.9
 
 
-def test_fidelity_tells_bad_cells_from_good_ones(pilot, model):
-    good = fidelity(pilot, model.sample(random_state=1), FACTORS)
-    flat = model.sample(variation=0.0, random_state=1)
-    bad = fidelity(pilot, flat, FACTORS)
-    value = [f.summary.set_index("measure")["value"] for f in (good, bad)]
-    everything = "AUC of a random forest, all cells"
-    assert value[0][everything] < 0.75
-    assert value[1][everything] > value[0][everything] + 0.15
-    assert abs(value[0]["median log2 ratio of means"]) < 0.1
-    assert abs(value[0]["median log2 ratio of variances"]) < 0.3
-    assert value[1]["median log2 ratio of variances"] < -0.5
-    assert good.groups["n_real"].sum() == 600
-    with pytest.raises(ValueError, match="genes of the simulated cells"):
-        fidelity(pilot, flat[:, 1:], FACTORS)
-    for kind in ("auc", "variance", "zeros", "correlation", "library"):
-        assert flda.pl.fidelity(good, kind).get_ylabel()
-    with pytest.raises(ValueError, match="kind='roc'"):
-        flda.pl.fidelity(good, "roc")
-
-
 def test_bad_input_is_named(pilot):
-    with pytest.raises(ValueError, match="no column 'dendrites'; did you mean 'dendrite'"):
+    with pytest.raises(ValueError, match=r"'dendrites'.*'dendrite'"):
         fit_counts(pilot, ["dendrites", "axon"])
-    with pytest.raises(ValueError, match=r"X holds .* for gene 'gene_\d+' in cell 'cell_\d+', which is no count"):
+    with pytest.raises(ValueError, match=r"X .*'gene_\d+'.*'cell_\d+'"):
         fit_counts(pilot, FACTORS, layer=None)
-    with pytest.raises(ValueError, match="no layer 'umi'"):
+    with pytest.raises(ValueError, match="'umi'"):
         fit_counts(pilot, FACTORS, layer="umi")
-    with pytest.raises(ValueError, match="single cell"):
+    with pytest.raises(ValueError, match="'dendrite', 'axon'"):
         fit_counts(pilot[pilot.obs["subtype"].drop_duplicates().index].copy(), FACTORS, interactions=None)
     empty = pilot.copy()
     counts = empty.layers["counts"].toarray()
     counts[4] = 0
     empty.layers["counts"] = sp.csr_matrix(counts)
-    with pytest.raises(ValueError, match="cell 'cell_004' has no counts"):
+    with pytest.raises(ValueError, match="'cell_004'"):
         fit_counts(empty, FACTORS)
     fitted = fit_counts(pilot, FACTORS)
     with pytest.raises(ValueError, match="variation=-1"):
         fitted.sample(variation=-1)
-    with pytest.raises(ValueError, match="has no level 'e'"):
+    with pytest.raises(ValueError, match=r"'axon'.*'e'"):
         fitted.sample(pd.DataFrame({"dendrite": ["T4"], "axon": ["e"]}))
-    with pytest.raises(ValueError, match="no column 'axon'"):
+    with pytest.raises(ValueError, match="'axon'"):
         fitted.sample(pd.DataFrame({"dendrite": ["T4"]}))
     with pytest.raises(ValueError, match="cells=0"):
         fitted.sample(0)
 
 
-def test_one_donor_per_level_has_no_spread(pilot, caplog):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_counts_may_be_stored_with_zeros_and_duplicates_and_are_left_as_they_are(pilot, dtype):
+    plain = pilot.layers["counts"].toarray()
+    halves = np.floor(plain / 2)
+    both = np.concatenate([halves, plain - halves], axis=1)  # every entry listed, each gene twice per cell
+    n, p = plain.shape
+    stored = sp.csr_matrix(
+        (both.ravel().astype(dtype), np.tile(np.arange(p), 2 * n), 2 * p * np.arange(n + 1)), shape=(n, p)
+    )
+    other = pilot.copy()
+    other.layers["counts"] = stored
+    before = stored.data.copy(), stored.indices.copy(), stored.indptr.copy()
+    ours, theirs = (fit_counts(a, FACTORS) for a in (other, pilot))
+    np.testing.assert_array_equal(ours.dispersion, theirs.dispersion)
+    kept = other.layers["counts"]
+    for array, was in zip((kept.data, kept.indices, kept.indptr), before, strict=True):
+        np.testing.assert_array_equal(array, was)
+
+
+def test_donors_have_no_effects_where_each_level_has_only_one(pilot):
     own = pilot.copy()
     own.obs["donor"] = own.obs["dendrite"].astype(str)
     fitted = fit_counts(own, FACTORS, donor="donor")
-    assert "no level has two donors" in caplog.text
     assert fitted.donor_effects is None
     assert fitted.sample(3).n_obs == 24
 

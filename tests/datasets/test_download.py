@@ -1,4 +1,4 @@
-"""Downloads from a server of this machine that breaks off, sends the wrong bytes, or knows no ranges."""
+"""Downloads from a local server that breaks off, sends wrong bytes, or does not support ranges."""
 
 import hashlib
 import json
@@ -107,9 +107,9 @@ def test_a_broken_transfer_continues_at_once(toy, server, tmp_path):
     assert names(tmp_path) == ["toy.bin"]
 
 
-def test_and_in_a_later_process(toy, server, tmp_path):
+def test_a_broken_transfer_continues_in_a_later_process(toy, server, tmp_path):
     server.breaks = [120_000, *[0] * 10]
-    with pytest.raises(OSError, match=r"toy.bin \(\w+\); check the network"):
+    with pytest.raises(OSError, match=r"toy\.bin"):
         datasets.fetch("toy", "toy.bin")
     assert names(tmp_path) == ["toy.bin.part"]
     server.breaks, server.requests = [], []
@@ -136,7 +136,7 @@ def test_a_part_that_is_already_whole_or_too_long(toy, server, tmp_path, kept):
 def test_wrong_bytes_are_not_kept(toy, server, tmp_path):
     server.files["/toy.bin"] = CONTENT[::-1]
     toy(on_mismatch="Versions before today are wrong.")
-    with pytest.raises(ValueError, match=r"checksum in the manifest; nothing was kept. Versions before today"):
+    with pytest.raises(ValueError, match=r"toy\.bin.*Versions before today are wrong"):
         datasets.fetch("toy", "toy.bin")
     assert names(tmp_path) == []
 
@@ -145,7 +145,7 @@ def test_a_file_that_changes_on_disk_is_refused(toy, server, tmp_path):
     path = datasets.fetch("toy", "toy.bin")
     path.write_bytes(CONTENT[:-1])
     assert datasets.verify("toy")["status"].tolist() == ["damaged"]
-    with pytest.raises(ValueError, match=r"toy.bin does not match its checksum.*Remove the file and fetch it again"):
+    with pytest.raises(ValueError, match=r"toy\.bin"):
         datasets.fetch("toy", "toy.bin")
 
 
@@ -157,7 +157,7 @@ def test_an_unknown_checksum_is_recorded_and_then_holds(toy, server, tmp_path):
     record = path.with_name("toy.bin.sha256")
     assert record.read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  toy.bin\n"
     path.write_bytes(CONTENT[::-1])
-    with pytest.raises(ValueError, match="does not match its checksum"):
+    with pytest.raises(ValueError, match=r"toy\.bin"):
         datasets.fetch("toy", "toy.bin")
     record.unlink()
     assert datasets.fetch("toy", "toy.bin") == path
@@ -166,13 +166,13 @@ def test_an_unknown_checksum_is_recorded_and_then_holds(toy, server, tmp_path):
 
 def test_offline_and_missing_on_the_server(toy, server, tmp_path, capsys):
     toy(url=f"{server.url}/elsewhere.bin")
-    with pytest.raises(OSError, match=r"the server answered 404; check the network, or put toy.bin"):
+    with pytest.raises(OSError, match=r"elsewhere\.bin.*404"):
         datasets.fetch("toy", "toy.bin")
     toy(url="http://127.0.0.1:9/toy.bin")  # nothing listens there
     assert cli.main(["datasets", "fetch", "toy"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "could not download http://127.0.0.1:9/toy.bin (ConnectionError); check the network" in error
+    assert "http://127.0.0.1:9/toy.bin" in error
     assert names(tmp_path) == []
 
 
@@ -183,9 +183,9 @@ def test_a_proxy_of_the_environment(toy, server, monkeypatch):
     assert datasets.fetch("toy", "toy.bin").read_bytes() == CONTENT
 
 
-def test_a_data_folder_is_looked_at_alone_unless_asked(toy, server, tmp_path, monkeypatch, capsys):
+def test_with_a_data_folder_nothing_is_downloaded_unless_asked(toy, server, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FLDA_DATA_DIR", str(tmp_path / "data"))
-    with pytest.raises(FileNotFoundError, match=r"looked there only. Download it.*flda datasets fetch toy"):
+    with pytest.raises(FileNotFoundError, match=r"toy\.bin.*flda datasets fetch toy"):
         datasets.fetch("toy", "toy.bin")
     assert server.requests == []
     assert cli.main(["datasets", "verify", "toy"]) == 2
@@ -206,11 +206,11 @@ def test_a_data_folder_is_looked_at_alone_unless_asked(toy, server, tmp_path, mo
 def test_a_folder_that_cannot_be_written(toy, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLDA_DATA_DIR", str(tmp_path / "file"))
-    with pytest.raises(OSError, match=r"could not write .*toy.bin: "):
+    with pytest.raises(OSError, match=r"toy\.bin"):
         datasets.fetch("toy", "toy.bin", download=True)
 
 
 def test_without_pooch(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r"needs pooch; install it with: pip install 'flda\[data\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'flda\[data\]'"):
         datasets.fetch("toy", "toy.bin")

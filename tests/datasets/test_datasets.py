@@ -46,11 +46,11 @@ def test_whole_genome_size_stays_sparse():
 
 
 def test_too_small_a_simulation():
-    with pytest.raises(ValueError, match="at least 16 cells and 50 genes"):
+    with pytest.raises(ValueError, match="n_obs=5"):
         datasets.t4t5_simulated(n_obs=5)
 
 
-FOLDER = Path(__file__).parents[1] / "data_manifests"
+FOLDER = Path(__file__).parents[2] / "data_manifests"
 
 
 def test_manifests_follow_the_schema():
@@ -118,10 +118,10 @@ def test_a_damaged_file_is_named(tmp_path):
     assert datasets.rnamix(tmp_path).n_obs == 636
     target = tmp_path / "RNAmix_celseq2.metadata.csv.gz"
     target.write_bytes(target.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"RNAmix_celseq2.metadata.csv.gz does not match its checksum"):
+    with pytest.raises(ValueError, match=r"RNAmix_celseq2\.metadata\.csv\.gz"):
         datasets.rnamix(tmp_path)
     target.unlink()
-    with pytest.raises(FileNotFoundError, match="looked there only"):
+    with pytest.raises(FileNotFoundError, match=r"RNAmix_celseq2\.metadata\.csv\.gz"):
         datasets.rnamix(tmp_path)
 
 
@@ -170,7 +170,7 @@ def test_binding_pairs():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="unknown data set 'nope'; known"):
+    with pytest.raises(ValueError, match="'nope'"):
         datasets.fetch("nope", "x")
-    with pytest.raises(ValueError, match="has no file 'x'"):
+    with pytest.raises(ValueError, match=r"'rnamix'.*'x'"):
         datasets.fetch("rnamix", "x")

@@ -89,7 +89,7 @@ def test_atlas(gse156455):
     part = datasets.t4t5("gse156455", time="48h")
     assert part.n_obs == (keep & (times == "48h")).sum()
     assert list(part.obs["time"].cat.categories) == ["48h"]
-    with pytest.raises(ValueError, match="gse156455 has no time '30h'; it has 24h, 48h"):
+    with pytest.raises(ValueError, match=r"'30h'.*24h, 48h"):
         datasets.t4t5("gse156455", time="30h")
 
 
@@ -119,7 +119,7 @@ def test_labels_of_before_the_correction_are_refused(gse156455):
     old = [r.rpartition("\t")[0] + "\t" + swap.get(r.rpartition("\t")[2], r.rpartition("\t")[2]) for r in rows]
     write(folder / "GSE156455_metadata_main.tsv.gz", "\n".join(old) + "\n")
     (folder / "GSE156455_matrix_main.mtx.gz").unlink()  # found out before the long download
-    with pytest.raises(ValueError, match=r"metadata_main.tsv.gz is from before 2020-11-04: T4c and T4d are exchanged"):
+    with pytest.raises(ValueError, match=r"metadata_main\.tsv\.gz.*T4c and T4d"):
         datasets.t4t5("gse156455")
 
 
@@ -127,20 +127,20 @@ def test_the_checksum_says_so_too(gse156455):
     manifest = json.loads((gse156455[0] / "manifests" / "gse156455.json").read_text())
     manifest["files"][1]["sha256"] = "0" * 64
     (gse156455[0] / "manifests" / "gse156455.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match=r"does not match its checksum.*before 2020-11-04 have T4c and T4d exchanged"):
+    with pytest.raises(ValueError, match=r"metadata_main\.tsv\.gz.*T4c and T4d"):
         datasets.t4t5("gse156455")
 
 
 def test_other_labels_are_refused(gse156455):
     folder, _, _, _, rows = gse156455
     write(folder / "GSE156455_metadata_main.tsv.gz", "\n".join(rows).replace("T5a", "T5b") + "\n")
-    with pytest.raises(ValueError, match=r"should have a column with T4a to T5d"):
+    with pytest.raises(ValueError, match=r"metadata_main\.tsv\.gz.*T4a to T5d"):
         datasets.t4t5("gse156455")
     write(folder / "GSE156455_metadata_main.tsv.gz", "\n".join(rows).replace("T5a", "T5b", 1) + "\n")
-    with pytest.raises(ValueError, match="6 T5a instead of 7, 9 T5b instead of 8; these are not the published"):
+    with pytest.raises(ValueError, match="6 T5a instead of 7, 9 T5b instead of 8"):
         datasets.t4t5("gse156455")
     write(folder / "GSE156455_metadata_main.tsv.gz", "\n".join(rows).replace("BC", "XX") + "\n")
-    with pytest.raises(ValueError, match="no column holds the barcodes"):
+    with pytest.raises(ValueError, match=r"metadata_main\.tsv\.gz.*barcodes"):
         datasets.t4t5("gse156455")
 
 
@@ -149,19 +149,19 @@ def test_a_broken_matrix_is_named(gse156455):
     whole = path.read_bytes()
     text = gzip.decompress(whole).decode()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"matrix_main.mtx.gz is damaged or cut short"):
+    with pytest.raises(ValueError, match=r"matrix_main\.mtx\.gz"):
         datasets.t4t5("gse156455")
     write(path, text.rpartition("\n")[0].rpartition("\n")[0] + "\n")
-    with pytest.raises(ValueError, match=r"matrix_main.mtx.gz has [\d,]+ of [\d,]+ counts"):
+    with pytest.raises(ValueError, match=r"matrix_main\.mtx\.gz has [\d,]+ of [\d,]+ counts"):
         datasets.t4t5("gse156455")
     write(path, "gene,cell\n")
-    with pytest.raises(ValueError, match="no Matrix Market file of counts; it begins with 'gene,cell"):
+    with pytest.raises(ValueError, match="'gene,cell"):
         datasets.t4t5("gse156455")
     write(path, text.replace("\n20 ", "\n21 ", 1))
-    with pytest.raises(ValueError, match="has 21 x 67 entries; its genes and barcodes are 20 and 67"):
+    with pytest.raises(ValueError, match=r"matrix_main\.mtx\.gz.* 21 .* 67 .* 20 .* 67"):
         datasets.t4t5("gse156455")
     path.write_bytes(b"<html>")
-    with pytest.raises(ValueError, match="damaged or cut short"):
+    with pytest.raises(ValueError, match=r"matrix_main\.mtx\.gz"):
         datasets.t4t5("gse156455")
 
 
@@ -187,7 +187,7 @@ def gse126139(folder):
 def test_two_samples(gse126139, caplog):
     with caplog.at_level(logging.INFO, "flda"):
         adata = datasets.t4t5("gse126139")
-    assert "48h: left out 14 cells (filtered), 1 cells (no label)" in caplog.text
+    assert "14 cells (filtered), 1 cells (no label)" in caplog.text
     labels, counts = gse126139[1]["48h"]
     in_order = [f"gene{g}" for g in range(13)]
     late = adata[adata.obs["time"] == "48h"]
@@ -198,31 +198,29 @@ def test_two_samples(gse126139, caplog):
     assert early[:, "gene12"].layers["counts"].sum() == 0  # a gene that only one sample has
     assert adata.obs_names.is_unique
     assert datasets.t4t5(time=["48h"]).n_obs == len(late)
-    with pytest.raises(ValueError, match="gse126139 has no time '96h'; it has 24h, 48h"):
+    with pytest.raises(ValueError, match=r"'96h'.*24h, 48h"):
         datasets.t4t5(time="96h")
 
 
 def test_labels_that_do_not_fit(gse126139):
     path = gse126139[0] / _t4t5.LABELS["24h"]
     write(path, "24hAC000\tcluster 1\n24hAC001\tcluster 2\n")
-    with pytest.raises(
-        ValueError, match=r"clust24.txt.gz: no cell of .* is labelled T4a to T5d; the labels are \['cluster 1"
-    ):
+    with pytest.raises(ValueError, match=r"clust24\.txt\.gz.*'cluster 1'"):
         datasets.t4t5()
     write(path, "24hAC000\n")
-    with pytest.raises(ValueError, match="has 1 column; it should have two"):
+    with pytest.raises(ValueError, match=r"clust24\.txt\.gz"):
         datasets.t4t5()
 
 
 def test_another_version(gse126139):
     path = gse126139[0] / _t4t5.LABELS["24h"]
     write(path, gzip.decompress(path.read_bytes()).decode().replace("T4a", "filtered", 1))
-    with pytest.raises(ValueError, match=r"gse126139: 103 T4 and T5 cells instead of the published 104"):
+    with pytest.raises(ValueError, match=r"gse126139.* 103 .* 104"):
         datasets.t4t5()
 
 
 def test_unknown_source():
-    with pytest.raises(ValueError, match="unknown source 'gse1'; known: 'gse126139', 'gse156455'"):
+    with pytest.raises(ValueError, match="'gse1'"):
         datasets.t4t5("gse1")
 
 
