@@ -158,32 +158,6 @@ def link_axes(
     return links
 
 
-def _link(
-    s: np.ndarray,
-    G: np.ndarray,
-    partners: pd.Index,
-    design: Design,
-    effect: Effect,
-    n_resamples: int,
-    random_state: int,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Columns of one gene axis with scores s ``(n,)`` and profiles G ``(n, partners)``, and its wiring scores t."""
-    pattern = G.T @ s  # the wiring axis
-    t = G @ pattern
-    t = t / max(float(np.linalg.norm(pattern)), np.finfo(float).tiny)
-    tests = both_tests(explained_by(G @ G.T), s[:, None], design, effect, n_resamples, random_state)
-    row = {
-        "share": float(pattern @ pattern / max(s @ s * np.sum(G**2), np.finfo(float).tiny)),
-        "expected": 1 / (len(s) - 1),
-        "correlation": _correlation(s, t),
-        "held_out_r2": _held_out_r2(s, G),
-        **as_columns(*tests),
-        "n_types": len(s),
-        "partners": _partners(pattern, partners),
-    }
-    return row, t
-
-
 def _scores_of_types(
     adata: AnnData, groupby: str, axes: list[str], held_out: bool | None, key: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -212,6 +186,32 @@ def _scores_of_types(
             "all cells of a type have the same levels of the factors."
         )
     return scores, levels.first().infer_objects()
+
+
+def _link(
+    s: np.ndarray,
+    G: np.ndarray,
+    partners: pd.Index,
+    design: Design,
+    effect: Effect,
+    n_resamples: int,
+    random_state: int,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Columns of one gene axis with scores s ``(n,)`` and profiles G ``(n, partners)``, and its wiring scores t."""
+    pattern = G.T @ s  # the wiring axis
+    t = G @ pattern
+    t = t / max(float(np.linalg.norm(pattern)), np.finfo(float).tiny)
+    tests = both_tests(explained_by(G @ G.T), s[:, None], design, effect, n_resamples, random_state)
+    row = {
+        "share": float(pattern @ pattern / max(s @ s * np.sum(G**2), np.finfo(float).tiny)),
+        "expected": 1 / (len(s) - 1),
+        "correlation": _correlation(s, t),
+        "held_out_r2": _held_out_r2(s, G),
+        **as_columns(*tests),
+        "n_types": len(s),
+        "partners": _partners(pattern, partners),
+    }
+    return row, t
 
 
 def _held_out_r2(s: np.ndarray, G: np.ndarray) -> float:
