@@ -23,7 +23,7 @@ def write(name: str, rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
 
 
 def worm() -> None:
-    """Gap junctions predicted from innexins: in sample, and held-out pairs, neurons and classes, with null models."""
+    """Gap junctions predicted from innexins: in sample, and for held-out pairs, neurons and classes, with nulls."""
     data = datasets.celegans_gap_junctions()
     X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
     models = {
