@@ -11,10 +11,9 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
-from .._data.device import OnDevice, wrap
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import effect_components, effect_penalties, make_design
 from .._design.effects import Effect
@@ -23,6 +22,7 @@ from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.within import Within
 from ..metrics import largest_signs
+from ._input import checked_matrix
 from ._labels import donor_codes, label_frame
 from ._shrinkage import cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
@@ -244,40 +244,41 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def predict_proba(self, X):
         """Probability of every level of every factor.
 
-        Gaussian groups with common covariance M_e and equal prior for every occupied group; a level's
-        probability is the sum over its groups.
+        Groups are Gaussian with the common covariance M_e, and every occupied group has the same prior. The probability
+        of a level is the sum over its groups.
 
         Returns
         -------
         One array (n, levels) for y with one column; else a list of them, or, for a DataFrame y, a DataFrame with
         columns (factor, level).
         """
-        check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        probabilities = [posterior @ (table.groups[:, [j]] == np.arange(n)) for j, n in enumerate(table.n_levels)]
+        probabilities = self._probabilities(X)
         if self._y_kind == "frame":
+            levels = self.design_.levels
             columns = pd.MultiIndex.from_tuples(
-                [(f, level) for f in table.factors for level in self.design_.levels[f]],
-                names=["factor", "level"],
+                [(f, level) for f in probabilities for level in levels[f]], names=["factor", "level"]
             )
-            return pd.DataFrame(np.hstack(probabilities), columns=columns, index=getattr(X, "index", None))
-        return probabilities[0] if len(probabilities) == 1 else probabilities
+            return pd.DataFrame(np.hstack([*probabilities.values()]), columns=columns, index=getattr(X, "index", None))
+        found = list(probabilities.values())
+        return found[0] if len(found) == 1 else found
 
     def predict(self, X):
         """Most probable level of every factor: a DataFrame, an (n, F) array or (n,), as y was given."""
-        check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        best = {}
-        for j, (factor, n) in enumerate(zip(table.factors, table.n_levels, strict=True)):
-            best[factor] = self.design_.levels[factor][
-                (posterior @ (table.groups[:, [j]] == np.arange(n))).argmax(axis=1)
-            ]
+        best = {f: self.design_.levels[f][p.argmax(axis=1)] for f, p in self._probabilities(X).items()}
         frame = pd.DataFrame(best, index=getattr(X, "index", None))
         if self._y_kind == "frame":
             return frame
         return frame.iloc[:, 0].to_numpy() if self._y_kind == "vector" else frame.to_numpy()
+
+    def _probabilities(self, X) -> dict[str, np.ndarray]:
+        """Probability of the levels of each factor, n x levels."""
+        check_is_fitted(self)
+        table = self.design_.table
+        posterior = softmax(self._discriminate(X), axis=1)
+        return {
+            f: posterior @ (table.groups[:, [j]] == np.arange(n))
+            for j, (f, n) in enumerate(zip(table.factors, table.n_levels, strict=True))
+        }
 
     def score(self, X, y, sample_weight=None) -> float:
         """Accuracy of :meth:`predict`, averaged over the factors."""
@@ -299,7 +300,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         if y is None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-        X = self._validated(X, reset=True)
+        X = checked_matrix(self, X, reset=True)
         labels, self._y_kind = label_frame(y)
         if len(labels) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
@@ -365,31 +366,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _product(self, X, B: np.ndarray) -> np.ndarray:
         """``X @ B`` for new cells; a value that is no number shows in the product, and is then looked for."""
-        X = self._validated(X, reset=False)
+        X = checked_matrix(self, X, reset=False)
         with np.errstate(invalid="ignore", over="ignore"):
             out = arrays.times(X, B)
         if not np.isfinite(out).all() and (bad := first_nonfinite(X)) is not None:
             raise NonFiniteError(*bad, getattr(self, "feature_names_in_", None))
         return out
-
-    def _validated(self, X, *, reset: bool):
-        X = wrap(X)
-        if isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X):
-            if X.ndim != 2 or X.dtype.kind not in "fiub":
-                raise ValueError(f"X must be a numeric matrix; got {X.ndim} dimensions of {X.dtype}.")
-            _check_n_features(self, X, reset=reset)
-            return X
-        return self._in_memory(X, reset=reset)
-
-    def _in_memory(self, X, *, reset: bool):
-        X = validate_data(
-            self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
-            ensure_all_finite=False, ensure_min_samples=1,
-        )  # fmt: skip
-        if arrays.is_sparse(X) and not X.has_canonical_format:
-            X = X.copy()  # sorted once, not in every pass; the caller's stays as it is
-            X.sum_duplicates()
-        return X
 
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
