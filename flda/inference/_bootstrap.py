@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes, sqrtm
 
 from .._data import arrays
@@ -42,7 +43,7 @@ def bootstrap(
     model: SparseFLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_resamples: int = 200,
     confidence: float = 0.95,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
@@ -79,7 +80,7 @@ def certify_together(
     models: Mapping[str, FLDA],
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_folds: int = 5,
     n_repeats: int = 1,

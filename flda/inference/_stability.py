@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 
 from .._design.design import Design, make_design
 from .._design.samples import donor_strata
@@ -43,7 +44,7 @@ def stability_selection(
     model: SparseFLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_resamples: int = 50,
     random_state: int | None = 0,

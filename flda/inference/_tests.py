@@ -10,6 +10,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
@@ -58,7 +59,7 @@ def effect_tests(
     model: FLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     effects: Sequence[str] | None = None,
     n_resamples: int = 999,
