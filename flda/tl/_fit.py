@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData, ImplicitModificationWarning
+from anndata import AnnData
 
 from .._adata import read
-from .._adata.results import Keys
+from .._adata.results import Step, check_new_fit, check_storable
 from .._design.design import Design
 from .._design.effects import Effect
 from .._logging import get_logger, quiet
@@ -32,7 +30,7 @@ def flda(
     donor: str | None = None,
     layer: str | None = None,
     mask_var: str | np.ndarray | None = None,
-    n_comps: int | Mapping[str, int] | None = None,
+    n_components: int | Mapping[str, int] | None = None,
     penalty: float | Mapping[str, float] = 1.0,
     shrinkage: float | str = "auto",
     device: str = "cpu",
@@ -63,7 +61,7 @@ def flda(
         Layer to use instead of ``X``.
     mask_var
         Genes to use: a boolean column of ``var`` or a boolean array. None takes all genes.
-    n_comps
+    n_components
         Axes per effect: None for all useful ones, a number, or a dict by effect.
     penalty
         Charge for variance of other effects, see :class:`flda.FLDA`.
@@ -109,18 +107,34 @@ def flda(
     >>> adata.obsm["X_flda"].shape
     (400, 7)
     """
-    start = time.perf_counter()
+    step = Step("flda", adata, key_added, copy)
+    check_new_fit(adata, key_added)
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
     if isinstance(interactions, Iterable) and not isinstance(interactions, str):
         interactions = [i if isinstance(i, str) else Effect(i).name for i in interactions]
+    params = {
+        "factors": factors,
+        "interactions": interactions,
+        "nuisance": nuisance,
+        "donor": donor,
+        "layer": layer,
+        "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else "array",
+        "n_components": n_components,
+        "penalty": penalty,
+        "shrinkage": shrinkage,
+        "device": device,
+        "random_state": random_state,
+        "use_raw": False,
+    }
+    check_storable(params)
     cells = read.read_cells(adata, factors, nuisance, donor, layer, device)
     genes = read.gene_mask(adata, mask_var)
     made = read.augmented(adata) & cells.labelled
     model = FLDA(
         interactions=interactions,
         nuisance=nuisance,
-        n_components=n_comps,
+        n_components=n_components,
         penalty=penalty,
         shrinkage=shrinkage,
         random_state=random_state,
@@ -139,67 +153,33 @@ def flda(
     if design is None:
         logger.warning("without the simulated cells some effect cannot be estimated: its variance is left out")
     products = None if design is None else total_products(X if real.all() else X[real], design, donors)
-    ratios = gene_f(model.means_, model.within_sd_**2, model.design_)
-    loadings = spread(model.components_.T, genes, 0.0)
-    adata = adata.copy() if copy else adata
-    keys = Keys(key_added)
-    with warnings.catch_warnings():
-        # writing into a view makes it a real object, which is what the caller asked for
-        warnings.simplefilter("ignore", ImplicitModificationWarning)
-        _forget_selection(adata, keys)
-        adata.obsm[keys.obsm] = scores
-        adata.varm[keys.varm] = loadings
-        adata.varm[keys.varm_f] = spread(ratios.to_numpy(), genes, np.nan)
-        adata.var[keys.var_sd] = spread(model.within_sd_, genes, np.nan)
-        adata.var[keys.var_centre] = spread(model.means_.mean(axis=0), genes, np.nan)
-        adata.uns[keys.uns] = {
-            "params": {
-                "factors": factors,
-                "interactions": interactions,
-                "nuisance": nuisance,
-                "donor": donor,
-                "layer": layer,
-                "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else "array",
-                "n_comps": dict(n_comps) if isinstance(n_comps, Mapping) else n_comps,
-                "penalty": dict(penalty) if isinstance(penalty, Mapping) else penalty,
-                "shrinkage": shrinkage,
-                "device": device,
-                "random_state": random_state,
-                "use_raw": False,
-            },
-            "axes": model.axes_,
-            "design": _as_text(model.design_.counts_table()),
-            "estimability": model.design_.report,
-            "effects": list(ratios.columns),
-            "fit": {
-                "n_cells": int(cells.labelled.sum()),
-                "n_genes": int(genes.sum()),
-                "shrinkage": model.shrinkage_,
-                "solver": model.solver_,
-                "residual": model.residual_,
-                **({"n_augmented": int(made.sum())} if made.any() else {}),
-                **({} if model.donor_share_ is None else {"donor_share": model.donor_share_}),
-            },
-            "variance": _shares(products, model.design_ if design is None else design),
-            "versions": {name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
-        }
-    logger.info(
-        "flda: %d cells x %d genes in %d groups, %d axes, shrinkage %.3g; wrote obsm[%r], varm[%r], uns[%r] (%.1f s)",
-        *(cells.labelled.sum(), genes.sum(), model.design_.n_groups, len(model.axes_), model.shrinkage_),
-        *(keys.obsm, keys.varm, keys.uns, time.perf_counter() - start),
+    F = gene_f(model.means_, model.within_sd_**2, model.design_)
+    return step.write(
+        f"{cells.labelled.sum()} cells x {genes.sum()} genes in {model.design_.n_groups} groups, "
+        f"{len(model.axes_)} axes, shrinkage {model.shrinkage_:.3g}; ",
+        genes=genes,
+        params=params,
+        axes=model.axes_,
+        design=model.design_.counts_table(),
+        estimability=model.design_.report,
+        effects=list(F.columns),
+        fit={
+            "n_cells": int(cells.labelled.sum()),
+            "n_genes": int(genes.sum()),
+            "shrinkage": model.shrinkage_,
+            "solver": model.solver_,
+            "residual": model.residual_,
+            **({"n_augmented": int(made.sum())} if made.any() else {}),
+            **({} if model.donor_share_ is None else {"donor_share": model.donor_share_}),
+        },
+        variance=_shares(products, model.design_ if design is None else design),
+        versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
+        scores=scores,
+        loadings=model.components_.T,
+        F=F,
+        within_sd=model.within_sd_,
+        centre=model.means_.mean(axis=0),
     )
-    return adata if copy else None
-
-
-def _forget_selection(adata: AnnData, keys: Keys) -> None:
-    """Remove what was written about an earlier fit under the same key."""
-    for name in (keys.varm_sparse, *(f"{keys.key}_{p}" for p in ("pval", "pval_adj", "pval_max"))):
-        adata.varm.pop(name, None)
-    adata.obsm.pop(keys.obsm_held_out, None)
-    for name, value in list(adata.uns.items()):
-        params = value.get("params", {}) if isinstance(value, Mapping) else {}
-        if isinstance(params, Mapping) and params.get("method") == "flda" and params.get("key") == keys.key:
-            del adata.uns[name]
 
 
 def _shares(products: tuple[np.ndarray, np.ndarray] | None, design: Design) -> pd.DataFrame:
@@ -219,21 +199,3 @@ def _shares(products: tuple[np.ndarray, np.ndarray] | None, design: Design) -> p
             "share": shares.to_numpy(),
         }
     )
-
-
-def _as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Level columns as categories of text: what every AnnData file format can hold."""
-    return table.assign(
-        **{
-            c: pd.Categorical.from_codes(table[c].cat.codes, [str(v) for v in table[c].cat.categories])
-            for c in table
-            if isinstance(table[c].dtype, pd.CategoricalDtype)
-        }
-    )
-
-
-def spread(values: np.ndarray, genes: np.ndarray, fill: float) -> np.ndarray:
-    """Rows of the used genes, placed among all genes."""
-    out = np.full((len(genes), *values.shape[1:]), fill)
-    out[genes] = values
-    return out
