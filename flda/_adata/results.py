@@ -240,7 +240,7 @@ def write(
     The slots that were written, as a user writes them.
     """
     fields = {name: storable(value) if SLOTS[name].where == "uns" else value for name, value in fields.items()}
-    rankings = rankings or {}
+    rankings = {name: {**of, "params": storable(of["params"])} for name, of in (rankings or {}).items()}
     if adata.is_view:
         adata.uns = copy.deepcopy(dict(adata.uns))  # which makes it actual, and shares no dictionary with the parent
     if "params" in fields:
