@@ -308,7 +308,7 @@ def effect_tests_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
 
 @documented
 def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """Return the held-out signal, cross-talk and accuracy of every axis.
+    """Return the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis.
 
     Parameters
     ----------
@@ -373,7 +373,7 @@ def stability_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
 
 @documented
 def path_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """Return objective, held-out signal and held-out cross-talk of every axis for several numbers of genes.
+    """Return objective, held-out SNR and held-out cross-talk of every axis for several numbers of genes.
 
     Parameters
     ----------

@@ -9,13 +9,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._data.device import NoDevice, require
-from .._logging import get_logger, quiet
 from ..estimators import FLDA, SparseFLDA
 from . import read
 from .results import Record
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,15 +58,11 @@ class Fitted:
                 "that took no part in the augmentation with flda.tl.transform."
             )
         params = record.params
-        device = _device_of(params)
-        with quiet():  # what the fit has logged about its cells is not repeated
-            cells = read.read_cells(
-                adata, params["factors"], params["nuisance"], params["donor"], params["layer"], device
-            )
-        genes, rows = record.genes, cells.labelled
-        X = cells.X if rows.all() else cells.X[rows]
-        donors = None if cells.donors is None else cells.donors[rows].to_numpy()
-        return cls(record, X if genes.all() else X[:, genes], cells.labels[rows], donors, rows)
+        cells = read.read_cells(
+            adata, params["factors"], params["nuisance"], params["donor"], params["layer"], record.genes,
+            params["device"], again=True,
+        )  # fmt: skip
+        return cls(record, *cells.of(cells.labelled), cells.labelled)
 
     @property
     def shrinkage(self) -> float:
@@ -91,16 +83,5 @@ class Fitted:
 
     def _options(self) -> dict[str, Any]:
         params = self.record.params
-        names = ("interactions", "nuisance", "n_components", "penalty", "shrinkage", "random_state")
+        names = ("interactions", "nuisance", "n_components", "penalty", "group_means", "shrinkage", "random_state")
         return {name: params[name] for name in names}
-
-
-def _device_of(params: dict[str, Any]) -> str:
-    """The device of the fit, or the CPU on a machine without one."""
-    device = params.get("device", "cpu")
-    try:
-        require(device)
-    except (ImportError, NoDevice) as error:
-        logger.warning("the fit used a GPU, which is not available here; the CPU is used instead (%s)", error)
-        return "cpu"
-    return device

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from . import device
-from .device import OnDevice, beside, host, namespace
+from .device import OnDevice, asarray_like, namespace, to_numpy
 
 BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
 THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
@@ -137,10 +136,10 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
     if isinstance(X, OnDevice):
         if isinstance(X.source, Stream) or is_dask(X.source):
             for rows, block in row_blocks(X.source):
-                yield rows, device.move(block)
+                yield rows, device.to_device(block)
             return
         for rows in block_slices(*X.shape, device.BLOCK_BYTES):
-            yield rows, X[rows].moved()
+            yield rows, X[rows].on_device()
         return
     for rows in block_slices(*X.shape):
         yield rows, _rows_of(X, rows)
@@ -173,7 +172,7 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
     out = np.empty((X.shape[0], width))
     if not is_dask(X):
         for rows, block in row_blocks(X):
-            out[rows] = host(function(rows, block))
+            out[rows] = to_numpy(function(rows, block))
         return out
     import dask
 
@@ -190,7 +189,7 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
 def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
     """A float64 array, copied, of a block of any kind; on the device for what is there."""
     if isinstance(block, OnDevice):
-        block = block.moved()
+        block = block.on_device()
     if is_sparse(block):
         return block.toarray(order=order).astype(np.float64, order=order, copy=False)
     return namespace(block).array(block, dtype=np.float64, order=order)
@@ -221,7 +220,7 @@ def block_sums(block, codes: np.ndarray, n_groups: int) -> np.ndarray:
     marks = indicator(codes, n_groups)
     if is_sparse(block):
         return (marks @ sp.csr_array(block)).toarray()
-    return beside(block, marks) @ as_float(block)
+    return asarray_like(block, marks) @ as_float(block)
 
 
 def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
@@ -230,53 +229,23 @@ def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
     def update(out: np.ndarray, rows: slice, block) -> None:
         out += block_sums(block, codes[rows], n_groups)
 
-    return host(reduce_rows(X, update, (n_groups, X.shape[1])))
+    return to_numpy(reduce_rows(X, update, (n_groups, X.shape[1])))
 
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """``X @ B`` in float64 for a thin dense B (p x k)."""
-    B = beside(X, B)
+    B = asarray_like(X, B)
     return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """``X.T @ B`` in float64 for a thin dense B (N x k)."""
-    B = beside(X, B)
+    B = asarray_like(X, B)
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         out += as_float(block).T @ B[rows]
 
-    return host(reduce_rows(X, update, (X.shape[1], B.shape[1])))
-
-
-def squared_norms(X) -> np.ndarray:
-    """Squared length of each row in float64, (N,)."""
-
-    def function(rows: slice, block) -> np.ndarray:
-        if is_sparse(block):
-            cells = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            return np.bincount(cells, block.data.astype(np.float64) ** 2, block.shape[0])[:, None]
-        block = as_float(block)
-        return np.einsum("ij,ij->i", block, block)[:, None]
-
-    return map_rows(X, function, 1)[:, 0]
-
-
-def first_nonfinite(X) -> tuple[int, int, float] | None:
-    """Row, column and value of the first NaN or infinite entry in row order, or None."""
-    if isinstance(X, OnDevice) and not device.is_device(X.source):
-        return first_nonfinite(X.source)
-    if is_dask(X):
-        bad = map_rows(X, lambda rows, block: _nonfinite_rows(block), 1)[:, 0]
-        if not bad.any():
-            return None
-        first = int(np.flatnonzero(bad)[0])
-        found = _first_in(by_rows(X[first : first + 1].compute()))
-        return None if found is None else (first, *found[1:])
-    for rows, block in row_blocks(X):
-        if (found := _first_in(block)) is not None:
-            return rows.start + found[0], *found[1:]
-    return None
+    return to_numpy(reduce_rows(X, update, (X.shape[1], B.shape[1])))
 
 
 def detected(X) -> np.ndarray:
@@ -288,22 +257,7 @@ def detected(X) -> np.ndarray:
         else:
             out[0] += np.count_nonzero(block, axis=0)
 
-    return host(reduce_rows(X, update, (1, X.shape[1])))[0].astype(np.int64)
-
-
-def looks_like_counts(X) -> bool:
-    """Whether every stored value is a whole, non-negative number and some exceed 1."""
-    if X.dtype.kind == "b":
-        return False
-    top = 0.0
-    for _, block in _first_blocks(X):
-        values = block.data if is_sparse(block) else block
-        if values.size == 0:
-            continue
-        if values.min() < 0 or (values.dtype.kind == "f" and not np.all(values == np.floor(values))):
-            return False
-        top = max(top, float(values.max()))
-    return top > 1
+    return to_numpy(reduce_rows(X, update, (1, X.shape[1])))[0].astype(np.int64)
 
 
 def _has_format(X) -> bool:
@@ -323,43 +277,11 @@ def _rows_of(X, rows: slice):
     return block
 
 
-def _first_blocks(X) -> Iterator[tuple[slice, Any]]:
-    """All blocks; of a dask array the first one, because each block may be a computation of its own."""
-    blocks = row_blocks(X)
-    yield from islice(blocks, 1) if is_dask(X) else blocks
-
-
 def as_float(block):
     """A block that multiplies in float64."""
     if is_sparse(block):
         return block if block.dtype == np.float64 else block.astype(np.float64)
     return block.astype(np.float64, copy=False)
-
-
-def _first_in(block) -> tuple[int, int, float] | None:
-    if is_sparse(block):
-        bad = np.flatnonzero(~np.isfinite(block.data))
-        if len(bad) == 0:
-            return None
-        rows = np.searchsorted(block.indptr, bad, side="right") - 1
-        first = bad[np.lexsort((block.indices[bad], rows))[0]]
-        row = int(np.searchsorted(block.indptr, first, side="right") - 1)
-        return row, int(block.indices[first]), float(block.data[first])
-    finite = np.isfinite(block)
-    if finite.all():
-        return None
-    i, j = map(int, np.argwhere(~finite)[0])
-    return i, j, float(block[i, j])
-
-
-def _nonfinite_rows(block) -> np.ndarray:
-    out = np.zeros((block.shape[0], 1))
-    if is_sparse(block):
-        bad = np.flatnonzero(~np.isfinite(block.data))
-        out[np.searchsorted(block.indptr, bad, side="right") - 1] = 1
-    else:
-        out[~np.isfinite(block).all(axis=1)] = 1
-    return out
 
 
 def _chunks(X) -> Iterator[tuple[slice, Any]]:

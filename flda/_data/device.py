@@ -1,9 +1,9 @@
 """The one place that knows cupy: which matrices live on, or are moved to, a GPU, and what runs there.
 
 ``OnDevice`` wraps a matrix whose blocks are worked on by the GPU. The rest of the package asks :func:`namespace` for
-the module that makes arrays beside a matrix, :func:`beside` to put a small array there and :func:`host` to get one
-back. Products of data, p x p and N x N matrices and their factors stay on the device; whatever is thin (means, scores,
-axes) is NumPy, so that results are.
+the module that makes arrays where a matrix is, :func:`asarray_like` to put a small array there and :func:`to_numpy` to
+get one back. Products of data, p x p and N x N matrices and their factors stay on the device. Whatever is thin (means,
+scores, axes) is NumPy's, and so are the results.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class OnDevice:
             key = tuple(p if isinstance(p, slice) else cupy.asarray(p) for p in parts)
         return OnDevice(self.source[key])
 
-    def moved(self):
+    def on_device(self):
         """Dense float64 array on the device, a copy."""
-        return move(self.source)
+        return to_device(self.source)
 
 
-def move(block):
+def to_device(block):
     """A block of any kind as a dense float64 array of its own on the device, in C order."""
     import cupy
 
@@ -128,7 +128,7 @@ def namespace(x: Any) -> ModuleType:
     return np
 
 
-def beside(x: Any, array):
+def asarray_like(x: Any, array):
     """A NumPy array or scipy.sparse matrix, put where x is."""
     if not (isinstance(x, OnDevice) or is_device(x)):
         return array
@@ -141,7 +141,7 @@ def beside(x: Any, array):
     return cupy.asarray(array)
 
 
-def host(array) -> np.ndarray:
+def to_numpy(array) -> np.ndarray:
     """The array as NumPy's, from wherever it is."""
     return array.get() if is_device(array) else array
 
@@ -180,7 +180,7 @@ class Cholesky:
 
             with cupyx.errstate(linalg="raise"):  # its default is to go on with what is there
                 self._factor = namespace(matrix).linalg.cholesky(matrix)
-        self.diagonal = host(self._factor.diagonal()).copy()
+        self.diagonal = to_numpy(self._factor.diagonal()).copy()
 
     def solve(self, B):
         """The inverse applied to n x k ``B``; the result is where B is."""
@@ -190,10 +190,10 @@ class Cholesky:
             return cho_solve((self._factor, False), B, check_finite=False)
         from cupyx.scipy.linalg import solve_triangular as solve
 
-        right = B if is_device(B) else beside(self._factor, B)
+        right = B if is_device(B) else asarray_like(self._factor, B)
         right = solve(self._factor, right, lower=True, check_finite=False)
         right = solve(self._factor, right, trans="T", lower=True, check_finite=False)
-        return right if is_device(B) else host(right)
+        return right if is_device(B) else to_numpy(right)
 
 
 def panels(n: int) -> list[slice]:

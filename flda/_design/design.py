@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,17 @@ class Design:
         grid = np.indices(sizes).reshape(len(sizes), -1)
         frame = {f: pd.Categorical.from_codes(grid[j], self.levels[f]) for j, f in enumerate(self.table.factors)}
         return pd.DataFrame({**frame, "n_cells": counts.ravel()})
+
+    def effect(self, name: str) -> Effect:
+        """The effect with axes that has this name."""
+        for effect in self.effects:
+            if effect.name == name:
+                return effect
+        raise ValueError(f"no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
+
+    def others(self, effect: Effect, penalties: Mapping[Effect, float]) -> list[tuple[np.ndarray, float]]:
+        """Contrasts B_T and penalty lambda_T of every other effect in the fit: what axes of ``effect`` avoid."""
+        return [(b, penalties[e]) for e, b in self.contrasts.items() if e != effect]
 
     def subset(self, cells: np.ndarray) -> Design | None:
         """The same effects on some of the cells; None if one of them can no longer be estimated."""
@@ -197,15 +209,23 @@ def make_design(
     )
 
 
-def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
-    """Lambda of every effect in the fit, from one number or a mapping of effect names (default 1)."""
-    given = dict(penalty) if isinstance(penalty, Mapping) else {}
-    names = {e.name: e for e in design.contrasts}
-    for name in given:
+def per_effect(parameter: str, value: Any, effects: Iterable[Effect], default: Any) -> dict[Effect, Any]:
+    """A parameter for every effect, from one value for all or a mapping from effect names to values.
+
+    ``default`` is for the effects that a mapping does not name; ``parameter`` is the name that errors use.
+    """
+    names = {e.name: e for e in effects}
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names.values(), value)
+    for name in value:
         if name not in names:
-            raise ValueError(f"penalty names the effect {name!r}; the fit has {list(names)}.")
-    default = 1.0 if isinstance(penalty, Mapping) else penalty
-    out = {e: float(given.get(name, default)) for name, e in names.items()}
+            raise ValueError(f"{parameter} names the effect {name!r}; the fit has {list(names)}.")
+    return {e: value.get(name, default) for name, e in names.items()}
+
+
+def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
+    """lambda_T of every effect T in the fit; 1 for effects that a mapping does not name."""
+    out = {e: float(v) for e, v in per_effect("penalty", penalty, design.contrasts, 1.0).items()}
     for effect, value in out.items():
         if not value >= 0:
             raise ValueError(f"penalty of {effect.name!r} is {value}; it must be 0 or more (infinity nulls).")
@@ -214,16 +234,8 @@ def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> di
 
 def effect_components(design: Design, n_components: int | Mapping[str, int] | None) -> dict[Effect, int]:
     """Number of axes of every effect; None means all useful ones, that is the degrees of freedom."""
-    names = {e.name: e for e in design.effects}
-    if isinstance(n_components, Mapping):
-        for name in n_components:
-            if name not in names:
-                raise ValueError(f"n_components names the effect {name!r}; the fit has {list(names)}.")
-        asked = {e: n_components.get(name) for name, e in names.items()}
-    else:
-        asked = dict.fromkeys(design.effects, n_components)
     out = {}
-    for effect, number in asked.items():
+    for effect, number in per_effect("n_components", n_components, design.effects, None).items():
         df = design.df(effect)
         if number is None:
             number = df
@@ -270,7 +282,7 @@ def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | S
     """The interactions asked for, each in the order of the factors, lowest order first."""
     if interactions is None:
         return []
-    if isinstance(interactions, str):
+    if isinstance(interactions, str | bool):
         if interactions != "all":
             raise ValueError(f"interactions={interactions!r}: use 'all', None or a list such as ['a:b'].")
         orders = range(2, len(factors) + 1)

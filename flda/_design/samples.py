@@ -1,4 +1,4 @@
-"""Donors: which factors vary between them, and folds that hold out whole donors. Labels only."""
+"""Donors and samples: which factors vary between donors, and what enters the error term. Labels only."""
 
 from __future__ import annotations
 
@@ -39,9 +39,14 @@ class Samples:
         return cls(codes, np.bincount(codes), keys // n_donors)
 
     def show_donors(self) -> bool:
-        """Whether the spread between donors can be told from that of the cells, and from the groups."""
+        """Whether the variance between donors is identifiable: a group has two donors, and a donor has two cells."""
         n_samples = len(self.counts)
         return len(self.codes) > n_samples > len(np.unique(self.groups))
+
+
+def sample_units(design: Design, donors: np.ndarray | None) -> Samples:
+    """The samples of a design; without donors all cells count as one donor's, and the samples are the groups."""
+    return Samples.of(design.codes, np.zeros(len(design.codes), dtype=np.int64) if donors is None else donors)
 
 
 def donor_levels(design: Design, donors: np.ndarray) -> np.ndarray:
@@ -92,7 +97,7 @@ def samples_in_error(design: Design, donors: np.ndarray | None, names: np.ndarra
     if not samples.show_donors():
         logger.warning(
             "%s varies between donors, but no group has two donors with several cells, so the spread between donors "
-            "cannot be estimated: it stays out of the error term, and effects of %s cannot be told from the donors",
+            "cannot be estimated: it stays out of the error term, and effects of %s are confounded with the donors",
             between[0], between[0],
         )  # fmt: skip
         return None

@@ -2,16 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
-from .._logging import get_logger
 from .design import Design
 from .samples import between_factors, donor_strata
 
-logger = get_logger(__name__)
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and held-out cells.
+
+    Attributes
+    ----------
+    design
+        The design of all cells.
+    donors
+        Donor of each cell as an integer (N,), or None.
+    train, test
+        Indices of the training cells and of the held-out ones.
+    """
+
+    design: Design
+    donors: np.ndarray | None
+    train: np.ndarray
+    test: np.ndarray
+
+    @cached_property
+    def training(self) -> Design | None:
+        """The same effects on the training cells; None if one of them can no longer be estimated."""
+        return self.design.subset(self.train)
+
+    @cached_property
+    def held_out(self) -> Design | None:
+        """The same effects on the held-out cells; None if one of them can no longer be estimated."""
+        return self.design.subset(self.test)
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """The training groups among all groups, sorted."""
+        return np.unique(self.design.codes[self.train])
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """Indices of the held-out cells whose group has training cells: others have no prediction."""
+        return self.test[np.isin(self.design.codes[self.test], self.present)]
+
+    @cached_property
+    def known_groups(self) -> np.ndarray:
+        """Training group of each cell of ``known``."""
+        return np.searchsorted(self.present, self.design.codes[self.known])
+
+    @cached_property
+    def known_weights(self) -> np.ndarray:
+        """Weight of each cell of ``known``, one over the held-out cells of its group: every group counts the same."""
+        n_groups = len(self.present)
+        return 1 / np.bincount(self.known_groups, minlength=n_groups)[self.known_groups]
+
+    def training_data(self, X, labels: pd.DataFrame) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
+        """Expression, labels and donors of the training cells: what an estimator is fitted on."""
+        return X[self.train], labels.iloc[self.train], None if self.donors is None else self.donors[self.train]
+
+    def fit(self, model: Model, X, labels: pd.DataFrame, **parameters) -> Model:
+        """A clone of the estimator with these parameters, fitted on the training cells."""
+        return clone(model).set_params(**parameters).fit(*self.training_data(X, labels))
 
 
 def folds(
@@ -19,35 +83,28 @@ def folds(
     donors: np.ndarray | None,
     random_state: int | np.random.RandomState | None,
     n_folds: int,
-):
-    """Training and test cells of each fold: whole donors, or equal shares of the cells of every group.
+) -> Iterator[Split]:
+    """Cross-validation: whole donors are held out if they are given, else equal shares of the cells of every group.
 
-    Donors are dealt so that each level of a factor that varies between them is spread over the folds; without such a
+    Donors are assigned so that each level of a factor that varies between them is spread over the folds; without such a
     factor so that the groups are. A group of one cell is never held out when there are no donors.
     """
-    N = len(design.codes)
     rng = check_random_state(random_state)
-    if donors is not None:
+    every: Iterator[tuple[np.ndarray, np.ndarray]]
+    if donors is None:
+        every = _parts(cell_folds(design, rng, n_folds), n_folds)
+    else:
         n_donors = len(np.unique(donors))
         n_folds = min(n_folds, n_donors)
         if n_folds < 2:
             raise ValueError("groups (donors) holds one donor; held-out folds by donor need two or more.")
         if between_factors(design, donors):
-            order = rng.permutation(n_donors)
-            order = order[np.argsort(donor_strata(design, donors)[order], kind="stable")]
-            fold = np.empty(n_donors, dtype=np.int64)
-            fold[order] = np.arange(n_donors) % n_folds
-            for k in range(n_folds):
-                yield np.flatnonzero(fold[donors] != k), np.flatnonzero(fold[donors] == k)
-            return
-        split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
-        yield from split.split(np.zeros((N, 1)), design.codes, donors)
-        return
-    fold = cell_folds(design, rng, n_folds)
-    for k in range(n_folds):
-        test = np.flatnonzero(fold == k)
-        if len(test):
-            yield np.flatnonzero(fold != k), test
+            every = _parts(_donor_folds(design, donors, rng, n_folds)[donors], n_folds)
+        else:
+            split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
+            every = split.split(np.zeros((len(donors), 1)), design.codes, donors)
+    for train, test in every:
+        yield Split(design, donors, train, test)
 
 
 def cell_folds(design: Design, random_state: int | np.random.RandomState | None, n_folds: int) -> np.ndarray:
@@ -60,3 +117,21 @@ def cell_folds(design: Design, random_state: int | np.random.RandomState | None,
     fold[order] = (rank + rng.randint(n_folds, size=design.n_groups)[design.codes[order]]) % n_folds
     fold[design.counts[design.codes] == 1] = -1
     return fold
+
+
+def _donor_folds(design: Design, donors: np.ndarray, rng: np.random.RandomState, n_folds: int) -> np.ndarray:
+    """Fold of each donor; the donors of every combination of between-donor levels are spread over the folds."""
+    n_donors = len(np.unique(donors))
+    order = rng.permutation(n_donors)
+    order = order[np.argsort(donor_strata(design, donors)[order], kind="stable")]
+    fold = np.empty(n_donors, dtype=np.int64)
+    fold[order] = np.arange(n_donors) % n_folds
+    return fold
+
+
+def _parts(fold: np.ndarray, n_folds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cells outside and inside each fold that holds any."""
+    for k in range(n_folds):
+        test = np.flatnonzero(fold == k)
+        if len(test):
+            yield np.flatnonzero(fold != k), test

@@ -1,4 +1,4 @@
-"""Which inverse, and the solve that checks it."""
+"""Which solver, and the solve that checks itself."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from .._logging import get_logger
 from .dual import Dual
 from .iterative import Iterative
 from .primal import Primal
-from .within import Within
+from .solver import Solver
 
 logger = get_logger(__name__)
 
-Inverse = Primal | Dual | Iterative
-
+SOLVERS: dict[str, type[Solver]] = {"primal": Primal, "dual": Dual, "iterative": Iterative}
 LARGE = 10_000  # rows of a matrix whose factorisation costs more than the products that replace it
 COPIES = 2.5  # of its matrix that a factorisation, or a fold, holds at a time
 UNSOLVED = 1e-3  # relative residual of a solve that has failed
 REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # a residual below needs no refinement
 
 
-def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal] | type[Dual] | type[Iterative]:
-    """The inverse for ``solver="auto"``: the smaller side, or the matrix-free one where that side is too large.
+def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Solver]:
+    """The solver for ``solver="auto"``: the smaller side, or the matrix-free one where that side is too large.
 
     Too large is what takes more than half of the free memory, or has more than LARGE rows: its factorisations, one for
     every fold and shrinkage, would take hours. Without shrinkage always primal. The analytic values of the shrinkage
@@ -34,13 +33,10 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal]
     Gram matrix of cells.
     """
     N, p = X.shape
-    kinds: dict[str, type[Primal] | type[Dual] | type[Iterative]] = {
-        "primal": Primal, "dual": Dual, "iterative": Iterative
-    }  # fmt: skip
     if solver == "dual" and not arrays.in_memory(X):
         raise ValueError("solver='dual' needs the data in memory; use 'primal' or 'iterative', or load them.")
     if solver != "auto":
-        return kinds[solver]
+        return SOLVERS[solver]
     memory = free_memory() if isinstance(X, OnDevice) else available_memory()
     primal, dual = (COPIES * 8.0 * n**2 for n in (p, N + n_groups))
     if not arrays.in_memory(X):
@@ -54,7 +50,7 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Primal]
         "solver %s: %d cells x %d genes; primal takes %.2g GB, dual %.2g, %.2g are free",
         chosen, N, p, primal / 1e9, dual / 1e9, memory / 1e9,
     )  # fmt: skip
-    return kinds[chosen]
+    return SOLVERS[chosen]
 
 
 def available_memory() -> float:
@@ -70,24 +66,22 @@ def available_memory() -> float:
             return np.inf
 
 
-def solve(inverse: Inverse, g: float) -> tuple[np.ndarray, float]:
+def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
     """Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
 
     The residual ``|M_e(g) Z - G'| / |G'|`` is taken with the matrix-free scatter, so it also checks the matrix
     that was factored. Iterative refinement runs while it helps.
     """
-    within: Within = inverse.within
-    rhs = within.centred_means.T
-    apply = inverse.factor(g)
+    rhs = solver.means.T
+    Z, apply = solver.solve_means(g)
     scale = np.linalg.norm(rhs) or 1.0
 
     def error_of(Z: np.ndarray) -> np.ndarray:
-        return rhs - ((1 - g) * within.times(Z) + g * inverse.target[:, None] * Z)
+        return rhs - ((1 - g) * solver.within.times(Z) + g * solver.target[:, None] * Z)
 
-    Z = apply(rhs)
     error = error_of(Z)
     residual = np.linalg.norm(error) / scale
-    while residual > REFINED[inverse.name]:
+    while residual > REFINED[solver.name]:
         refined = Z + apply(error)
         error = error_of(refined)
         better = np.linalg.norm(error) / scale
@@ -96,7 +90,7 @@ def solve(inverse: Inverse, g: float) -> tuple[np.ndarray, float]:
         Z, residual = refined, better
     if residual > UNSOLVED:
         raise ValueError(
-            f"solver={inverse.name!r} reached a relative residual of {residual:.1g} only, at shrinkage {g:.3g}: the "
+            f"solver={solver.name!r} reached a relative residual of {residual:.1g} only, at shrinkage {g:.3g}: the "
             "within-group scatter is too ill-conditioned. Set a larger shrinkage, or fewer genes."
         )
     return Z, float(residual)

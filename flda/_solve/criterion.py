@@ -36,7 +36,7 @@ class Criterion:
         e, s
             Estimated effects and scores, n x k; k may be less than the number of axes.
         weights
-            Weight of each cell, (n,): one over the training cells of its group.
+            Weight of each cell, (n,): one over the cells of its group, so that every group counts the same.
         """
         self.add_sums(i, weights @ (e * s), weights @ e**2, weights @ s**2)
 

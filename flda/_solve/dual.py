@@ -1,4 +1,12 @@
-"""M_e through the Gram matrix of the cells, for fewer cells than genes."""
+"""M_e through the Gram matrix of the cells, N x N: for fewer cells than genes.
+
+With R the weighted residuals of the cells (``M_e = R'R``), a = 1 - g and ``Kc = R T^-1 R'``, Woodbury's identity gives
+
+    M_e(g)^-1 = T^-1 (I - a R' (g I + a Kc)^-1 R T^-1) / g
+
+so that small a and g need no division by a. The group means are further rows of the same Gram matrix, and a fold is
+evaluated from it without reading the data again.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +17,56 @@ import numpy as np
 import scipy.sparse as sp
 
 from .._data import arrays
-from .._data.device import Cholesky, beside, host, namespace
-from .folds import Fold, Training, _add_to_diagonal, singular_message
-from .within import Within, donor_lift, target_diagonal
+from .._data.device import Cholesky, asarray_like, namespace, to_numpy
+from .._design.design import Design
+from .._design.splits import Split
+from .folds import Training, add_to_diagonal
+from .solver import Apply, Fold, Solver, singular_message
+from .within import Within, donor_scaling, target_diagonal
 
 
-class Dual:
-    """M_e through the Gram matrix of cells and groups, (N + C) x (N + C)."""
+class Dual(Solver):
+    """M_e through the Gram matrix of cells and groups, ``gram``, (N + C) x (N + C), where the data are."""
 
     name = "dual"
 
-    def __init__(self, within: Within, target: str):
-        self.within = within
+    def __init__(self, within: Within, target: str, prior: Design | None = None):
+        super().__init__(within, target, prior)
         self.gram, self.variances = within.cell_gram(target)
         self.target = target_diagonal(self.variances, target)
 
     def cell_norms(self) -> np.ndarray:
-        """Squared length of each weighted residual in the metric of T, (N,)."""
-        return host(self._cells.diagonal()).copy()
+        return to_numpy(self._cells.diagonal()).copy()
 
     def squared_norm(self) -> float:
-        """Squared Frobenius norm of T^-1/2 M_e T^-1/2."""
         return float((self._cells**2).sum())
 
-    def factor(self, g: float):
-        """A function that applies M_e(g)^-1 to p x k arrays."""
+    def factor(self, g: float) -> Apply:
+        apply = self._woodbury(g)
+        return lambda B: apply(B, self.within.cells_of(B / self.target[:, None]))
+
+    def solve_means(self, g: float) -> tuple[np.ndarray, Apply]:
+        if self.prior is not None:
+            return super().solve_means(g)
+        apply, N = self._woodbury(g), self.within.shape[0]
+        # R T^-1 G' is part of the Gram matrix: that saves a pass over the data
+        Z = apply(self.means.T, to_numpy(self.gram[:N, N:]))
+        return Z, lambda B: apply(B, self.within.cells_of(B / self.target[:, None]))
+
+    def _woodbury(self, g: float):
+        """A function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k)."""
         if g == 0:
             raise ValueError(singular_message(self.within))
-        factored = _shifted(self._cells, g)
+        factored, target = _shifted(self._cells, g), self.target[:, None]
 
-        def apply(B: np.ndarray) -> np.ndarray:
-            scaled = B / self.target[:, None]
-            inner = factored.solve(self.within.cells_of(scaled))
-            return (scaled - (1 - g) * self.within.genes_of(inner) / self.target[:, None]) / g
+        def apply(B: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+            inner = factored.solve(residuals)
+            return (B / target - (1 - g) * self.within.genes_of(inner) / target) / g
 
         return apply
 
-    def fold(self, train: np.ndarray, test: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> Fold:
-        """Training cells, held-out cells, group of each training cell and cells per training group."""
-        return _DualFold(self, train, test, codes, counts)
+    def fold(self, split: Split) -> Fold:
+        return _DualFold(self, split)
 
     @property
     def _cells(self) -> np.ndarray:
@@ -60,73 +79,93 @@ class Dual:
         within, N = self.within, self.within.shape[0]
         if within.samples is None:
             return self.gram
-        undo = 1 / donor_lift(within.samples, within.weights)
+        undo = 1 / donor_scaling(within.samples, within.weights)
         out = self.gram.copy()
-        out[:N] = lifted(out[:N], within.places, undo)
-        out[:, :N] = lifted(out[:, :N].T, within.places, undo).T
+        out[:N] = scale_samples(out[:N], within.sample_codes, undo)
+        out[:, :N] = scale_samples(out[:, :N].T, within.sample_codes, undo).T
         return out
 
 
-class _DualFold:
-    """The same from the Gram matrix of cells and groups: every vector is a combination of its rows."""
+class _DualFold(Fold):
+    """Every vector of the fold is a combination of rows of the Gram matrix.
 
-    def __init__(self, dual: Dual, train, test, codes, counts):
+    Row i of it is sqrt(w) times the residual of cell i from its group's mean, and row N + c the centred mean of group
+    c, both in the metric of T.
+    """
+
+    def __init__(self, dual: Dual, split: Split):
         within, gram = dual.within, dual.plain_gram
-        (N, _), C = within.shape, len(counts)
-        part = Training(within, train, codes, counts)
-        groups = within.codes[train][np.unique(codes, return_index=True)[1]]
-        # row i of the Gram matrix is sqrt(w) times the residual of cell i; row N + c the mean of group c
-        unweight = 1 / np.sqrt(within.cell_weights)
-        average = arrays.indicator(codes, C) * part.shares
-        means = sp.csr_array(
-            (
-                np.concatenate([unweight[train] * part.shares, np.ones(C)]),
-                (np.concatenate([codes, np.arange(C)]), np.concatenate([train, N + groups])),
-            ),
-            shape=(C, N + within.means.shape[0]),
-        )
-        held_out = sp.csr_array(
-            (
-                np.concatenate([unweight[test], np.ones(len(test))]),
-                (np.tile(np.arange(len(test)), 2), np.concatenate([test, N + within.codes[test]])),
-            ),
-            shape=(len(test), gram.shape[0]),
-        )
-        centre = beside(gram, means.mean(axis=0))
-        average, means, held_out, codes, train = (
-            beside(gram, part) for part in (average, means, held_out, codes, train)
-        )
+        training = Training(within, split)
+        codes, train, test = training.design.codes, split.train, split.known
+        C = training.design.n_groups
+        average = asarray_like(gram, arrays.indicator(codes, C) * training.shares)
+        train_rows, group_of = asarray_like(gram, train), asarray_like(gram, codes)
 
-        def centred(rows: np.ndarray) -> np.ndarray:
-            """Subtract the mean of its training group from each training column, and magnify the donors."""
-            rows = rows - (average @ rows.T).T[:, codes]
-            return rows if part.lift is None else lifted(rows.T, part.places, part.lift).T
+        def residuals(rows: np.ndarray) -> np.ndarray:
+            """From products with the training rows (k x n) to products with the residuals R of the training fit.
 
-        scale = np.sqrt(part.norm)
-        to_means = (means @ gram) - centre @ gram  # centred training means against every row, C x (N + C)
-        self.means = (means @ to_means.T).T - (to_means @ centre)[:, None]
-        self.residuals = centred(to_means[:, train]).T / scale  # R T^-1 G', n x C
-        self.cells = centred(centred(gram[namespace(gram).ix_(train, train)]).T) / scale**2
-        self.test_means = held_out @ to_means.T - to_means @ centre
-        self.test_residuals = centred((held_out @ gram[:, train]) - centre @ gram[:, train]) / scale
+            The mean of its training group comes off each column, and donors are scaled.
+            """
+            rows = rows - (average @ rows.T).T[:, group_of]
+            if training.scaling is not None:
+                rows = scale_samples(rows.T, training.sample_codes, training.scaling).T
+            return rows / np.sqrt(training.norm)
+
+        held_out = asarray_like(gram, _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test))))
+        own = asarray_like(gram, _cells_as_rows(within, train, codes, training.shares))  # the training means
+        to_train = held_out @ gram[:, train_rows]  # held-out cells against the training rows
+        if dual.prior is None:
+            centre = asarray_like(gram, np.full(C, 1 / C)) @ own
+            to_means = (own @ gram) - centre @ gram  # centred training means against every row, C x (N + C)
+            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None]
+            self.residuals = residuals(to_means[:, train_rows]).T  # R T^-1 G', n x C
+            self.test_means = held_out @ to_means.T - to_means @ centre
+            to_centre = centre @ gram[:, train_rows]
+        else:
+            # shrunken means are no combination of rows: their products take one pass over the data
+            means = dual.shrunken_fold(training, training.within().means)
+            origin = means.mean(axis=0)
+            B = np.vstack([means - origin, origin - within.centre]).T / dual.target[:, None]
+            products = arrays.times(within.X, B) - within.centre @ B  # of every cell, N x (C + 1)
+            roots = np.sqrt(within.cell_weights[train])[:, None]
+            self.means = asarray_like(gram, (means - origin) @ B[:, :C])
+            weighted = asarray_like(gram, roots * products[train])
+            self.residuals = residuals(weighted[:, :C].T).T
+            self.test_means = asarray_like(gram, products[test][:, :C] - (origin - within.centre) @ B[:, :C])
+            to_centre = weighted[:, C]
+        self.cells = residuals(residuals(gram[namespace(gram).ix_(train_rows, train_rows)]).T)
+        self.test_residuals = residuals(to_train - to_centre)
 
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
         out = []
         for g in grid:
             inner = (1 - g) * _shifted(self.cells, g).solve(self.residuals)
             K = (self.means - self.residuals.T @ inner) / g
-            out.append((host(K), host((self.test_means - self.test_residuals @ inner) / g)))
+            out.append((to_numpy(K), to_numpy((self.test_means - self.test_residuals @ inner) / g)))
         return out
 
 
-def lifted(rows: np.ndarray, places: np.ndarray, lift: np.ndarray) -> np.ndarray:
-    """Rows (n x k) with the mean of each sample multiplied by its factor."""
-    change = beside(rows, ((lift - 1) / np.bincount(places))[:, None])
-    return rows + (change * arrays.block_sums(rows, places, len(lift)))[beside(rows, places)]
+def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: np.ndarray) -> sp.csr_array:
+    """Weighted sums of cells, less the centre, as combinations of the rows of the Gram matrix.
+
+    A cell is its residual, unweighted, plus the mean of its group; ``rows`` says which sum each cell goes to.
+    """
+    N, C = within.shape[0], len(within.means)
+    residuals = shares / np.sqrt(within.cell_weights[cells])
+    columns = np.concatenate([cells, N + within.codes[cells]])
+    return sp.csr_array(
+        (np.concatenate([residuals, shares]), (np.tile(rows, 2), columns)), shape=(rows.max(initial=-1) + 1, N + C)
+    )
 
 
 def _shifted(cells: np.ndarray, g: float) -> Cholesky:
     """Cholesky factor of ``g I + (1 - g) cells``."""
     matrix = (1 - g) * cells
-    _add_to_diagonal(matrix, g)
+    add_to_diagonal(matrix, g)
     return Cholesky(matrix)
+
+
+def scale_samples(rows: np.ndarray, sample_codes: np.ndarray, scaling: np.ndarray) -> np.ndarray:
+    """Rows (n x k) with the mean of each sample multiplied by its factor."""
+    change = asarray_like(rows, ((scaling - 1) / np.bincount(sample_codes))[:, None])
+    return rows + (change * arrays.block_sums(rows, sample_codes, len(scaling)))[asarray_like(rows, sample_codes)]

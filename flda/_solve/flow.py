@@ -23,7 +23,7 @@ def flow(
     """Truncated Rayleigh flow of Tan et al. (2018), on genes scaled to unit variance.
 
     Each iteration takes ``x + (eta / rho) (N - rho M) x`` with rho the Rayleigh quotient, keeps the k largest
-    entries and normalises. ``eta = step / lambda_max(M)``. N is indefinite here, and directions that it charges
+    entries and normalises. ``eta = step / lambda_max(M)``. N is indefinite here, and directions that it penalises
     heavily would be overshot where rho is small or negative: the divisor is then
     ``(|rho| + |lambda_min(N)| / lambda_max(M)) / 2``, the smallest that keeps the step a contraction there.
 
@@ -36,7 +36,7 @@ def flow(
     largest = problem.scatter.largest_eigenvalue
     eta = step / largest
     H = problem.H / scale
-    charged = max(_top(H @ H.T, -problem.Q), 0.0) / largest
+    penalised = max(_top(H @ H.T, -problem.Q), 0.0) / largest
 
     def truncate(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         kept = np.sort(first(np.where(problem.allowed, np.abs(y), -1.0), k))
@@ -55,7 +55,7 @@ def flow(
             best = rho, genes, x
         if len(history) > 10 and np.ptp(history[-10:]) <= tol * abs(rho):
             break
-        y = eta / max(rho, (abs(rho) + charged) / 2, np.finfo(float).tiny) * (H.T @ (problem.Q @ Hx) - rho * Mx)
+        y = eta / max(rho, (abs(rho) + penalised) / 2, np.finfo(float).tiny) * (H.T @ (problem.Q @ Hx) - rho * Mx)
         y[genes] += x
         genes, x = truncate(y)
     value, genes, x = best

@@ -1,90 +1,94 @@
-"""Z = M_e(g)^-1 G' for the shrunken within scatter M_e(g) = (1 - g) M_e + g T.
-
-``Primal`` holds M_e (p x p) and suits p <= N; ``Dual`` holds the Gram matrix of the cells (N x N) and
-suits N < p. Both can also evaluate cross-validation folds from what they hold, so tuning g never reads the
-data again for its scatter.
-
-Dual algebra: with R the weighted residuals (M_e = R'R), a = 1 - g and Kc = R T^-1 R',
-``M_e(g)^-1 = T^-1 (I - a R' (g I + a Kc)^-1 R T^-1) / g`` (Woodbury); small a and g need no division by a.
-"""
+"""How the training cells of a split make up group means and the within scatter, and what all folds share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from .._data import arrays
-from .._data.device import beside, namespace
+from .._data.device import asarray_like, namespace
 from .._design.samples import Samples
-from .within import Within, donor_lift, lifted_centres
-
-
-class Fold(Protocol):
-    """A training set and its held-out cells, in group space."""
-
-    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For every g, K = G M_e(g)^-1 G' (C x C) of the training cells and ``(x - centre)' Z`` of held-out ones."""
-        ...
+from .._design.splits import Split
+from .within import Within, donor_scaling, n_effective, scaled_centres
 
 
 class Training:
-    """How the training cells of a fold make up group means and the within scatter.
+    """The training cells of a split. Symbols are those of :mod:`flda._solve.within`.
 
     Attributes
     ----------
-    places
-        Sample (or group) of each training cell, (n,); ``place_counts`` (S,) are their cells, ``groups`` (S,) their
-        training groups and ``full`` (S,) their places among all cells.
+    sample_codes, sample_counts, groups, full
+        Sample of each training cell (n,); cells (S,), training group (S,) and index among all samples (S,) of each
+        training sample. Without donors in the error term the samples are the groups.
     shares
         Weight of each training cell in the mean of its group, (n,).
     weights
-        Weight of each training group in the scatter, (C,), and ``norm``, the sum that the full weights are divided by.
-    samples
-        The training samples, when donors are in the error term; ``lift`` (S,) are their phi.
+        Weight w_c of each training group in the scatter, (C,).
+    norm
+        The sum that the weights of all cells are divided by to give those.
+    samples, scaling
+        The training samples and their phi_s (S,), when donors are in the error term; else None.
     """
 
-    def __init__(self, within: Within, train: np.ndarray, codes: np.ndarray, counts: np.ndarray):
-        self.full, first, self.places = np.unique(within.places[train], return_index=True, return_inverse=True)
-        self.place_counts = np.bincount(self.places)
+    def __init__(self, within: Within, split: Split):
+        design = split.training
+        assert design is not None  # folds that leave an effect without its groups are not evaluated
+        train, codes, counts = split.train, design.codes, design.counts
+        self.split, self.design, self.full_within = split, design, within
+        self.full, first, self.sample_codes = np.unique(
+            within.sample_codes[train], return_index=True, return_inverse=True
+        )
+        self.sample_counts = np.bincount(self.sample_codes)
         self.groups = codes[first]
-        n_places = np.bincount(self.groups)
-        self.shares = 1 / (n_places[self.groups] * self.place_counts)[self.places]
-        # the first cell of each training group tells its group in the full design
-        raw = within.weights[within.codes[train][np.unique(codes, return_index=True)[1]]]
-        self.norm = np.sum(raw * (counts - n_places))
+        n_samples = np.bincount(self.groups)
+        self.shares = 1 / (n_samples[self.groups] * self.sample_counts)[self.sample_codes]
+        raw = within.weights[split.present]
+        self.norm = np.sum(raw * (counts - n_samples))
         self.weights = raw / self.norm
-        self.samples, self.lift = None, None
+        self.samples, self.scaling = None, None
         if within.samples is not None and len(self.groups) > len(counts):
-            self.samples = Samples(self.places, self.place_counts, self.groups)
-            self.lift = donor_lift(self.samples, self.weights)
+            self.samples = Samples(self.sample_codes, self.sample_counts, self.groups)
+            self.scaling = donor_scaling(self.samples, self.weights)
 
-    def means(self, own: np.ndarray) -> np.ndarray:
-        """Group means from the means of the places."""
-        n_places = np.bincount(self.groups)
-        return arrays.indicator(self.groups, len(n_places)) @ own / n_places[:, None]
+    @property
+    def n_effective(self) -> np.ndarray:
+        """Cells whose independent noise the mean of each training group holds, (C,)."""
+        if self.samples is None:
+            return self.design.counts
+        return n_effective(self.samples)
 
-    def within(self, within: Within, train: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> Within:
-        """The within scatter of the training cells."""
-        X = within.X[train]  # type: ignore[index]
-        own = arrays.group_sums(X, self.places, len(self.full)) / self.place_counts[:, None]
-        means = self.means(own)
+    def group_means(self, own: np.ndarray) -> np.ndarray:
+        """Group means (C x p) from the means of the samples (S x p): every donor counts the same."""
+        n_samples = np.bincount(self.groups)
+        return arrays.indicator(self.groups, len(n_samples)) @ own / n_samples[:, None]
+
+    def within(self, sums: np.ndarray | None = None) -> Within:
+        """The within scatter of the training cells; sums of their samples (S x p) save a pass if known."""
+        X = self.full_within.X[self.split.train]  # type: ignore[index]
+        if sums is None:
+            sums = arrays.group_sums(X, self.sample_codes, len(self.full))
+        own = sums / self.sample_counts[:, None]
+        means = self.group_means(own)
         centres = means[self.groups]
         if self.samples is not None:
-            centres = lifted_centres(own, means, self.samples, self.weights)
-        return Within(X, codes, counts, self.weights, means, self.places, own, centres, self.samples)
+            centres = scaled_centres(own, means, self.samples, self.weights)
+        design = self.design
+        return Within(
+            X, design.codes, design.counts, self.weights, means, self.sample_codes, own, centres, self.samples
+        )
 
 
-def _add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
+def add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
+    """Add values to the diagonal of a matrix in place, where the matrix is."""
     each = namespace(matrix).arange(len(matrix))
-    matrix[each, each] += beside(matrix, values)
+    matrix[each, each] += asarray_like(matrix, values)
 
 
-def singular_message(within: Within) -> str:
-    """What to do about a scatter that cannot be inverted."""
-    (N, p), C = within.shape, len(within.counts)
-    return (
-        f"the within-group scatter of {p} genes from {N} cells in {C} groups is singular (linearly dependent genes, "
-        "or no fewer genes than cells less groups) and shrinkage is 0. Set shrinkage='auto' or a number above 0."
-    )
+def scored(
+    held_out, Z: Sequence[np.ndarray], means: np.ndarray, centre: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """K = G Z and the scores of the held-out cells on Z, for every Z."""
+    together = np.hstack(Z)
+    scores = np.split(arrays.times(held_out, together) - centre @ together, len(Z), axis=1)
+    return [(means @ z, s) for z, s in zip(Z, scores, strict=True)]

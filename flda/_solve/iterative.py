@@ -14,73 +14,62 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, qr
 
-from .._data import arrays
-from .folds import Training, singular_message
+from .._data.device import MAX_TRIANGLE
+from .._design.design import Design
+from .._design.splits import Split
+from .folds import Training, scored
+from .solver import Apply, Fold, Solver, singular_message
 from .within import Within, target_diagonal
 
 TOLERANCE = 1e-11  # of the residual in the metric of T, relative
+FOLD_TOLERANCE = 1e-4  # the same in folds, whose criterion needs three digits
 MAX_BASIS_BYTES = 2**30
-SINGULAR = 1e-14
+SINGULAR = 1e-14  # length below which a direction is rounding error, relative to the largest entry of H
+NEARLY_EXHAUSTED = 1e-6  # the same, below which a direction must be made orthogonal again
 
 
-class Iterative:
-    """M_e through products with thin matrices.
-
-    Attributes
-    ----------
-    variances
-        Within-group variances diag(M_e), (p,).
-    target
-        Diagonal of the shrinkage target T, (p,).
-    """
+class Iterative(Solver):
+    """M_e through products with thin matrices; nothing large is held."""
 
     name = "iterative"
 
-    def __init__(self, within: Within, target: str):
-        self.within = within
+    def __init__(self, within: Within, target: str, prior: Design | None = None):
+        super().__init__(within, target, prior)
         self.variances = within.gene_variances()
         self.target = target_diagonal(self.variances, target)
 
     def cell_norms(self) -> np.ndarray:
-        """Squared length of each weighted residual in the metric of T, (N,)."""
         return self.within.cell_norms(self.target)
 
     def squared_norm(self) -> float:
-        """Not known without the matrix."""
         raise ValueError(
-            "solver='iterative' cannot tell Ledoit-Wolf's or OAS's shrinkage, which need the whole scatter. "
+            "solver='iterative' cannot compute the shrinkage of Ledoit and Wolf or OAS, which need the whole scatter. "
             "Set shrinkage='cv' or a number."
         )
 
-    def factor(self, g: float) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that applies M_e(g)^-1 to p x k arrays."""
+    def factor(self, g: float) -> Apply:
         if g == 0:
             raise ValueError(singular_message(self.within))
-        return lambda B: self.family([g], B)[0]
+        return lambda B: solve_family(self.within.times, self.target, [g], B)[0]
 
-    def family(self, grid: Sequence[float], B: np.ndarray) -> list[np.ndarray]:
-        """M_e(g)^-1 B for every g."""
-        return solve_family(self.within.times, self.target, grid, B)
-
-    def fold(self, train: np.ndarray, test: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> _IterativeFold:
-        """Training cells, held-out cells, group of each training cell and cells per training group."""
-        return _IterativeFold(self, train, test, codes, counts)
+    def fold(self, split: Split) -> Fold:
+        return _IterativeFold(self, split)
 
 
-class _IterativeFold:
+class _IterativeFold(Fold):
     """A run of its own on the training cells."""
 
-    def __init__(self, inverse: Iterative, train, test, codes, counts):
-        self.inverse = inverse
-        self.training = Training(inverse.within, train, codes, counts).within(inverse.within, train, codes, counts)
-        self.held_out = inverse.within.X[test]  # type: ignore[index]
+    def __init__(self, solver: Iterative, split: Split):
+        training = Training(solver.within, split)
+        self.target, self.within = solver.target, training.within()
+        means = self.within.means if solver.prior is None else solver.shrunken_fold(training, self.within.means)
+        self.centre = means.mean(axis=0)
+        self.means = means - self.centre
+        self.held_out = solver.within.X[split.known]  # type: ignore[index]
 
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        training = self.training
-        Z = solve_family(training.times, self.inverse.target, grid, training.centred_means.T)
-        scores = arrays.times(self.held_out, np.hstack(Z)) - training.centre @ np.hstack(Z)
-        parts = np.split(scores, len(grid), axis=1)
-        return [(training.centred_means @ z, part) for z, part in zip(Z, parts, strict=True)]
+        Z = solve_family(self.within.times, self.target, grid, self.means.T, FOLD_TOLERANCE)
+        return scored(self.held_out, Z, self.means, self.centre)
 
 
 def solve_family(
@@ -112,33 +101,41 @@ def solve_family(
         return [np.zeros_like(B) for _ in grid]
     start = left[:, keep]
     r = start.shape[1]
-    limit = max(r, min(len(B), MAX_BASIS_BYTES // (8 * len(B))))
+    limit = max(r, min(len(B), MAX_TRIANGLE, MAX_BASIS_BYTES // (8 * len(B))))
     basis = np.empty((len(B), limit), order="F")
     H = np.zeros((limit, limit))
     basis[:, :r] = start
-    done, new = 0, slice(0, r)
+    new, next_look = slice(0, r), 0
     while True:
         V = basis[:, : new.stop]
         W = scale * times(scale * basis[:, new])
         products = V.T @ W
         H[: new.stop, new] = products
         H[new, : new.stop] = products.T
-        for _ in range(2):
-            W -= V @ (V.T @ W)
+        W -= V @ products
+        W -= V @ (V.T @ W)  # once more: the first time leaves rounding error of the size of the products
         done = new.stop
         Q, beta, order = qr(W, mode="economic", pivoting=True)
-        fresh = int(np.sum(np.abs(np.diag(beta)) > SINGULAR * np.abs(H[:done, :done]).max()))
-        solutions = [_small(H[:done, :done], g, sizes[keep], r) for g in grid]
-        rest = beta[:, np.argsort(order)]
-        worst = max(
-            (1 - g) * np.linalg.norm(rest @ y[new]) / np.linalg.norm(sizes)
-            for g, y in zip(grid, solutions, strict=True)
-        )
-        if worst <= tolerance or fresh == 0 or done + fresh > limit:
-            break
+        lengths, size = np.abs(np.diag(beta)), np.abs(H[:done, :done]).max()
+        fresh = int(np.sum(lengths > SINGULAR * size))
+        last = fresh == 0 or done + fresh > limit
+        # solutions cost more the larger the basis is: they are looked at whenever it has grown by a fifth
+        if last or done >= next_look:
+            solutions = [_small(H[:done, :done], g, sizes[keep], r) for g in grid]
+            rest = beta[:, np.argsort(order)]
+            worst = max(
+                (1 - g) * np.linalg.norm(rest @ y[new]) / np.linalg.norm(sizes)
+                for g, y in zip(grid, solutions, strict=True)
+            )
+            if last or worst <= tolerance:
+                return [scale * (basis[:, :done] @ y @ right[keep]) for y in solutions]
+            next_look = done + done // 5
         new = slice(done, done + fresh)
-        basis[:, new] = Q[:, :fresh]
-    return [scale * (basis[:, :done] @ y @ right[keep]) for y in solutions]
+        Q = Q[:, :fresh]
+        if lengths[fresh - 1] < NEARLY_EXHAUSTED * size:
+            # Q holds rounding error, which is not orthogonal to the basis yet
+            Q = qr(Q - V @ (V.T @ Q), mode="economic")[0]
+        basis[:, new] = Q
 
 
 def _small(H: np.ndarray, g: float, sizes: np.ndarray, r: int) -> np.ndarray:

@@ -1,4 +1,9 @@
-"""M_e as a p x p matrix, for no more genes than cells."""
+"""M_e as a p x p matrix, factored by Cholesky: for no more genes than cells.
+
+The training scatter of a fold is the scatter of all cells, less that of the held-out cells, less what the shift of the
+centres adds: with s_i the sizes and d_i the shifts, ``M_train = (M_e - M_test - sum_i s_i d_i d_i') / norm``. So a fold
+reads its held-out cells only.
+"""
 
 from __future__ import annotations
 
@@ -8,94 +13,87 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from .._data import arrays
-from .._data.device import Cholesky, beside, host
-from .folds import Fold, Training, _add_to_diagonal, singular_message
+from .._data.device import Cholesky, asarray_like, to_numpy
+from .._design.design import Design
+from .._design.splits import Split
+from .folds import Training, add_to_diagonal, scored
+from .solver import Apply, Fold, Solver, singular_message
 from .within import Within, target_diagonal
 
 SINGULAR_SHARE = 1e-13  # unexplained share of a gene's variance below which genes count as dependent
 
 
-class Primal:
-    """M_e as a p x p matrix, factored by Cholesky.
-
-    Attributes
-    ----------
-    variances
-        Within-group variances diag(M_e), (p,).
-    target
-        Diagonal of the shrinkage target T, (p,).
-    """
+class Primal(Solver):
+    """M_e as a p x p matrix, ``scatter``, where the data are."""
 
     name = "primal"
 
-    def __init__(self, within: Within, target: str):
-        self.within = within
+    def __init__(self, within: Within, target: str, prior: Design | None = None):
+        super().__init__(within, target, prior)
         self.scatter = within.gene_scatter()
         self.variances = within.variances_of(self.scatter)
         self.target = target_diagonal(self.variances, target)
 
     def cell_norms(self) -> np.ndarray:
-        """Squared length of each weighted residual in the metric of T, (N,)."""
         return self.within.cell_norms(self.target)
 
     def squared_norm(self) -> float:
-        """Squared Frobenius norm of T^-1/2 M_e T^-1/2."""
-        scale = beside(self.scatter, 1 / np.sqrt(self.target))
+        scale = asarray_like(self.scatter, 1 / np.sqrt(self.target))
         return float(((self.scatter * scale[:, None] * scale) ** 2).sum())
 
-    def factor(self, g: float):
-        """A function that applies M_e(g)^-1 to p x k arrays."""
-        return _cholesky_of(self.scatter, g, self.target, self.within, self.variances)
+    def factor(self, g: float) -> Apply:
+        return self.factor_of(self.scatter, g)
 
-    def fold(self, train: np.ndarray, test: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> Fold:
-        """Training cells, held-out cells, group of each training cell and cells per training group."""
-        return _PrimalFold(self, train, test, codes, counts)
+    def factor_of(self, scatter: np.ndarray, g: float) -> Apply:
+        """A function that applies ``((1 - g) scatter + g T)^-1``, for the scatter of all cells or of a fold."""
+        within, target = self.within, self.target
+        matrix = (1 - g) * scatter
+        # a constant gene has an empty row: any positive diagonal gives it a loading of zero
+        means = within.means
+        constant = (self.variances == 0) & (np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0))
+        add_to_diagonal(matrix, np.where(constant, 1.0, g) * target)
+        diagonal = to_numpy(matrix.diagonal()).copy()
+        try:
+            factored = Cholesky(matrix)
+        except LinAlgError:
+            raise ValueError(singular_message(within)) from None
+        # pivot over diagonal: the share of a gene's variance that the genes before it do not explain
+        if np.min(factored.diagonal**2 / diagonal) < SINGULAR_SHARE:
+            raise ValueError(singular_message(within))
+        return factored.solve
+
+    def fold(self, split: Split) -> Fold:
+        return _PrimalFold(self, split)
+
+    def rows(self, genes: Sequence[int]) -> np.ndarray:
+        return to_numpy(self.scatter[asarray_like(self.scatter, np.asarray(genes))])
 
 
-class _PrimalFold:
-    """Training scatter = M_e - held-out part - shift of the centres, all p x p. Only held-out cells are read."""
-
-    def __init__(self, primal: Primal, train, test, codes, counts):
-        within, part = primal.within, Training(primal.within, train, codes, counts)
-        self.held_out = arrays.by_rows(within.X)[test]
-        held_out = arrays.group_sums(self.held_out, within.places[test], len(within.place_means))
-        own = (within.place_sums - held_out)[part.full] / part.place_counts[:, None]
-        means = part.means(own)
-        shift = own - within.centres[part.full]
-        size = part.place_counts * part.weights[part.groups]
-        scatter = (primal.scatter - within.gene_scatter(test, held_out)) / part.norm
-        scatter -= _outer(scatter, shift, size)
-        if part.lift is not None:
-            scatter += _outer(scatter, part.lift[:, None] * (own - means[part.groups]), size)
-        self.scatter, self.primal = scatter, primal
+class _PrimalFold(Fold):
+    def __init__(self, primal: Primal, split: Split):
+        within, training = primal.within, Training(primal.within, split)
+        self.primal = primal
+        held_out = arrays.by_rows(within.X)[split.test]
+        sums = arrays.group_sums(held_out, within.sample_codes[split.test], len(within.sample_means))
+        own = (within.sample_sums - sums)[training.full] / training.sample_counts[:, None]
+        means = training.group_means(own)
+        sizes = training.sample_counts * training.weights[training.groups]
+        scatter = (primal.scatter - within.gene_scatter(split.test, sums)) / training.norm
+        scatter -= _outer(scatter, own - within.centres[training.full], sizes)
+        if training.scaling is not None:
+            scatter += _outer(scatter, training.scaling[:, None] * (own - means[training.groups]), sizes)
+        self.scatter = scatter
+        if primal.prior is not None:
+            means = primal.shrunken_fold(training, means)
         self.centre = means.mean(axis=0)
         self.means = means - self.centre
+        self.held_out = within.X[split.known]  # type: ignore[index]
 
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        primal = self.primal
-        Z = [_cholesky_of(self.scatter, g, primal.target, primal.within, primal.variances)(self.means.T) for g in grid]
-        scores = arrays.times(self.held_out, np.hstack(Z)) - self.centre @ np.hstack(Z)
-        parts = np.split(scores, len(grid), axis=1)
-        return [(self.means @ z, part) for z, part in zip(Z, parts, strict=True)]
+        Z = [self.primal.factor_of(self.scatter, g)(self.means.T) for g in grid]
+        return scored(self.held_out, Z, self.means, self.centre)
 
 
 def _outer(scatter: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """``rows' diag(weights) rows``, where the scatter is."""
-    return beside(scatter, rows.T) @ beside(scatter, rows * weights[:, None])
-
-
-def _cholesky_of(scatter: np.ndarray, g: float, target: np.ndarray, within: Within, variances: np.ndarray):
-    """A function that applies ``((1 - g) scatter + g T)^-1``."""
-    matrix = (1 - g) * scatter
-    # a constant gene has an empty row: any positive diagonal gives it a loading of zero
-    constant = (variances == 0) & (np.ptp(within.means, axis=0) <= 1e-12 * np.abs(within.means).max(axis=0))
-    _add_to_diagonal(matrix, np.where(constant, 1.0, g) * target)
-    diagonal = host(matrix.diagonal()).copy()
-    try:
-        factored = Cholesky(matrix)
-    except LinAlgError:
-        raise ValueError(singular_message(within)) from None
-    # pivot over diagonal: the share of a gene's variance that the genes before it do not explain
-    if np.min(factored.diagonal**2 / diagonal) < SINGULAR_SHARE:
-        raise ValueError(singular_message(within))
-    return factored.solve
+    return asarray_like(scatter, rows.T) @ asarray_like(scatter, rows * weights[:, None])

@@ -8,54 +8,34 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from .._data import arrays
-from .._data.device import beside, host
-from .choose import Inverse
-from .primal import Primal
+from .solver import Solver
 
 
 class ScatterRows:
     """Rows of M_e(g), computed when asked for and kept."""
 
-    def __init__(self, inverse: Inverse, g: float):
-        self._inverse, self._g = inverse, g
+    def __init__(self, solver: Solver, g: float):
+        self._solver, self._g = solver, g
         self._rows: dict[int, np.ndarray] = {}
-        shrunken = (1 - g) * inverse.variances + g * inverse.target
+        shrunken = (1 - g) * solver.variances + g * solver.target
         # a gene without any variance can carry no axis; any positive diagonal keeps it out
-        self.diagonal = np.where(shrunken > 0, shrunken, inverse.target)
+        self.diagonal = np.where(shrunken > 0, shrunken, solver.target)
 
     def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
         """M_e(g)[genes], len(genes) x p."""
         new = [int(j) for j in dict.fromkeys(genes) if int(j) not in self._rows]
         if new:
-            for j, row in zip(new, self._unshrunken(new), strict=True):
+            for j, row in zip(new, self._solver.rows(new), strict=True):
                 row = (1 - self._g) * row
                 row[j] = self.diagonal[j]
                 self._rows[j] = row
         return np.stack([self._rows[int(j)] for j in genes])
 
-    def _unshrunken(self, genes: list[int]) -> np.ndarray:
-        if isinstance(self._inverse, Primal):
-            scatter = self._inverse.scatter
-            return host(scatter[beside(scatter, np.asarray(genes))])
-        within = self._inverse.within
-        X = self._columns[:, genes]
-        if arrays.in_memory(X):
-            block = host(arrays.dense(X))
-        else:
-            block = arrays.map_rows(X, lambda rows, block: arrays.dense(block), len(genes))
-        block -= within.centres[:, genes][within.places]
-        return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
-
-    @cached_property
-    def _columns(self):
-        return arrays.by_columns(self._inverse.within.X)
-
     @cached_property
     def largest_eigenvalue(self) -> float:
         """Of M_e(g) in coordinates where every gene has unit variance."""
-        within, scale = self._inverse.within, np.sqrt(self.diagonal)
-        ridge = self.diagonal - (1 - self._g) * self._inverse.variances
+        within, scale = self._solver.within, np.sqrt(self.diagonal)
+        ridge = self.diagonal - (1 - self._g) * self._solver.variances
 
         def times(v):
             x = np.ravel(v) / scale

@@ -40,6 +40,8 @@ MANY = 50
 
 # swaps must gain this share of the objective
 GAIN = 1e-10
+# rounds of bounds, and matrices whose eigenvalues are taken at a time, when a gene is to be added
+ROUNDS, BATCH = 3, 64
 
 
 @dataclass(frozen=True)
@@ -218,19 +220,27 @@ def _best_addition(
     size: float = 0.0,
     threshold: float = -np.inf,
 ) -> tuple[int, float]:
-    """The gene with the largest objective once added, and that objective.
+    """The gene with the largest objective once added, and that objective; (-1, -inf) if none exceeds the threshold.
 
-    With K = R R' and R' Q R = V L V', the objective of K + e e' is the top eigenvalue of the arrowhead matrix
-    ``[[L, b], [b', c]]``, ``b = V' R' Q e``, ``c = e' Q e``: the largest root of ``m = c + sum_i b_i^2 / (m - L_i)``.
-    With the largest L alone left in the sum that is a 2 x 2 problem, and a bound on m in the other terms bounds m from
-    the other side. Three rounds leave few genes to evaluate, none if no bound exceeds the threshold.
+    Parameters
+    ----------
+    problem
+        The axis.
+    K
+        ``H_A M_AA^-1 H_A'`` of the support, m x m.
+    rest, left
+        d (m x p) and s (p,) of every gene: what the support does not explain of it.
+    taken
+        Genes of the support, and those that may not be added.
+    size
+        Scale on which directions of K count as rounding error.
     """
     free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
     free[np.asarray(taken, dtype=np.int64)] = False
     genes = np.flatnonzero(free)
     if len(genes) == 0:
         raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes.")
-    e = rest[:, genes] / np.sqrt(left[genes])
+    e = rest[:, genes] / np.sqrt(left[genes])  # gene j changes K by e_j e_j'
     Qe = problem.Q @ e
     c = np.einsum("mp,mp->p", e, Qe)
     R = _root(K, size)
@@ -238,46 +248,73 @@ def _best_addition(
         j = first(c, 1)[0]
         return int(genes[j]), float(c[j])
     L, V = np.linalg.eigh(R.T @ problem.Q @ R)
-    b = (R @ V).T @ Qe
-    squares = b**2
+    j, value = _Arrowheads(L, (R @ V).T @ Qe, c).best(threshold)
+    return (int(genes[j]), value) if j >= 0 else (-1, -np.inf)
 
-    def root_with(others: np.ndarray | float, worth: np.ndarray) -> np.ndarray:
-        """Largest root when the terms of the smaller L_i add ``others``."""
-        corner = c[worth] + others
-        return (L[-1] + corner) / 2 + np.sqrt(((L[-1] - corner) / 2) ** 2 + squares[-1, worth])
 
-    def others_at(m: np.ndarray, worth: np.ndarray) -> np.ndarray:
-        part = squares[:-1, worth]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = part / np.maximum(m - L[:-1, None], 0)
-        return np.where(part > 0, terms, 0).sum(axis=0)
+@dataclass(frozen=True)
+class _Arrowheads:
+    """Top eigenvalues of the arrowhead matrices ``[[L, b_j], [b_j', c_j]]``, one for every gene j that may be added.
 
-    worth = np.arange(len(genes))
-    lower = root_with(0.0, worth)
-    # rounding, on the scale of the heaviest weights, must not hide the best gene between its own bounds
-    slack = 1e-12 * max(np.abs(L).max(), np.abs(lower).max())
-    for _ in range(3):
-        upper = root_with(others_at(lower, worth), worth)
+    With K = R R' and R' Q R = V L V', the objective of ``K + e_j e_j'`` is the top eigenvalue for ``b_j = V' R' Q e_j``
+    and ``c_j = e_j' Q e_j``: the largest root of ``m = c + sum_i b_i^2 / (m - L_i)``. With the largest L alone left in
+    the sum that is a quadratic equation, and a bound on m in the other terms bounds m from the other side. A few rounds
+    of bounds leave few genes to evaluate.
+
+    Attributes
+    ----------
+    L
+        Ascending, (r,).
+    b, c
+        r x n and (n,).
+    """
+
+    L: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+
+    def best(self, threshold: float) -> tuple[int, float]:
+        """The gene with the largest top eigenvalue, and that value; (-1, -inf) if no bound reaches the threshold."""
+        genes, upper = self._candidates(threshold)
+        r, best, best_value = len(self.L), -1, -np.inf
+        for start in range(0, len(genes), BATCH):
+            part = genes[start : start + BATCH]
+            if upper[start] < best_value:  # bounds descend: no later gene can be better
+                break
+            arrow = np.zeros((len(part), r + 1, r + 1))
+            arrow[:, np.arange(r), np.arange(r)] = self.L
+            arrow[:, :r, r] = arrow[:, r, :r] = self.b[:, part].T
+            arrow[:, r, r] = self.c[part]
+            values = np.linalg.eigvalsh(arrow)[:, -1]
+            if values.max() > best_value:
+                best, best_value = int(part[values.argmax()]), float(values.max())
+        return best, best_value
+
+    def _candidates(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """Genes that may hold the largest root, by descending upper bound, and the bounds."""
+        genes = np.arange(len(self.c))
+        lower = self._root_with(0.0, genes)
+        # rounding, on the scale of the heaviest weights, must not hide the best gene between its own bounds
+        slack = 1e-12 * max(np.abs(self.L).max(), np.abs(lower).max())
+        for _ in range(ROUNDS):
+            upper = self._root_with(self._others_at(lower, genes), genes)
+            stay = upper >= max(lower.max() - slack, threshold)
+            genes, upper = genes[stay], upper[stay]
+            if len(genes) == 0:
+                return genes, upper
+            lower = self._root_with(self._others_at(upper, genes), genes)
         stay = upper >= max(lower.max() - slack, threshold)
-        worth, upper = worth[stay], upper[stay]
-        if len(worth) == 0:
-            return -1, -np.inf
-        lower = root_with(others_at(upper, worth), worth)
-    stay = upper >= max(lower.max() - slack, threshold)
-    if not stay.any():
-        return -1, -np.inf
-    order = np.argsort(-upper[stay], kind="stable")
-    worth, upper = worth[stay][order], upper[stay][order]
-    r, best, best_value = len(L), -1, -np.inf
-    for start in range(0, len(worth), 64):
-        part = worth[start : start + 64]
-        if upper[start] < best_value:
-            break
-        arrow = np.zeros((len(part), r + 1, r + 1))
-        arrow[:, np.arange(r), np.arange(r)] = L
-        arrow[:, :r, r] = arrow[:, r, :r] = b[:, part].T
-        arrow[:, r, r] = c[part]
-        values = np.linalg.eigvalsh(arrow)[:, -1]
-        if values.max() > best_value:
-            best, best_value = int(genes[part[values.argmax()]]), float(values.max())
-    return best, best_value
+        order = np.argsort(-upper[stay], kind="stable")
+        return genes[stay][order], upper[stay][order]
+
+    def _root_with(self, others: np.ndarray | float, genes: np.ndarray) -> np.ndarray:
+        """Largest root when the terms of all but the largest L add ``others``: a quadratic equation."""
+        top, corner = self.L[-1], self.c[genes] + others
+        return (top + corner) / 2 + np.sqrt(((top - corner) / 2) ** 2 + self.b[-1, genes] ** 2)
+
+    def _others_at(self, m: np.ndarray, genes: np.ndarray) -> np.ndarray:
+        """What the terms of all but the largest L add at m."""
+        squares = self.b[:-1, genes] ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = squares / np.maximum(m - self.L[:-1, None], 0)
+        return np.where(squares > 0, terms, 0).sum(axis=0)

@@ -8,8 +8,8 @@ The within-group scatter is one formula with a weight w_c per group::
 1 / n_c, so every group's own covariance counts the same (the paper's estimator up to a constant). Both
 are unbiased when the groups share one covariance; a group of one cell adds nothing to either.
 
-When a factor varies between donors, cells of a donor are no independent evidence for it, and the error term gets
-the donor level. With m_s the mean of sample s (the cells of one donor in one group), S samples, ``n`` their harmonic
+When a factor varies between donors, the cells of a donor are not independent for it, and the error term gets the donor
+level. With m_s the mean of sample s (the cells of one donor in one group), S samples, ``n`` their harmonic
 mean size and group means g_c that are means of sample means, so that every donor counts the same::
 
     M_e = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})' + n M_donor,    sum_c w_c (n_c - S_c) = 1
@@ -31,7 +31,7 @@ import numpy as np
 from scipy.linalg.blas import dsyrk
 
 from .._data import arrays
-from .._data.device import MAX_TRIANGLE, beside, host, is_device, namespace, panels
+from .._data.device import MAX_TRIANGLE, asarray_like, is_device, namespace, panels, to_numpy
 from .._data.kernels import add_sparse_gram
 from .._design.samples import Samples
 from .._logging import get_logger
@@ -48,22 +48,27 @@ def group_weights(counts: np.ndarray, within: str, n_samples: np.ndarray | int =
     return raw / np.sum(raw * (counts - n_samples))
 
 
-def donor_lift(samples: Samples, weights: np.ndarray) -> np.ndarray:
+def donor_scaling(samples: Samples, weights: np.ndarray) -> np.ndarray:
     """phi_s of each sample, (S,)."""
     n = len(samples.counts) / np.sum(1 / samples.counts)
     df = len(samples.groups) - len(weights)
     return np.sqrt(n / (weights[samples.groups] * samples.counts * df))
 
 
-def lifted_centres(own: np.ndarray, means: np.ndarray, samples: Samples, weights: np.ndarray) -> np.ndarray:
+def n_effective(samples: Samples) -> np.ndarray:
+    """Harmonic mean of the cells per sample times the samples of each group, (C,): M_e over it is a mean's variance."""
+    return len(samples.counts) / np.sum(1 / samples.counts) * np.bincount(samples.groups)
+
+
+def scaled_centres(own: np.ndarray, means: np.ndarray, samples: Samples, weights: np.ndarray) -> np.ndarray:
     """h_s of each sample (S x p), from sample means m_s and group means g_c."""
     means = means[samples.groups]
-    return means - (donor_lift(samples, weights)[:, None] - 1) * (own - means)
+    return means - (donor_scaling(samples, weights)[:, None] - 1) * (own - means)
 
 
 @dataclass(frozen=True)
 class Within:
-    """Group means and the within-group scatter M_e of data X (N x p), never formed unless asked for.
+    """Group means and the within-group scatter M_e of data X (N x p), which is formed only if a method asks for it.
 
     Attributes
     ----------
@@ -73,8 +78,9 @@ class Within:
         Group of each cell (N,), cells (C,) and weight w_c (C,) of each group.
     means
         Group means G, C x p.
-    places, place_means, centres
-        Sample, or group, of each cell (N,), the means of these (S x p), and the centre h that each is measured from.
+    sample_codes, sample_means, centres
+        Sample of each cell (N,), the means of the samples (S x p), and the centres h that their cells are measured from
+        (S x p). Without donors in the error term the samples are the groups.
     samples
         The samples, when donors are in the error term.
     """
@@ -84,23 +90,34 @@ class Within:
     counts: np.ndarray
     weights: np.ndarray
     means: np.ndarray
-    places: np.ndarray
-    place_means: np.ndarray
+    sample_codes: np.ndarray
+    sample_means: np.ndarray
     centres: np.ndarray
     samples: Samples | None = None
 
     @classmethod
-    def from_data(cls, X, codes: np.ndarray, counts: np.ndarray, within: str, samples: Samples | None = None) -> Within:
-        """One pass over the data for the means."""
+    def from_data(
+        cls,
+        X,
+        codes: np.ndarray,
+        counts: np.ndarray,
+        within: str,
+        samples: Samples | None = None,
+        sums: np.ndarray | None = None,
+    ) -> Within:
+        """From the data, and the sums of each group (or sample) if they are known; else they take a pass."""
+        if sums is None:
+            units, n_units = (codes, len(counts)) if samples is None else (samples.codes, len(samples.counts))
+            sums = arrays.group_sums(X, units, n_units)
         if samples is None:
-            means = arrays.group_sums(X, codes, len(counts)) / counts[:, None]
+            means = sums / counts[:, None]
             return cls(X, codes, counts, group_weights(counts, within), means, codes, means, means)
         n_samples = np.bincount(samples.groups)
         weights = group_weights(counts, within, n_samples)
-        own = arrays.group_sums(X, samples.codes, len(samples.counts)) / samples.counts[:, None]
+        own = sums / samples.counts[:, None]
         means = arrays.group_sums(own, samples.groups, len(counts)) / n_samples[:, None]
         return cls(
-            X, codes, counts, weights, means, samples.codes, own, lifted_centres(own, means, samples, weights), samples
+            X, codes, counts, weights, means, samples.codes, own, scaled_centres(own, means, samples, weights), samples
         )
 
     @property
@@ -119,9 +136,14 @@ class Within:
         return self.means - self.centre
 
     @property
-    def place_sums(self) -> np.ndarray:
-        """Sum of the cells of each place, S x p."""
-        return np.bincount(self.places)[:, None] * self.place_means
+    def sample_sums(self) -> np.ndarray:
+        """Sum of the cells of each sample, S x p."""
+        return np.bincount(self.sample_codes)[:, None] * self.sample_means
+
+    @property
+    def n_effective(self) -> np.ndarray:
+        """Cells whose independent noise each group mean holds, (C,): diag(M_e) over it is the variance of the mean."""
+        return self.counts if self.samples is None else n_effective(self.samples)
 
     @cached_property
     def cell_weights(self) -> np.ndarray:
@@ -129,25 +151,26 @@ class Within:
         return self.weights[self.codes]
 
     def gene_scatter(self, cells: np.ndarray | None = None, sums: np.ndarray | None = None) -> np.ndarray:
-        """P x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them, where X is.
+        """The p x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them, where X is.
 
-        From products of sparse blocks where those are thin, less what the centres add; if that would cost digits, or
-        blocks are not thin, from centred dense blocks. Sums of the cells of each place, S x p, save a pass if known.
+        Thin sparse blocks are multiplied as they are, and what the centres add is subtracted. If that would cost
+        digits, or blocks are not thin, the sum is taken over centred dense blocks. Known sums of the cells of each
+        sample, S x p, save a pass.
         """
         p = self.shape[1]
         X = self.X if cells is None else self.X[cells]  # type: ignore[index]
         cells = np.arange(self.shape[0]) if cells is None else cells
-        weights, places = self.cell_weights[cells], self.places[cells]
+        weights, sample_codes = self.cell_weights[cells], self.sample_codes[cells]
         if arrays.is_thin(X):
 
             def add_thin(out: np.ndarray, rows: slice, block) -> None:
                 add_sparse_gram(out, block, weights[rows])
 
             raw = arrays.reduce_rows(X, add_thin, (p, p))
-            sizes = np.bincount(places, weights, minlength=len(self.centres))
+            sizes = np.bincount(sample_codes, weights, minlength=len(self.centres))
             each = self.weights if self.samples is None else self.weights[self.samples.groups]
             if sums is None:
-                sums = self.place_sums if X is self.X else arrays.group_sums(X, places, len(self.centres))
+                sums = self.sample_sums if X is self.X else arrays.group_sums(X, sample_codes, len(self.centres))
             cross = (each[:, None] * sums).T @ self.centres
             before = np.diag(raw).copy()
             raw = _mirror(raw)
@@ -171,25 +194,28 @@ class Within:
         """
         (N, p), C = self.shape, len(self.counts)
         X, xp = arrays.by_columns(self.X), namespace(self.X)
-        root, places = beside(self.X, np.sqrt(self.cell_weights)[:, None]), beside(self.X, self.places)
+        root, sample_codes = (
+            asarray_like(self.X, np.sqrt(self.cell_weights)[:, None]),
+            asarray_like(self.X, self.sample_codes),
+        )
         out, variances = xp.zeros((N + C, N + C), order="F"), np.empty(p)
         for genes in arrays.block_slices(p, N + C):
             block = xp.empty((N + C, genes.stop - genes.start), order="F")
             block[:N] = arrays.dense(X[:, genes], order="F")
-            block[:N] -= beside(self.X, self.centres[:, genes])[places]
+            block[:N] -= asarray_like(self.X, self.centres[:, genes])[sample_codes]
             block[:N] *= root
-            block[N:] = beside(self.X, self.centred_means[:, genes])
-            variances[genes] = self._gene_variances(host(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
+            block[N:] = asarray_like(self.X, self.centred_means[:, genes])
+            variances[genes] = self._gene_variances(to_numpy(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
             if target == "diagonal":
-                # a gene that does not vary within groups waits for the mean variance: see below
-                block *= beside(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
+                # a gene that does not vary within groups gets weight zero here, and the mean variance below
+                block *= asarray_like(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
             _add_syrk(out, block.T)
         unit = target_diagonal(variances, "identity")[0]
         if target == "identity":
             out /= unit
         else:
             rest = self.centred_means[:, variances == 0]
-            out[N:, N:] += beside(self.X, rest @ rest.T / unit)
+            out[N:, N:] += asarray_like(self.X, rest @ rest.T / unit)
         return _mirror(out), variances
 
     def gene_variances(self) -> np.ndarray:
@@ -200,21 +226,22 @@ class Within:
             r = residuals(rows, block)
             out[0] += np.einsum("ij,ij->j", r, r)
 
-        return self._gene_variances(host(arrays.reduce_rows(self.X, update, (1, self.shape[1])))[0], slice(None))
+        return self._gene_variances(to_numpy(arrays.reduce_rows(self.X, update, (1, self.shape[1])))[0], slice(None))
 
     def variances_of(self, scatter: np.ndarray) -> np.ndarray:
         """Within-group variance of each gene, from M_e."""
-        return self._gene_variances(host(scatter.diagonal()).copy(), slice(None))
+        return self._gene_variances(to_numpy(scatter.diagonal()).copy(), slice(None))
 
     def donor_share(self, variances: np.ndarray) -> float | None:
-        """Share of donors in the within-group variance of all genes, given diag(M_e); None without them in M_e.
+        """Share of donors in the within-group variance of all genes, given diag(M_e); None if M_e has no donor level.
 
-        Of the spread M_donor of sample means, cells account for 1/n of their variance; negative if that is more.
+        The cells alone give the sample means a variance of 1/n of their own, which is subtracted from M_donor. The
+        share is negative if that is more than M_donor.
         """
         if self.samples is None:
             return None
         n = len(self.samples.counts) / np.sum(1 / self.samples.counts)
-        spread = self.place_means - self.means[self.samples.groups]
+        spread = self.sample_means - self.means[self.samples.groups]
         total = np.sum(spread**2) / (len(spread) - len(self.counts))  # tr M_donor
         cells = np.sum(variances) - n * total
         donors = total - cells / n
@@ -222,7 +249,7 @@ class Within:
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Squared length of the weighted residual of each cell in the metric of the target, (N,)."""
-        residuals, scale = self._residuals(), beside(self.X, (1 / target)[:, None])
+        residuals, scale = self._residuals(), asarray_like(self.X, (1 / target)[:, None])
 
         def function(rows: slice, block) -> np.ndarray:
             return residuals(rows, block) ** 2 @ scale
@@ -232,39 +259,42 @@ class Within:
     def times(self, B: np.ndarray) -> np.ndarray:
         """``M_e @ B`` for p x k B, matrix-free, in one pass over the data."""
         p, S = self.centres.shape[1], len(self.centres)
-        shift, weights = beside(self.X, (self.centres @ B)[self.places]), beside(self.X, self.cell_weights[:, None])
-        B, places = beside(self.X, B), self.places
+        shift, weights = (
+            asarray_like(self.X, (self.centres @ B)[self.sample_codes]),
+            asarray_like(self.X, self.cell_weights[:, None]),
+        )
+        B, sample_codes = asarray_like(self.X, B), self.sample_codes
 
         def update(out: np.ndarray, rows: slice, block) -> None:
             block = arrays.as_float(block)
             scores = weights[rows] * (block @ B - shift[rows])
             out[:p] += block.T @ scores
-            out[p:] += arrays.block_sums(scores, places[rows], S)
+            out[p:] += arrays.block_sums(scores, sample_codes[rows], S)
 
-        sums = host(arrays.reduce_rows(self.X, update, (p + S, B.shape[1])))
+        sums = to_numpy(arrays.reduce_rows(self.X, update, (p + S, B.shape[1])))
         return sums[:p] - self.centres.T @ sums[p:]
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
         """``R @ B`` (N x k): weighted residual scores of the cells."""
-        scores = arrays.times(self.X, B) - (self.centres @ B)[self.places]
+        scores = arrays.times(self.X, B) - (self.centres @ B)[self.sample_codes]
         scores *= np.sqrt(self.cell_weights)[:, None]
         return scores
 
     def genes_of(self, V: np.ndarray) -> np.ndarray:
         """``R' @ V`` (p x k) for N x k V."""
         V = np.sqrt(self.cell_weights)[:, None] * V
-        sums = arrays.indicator(self.places, len(self.centres)) @ V
+        sums = arrays.indicator(self.sample_codes, len(self.centres)) @ V
         return arrays.transposed_times(self.X, V) - self.centres.T @ sums
 
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """A function of rows and their block: ``sqrt(w) (x - h)``, dense. It goes to workers, so it holds no data."""
         chosen = slice(None) if cells is None else cells
-        parts = self.centres, self.places[chosen], np.sqrt(self.cell_weights[chosen])[:, None]
-        centres, places, roots = (beside(self.X, part) for part in parts)
+        parts = self.centres, self.sample_codes[chosen], np.sqrt(self.cell_weights[chosen])[:, None]
+        centres, sample_codes, roots = (asarray_like(self.X, part) for part in parts)
 
         def residuals(rows: slice, block) -> np.ndarray:
             out = arrays.dense(block)
-            out -= centres[places[rows]]
+            out -= centres[sample_codes[rows]]
             out *= roots[rows]
             return out
 

@@ -98,13 +98,12 @@ def _print_numbers(adata: AnnData) -> None:
         f"residual {fit['residual']:.0e}"
     )
     if "certificate" in record:
-        print("signal and cross-talk on held-out cells, in units of the variance within groups:")
+        print("signal-to-noise ratio (SNR) and cross-talk on held-out cells:")
         print(f"  {'axis':<28} {'all genes':>16} {'selected genes':>16}")
         for axis, part in record.certificate.groupby("axis", sort=False):
             numbers = {row.genes: f"{row.snr:>8.2f} {row.crosstalk:>7.3f}" for row in part.itertuples()}
             print(f"  {axis:<28} {numbers.get('all', ''):>16} {numbers.get('selected', ''):>16}")
     if "tests" in record:
         print("p-values of the effects:")
-        for row in record.tests["table"].to_dict("records"):
-            count = row["n_resamples"] if "n_resamples" in row else row["n_perms"]
-            print(f"  {row['effect']:<28} {row['pval']:.3g} ({count} resamples; unit: {row['unit']})")
+        for row in record.tests["table"].itertuples():
+            print(f"  {row.effect:<28} {row.pval:.3g} ({row.n_resamples} resamples; unit: {row.unit})")

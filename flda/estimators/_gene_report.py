@@ -12,7 +12,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from ..metrics._genes import gene_f, largest_signs, specificity
 
-TWIN = 1e-9  # genes whose correlation within groups misses 1 by less carry the same information
+COLLINEAR = 1e-9  # genes whose correlation within groups misses 1 by less carry the same information
 
 
 def gene_report(
@@ -43,7 +43,7 @@ def gene_report(
     names
         Gene names; indices if None.
     rows
-        Gives rows of the shrunken within scatter, for the twins.
+        Gives rows of the shrunken within scatter, for the collinear genes.
     shrinkage
         The g in those rows.
 
@@ -75,7 +75,7 @@ def gene_report(
                     **{f"F_{e}": ratios[e].to_numpy()[genes] for e in ratios},
                     "specificity": share,
                     "kind": kind,
-                    "twins": _twins(genes, rows(genes), shrinkage, within_sd, means, names),
+                    "collinear": _collinear(genes, rows(genes), shrinkage, within_sd, means, names),
                     **_level_means(own, means[:, genes], design),
                 }
             )
@@ -95,10 +95,10 @@ def _level_means(effect: Effect, means: np.ndarray, design: Design) -> dict[str,
     return out
 
 
-def _twins(genes, rows, shrinkage, within_sd, means, names) -> list[str]:
+def _collinear(genes, rows, shrinkage, within_sd, means, names) -> list[tuple]:
     """For every gene the names of the others that are a multiple of it, in noise and in group means."""
     if shrinkage == 1:
-        return [""] * len(genes)  # the rows hold no correlations
+        return [()] * len(genes)  # the rows hold no correlations
     sd = np.where(within_sd > 0, within_sd, np.inf)
     profiles = (means - means.mean(axis=0)) / sd
     size = np.linalg.norm(profiles, axis=0)
@@ -106,7 +106,7 @@ def _twins(genes, rows, shrinkage, within_sd, means, names) -> list[str]:
     for i, row in zip(genes, rows, strict=True):
         r = row / ((1 - shrinkage) * sd[i] * sd)
         r[i] = 0
-        near = np.flatnonzero(np.abs(r) >= 1 - TWIN)
+        near = np.flatnonzero(np.abs(r) >= 1 - COLLINEAR)
         gap = np.linalg.norm(profiles[:, near] - np.sign(r[near]) * profiles[:, [i]], axis=0)
-        out.append(", ".join(str(names[t]) for t in near[gap <= 1e-6 * size[i]]))
+        out.append(tuple(names[near[gap <= 1e-6 * size[i]]].tolist()))
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +12,20 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
 from .._data.arrays import by_rows, times
+from .._design.design import per_effect
 from .._design.effects import Effect
-from .._design.splits import folds
+from .._design.splits import Split, folds
 from .._logging import get_logger
 from .._progress import progress
+from .._solve.criterion import Criterion
 from .._solve.flow import flow
-from .._solve.group_space import GroupSpace
+from .._solve.refit import Refit
 from .._solve.rows import ScatterRows
 from .._solve.search import STRONG, SparseProblem, first, select
 from ._flda import FLDA
 from ._gene_report import gene_report
-from ._shrinkage import N_FOLDS, information
-from ._solved import Axes, Solved, axis_row
+from ._shrinkage import N_FOLDS
+from ._solved import Axes, Prepared, Solved, axis_row
 
 logger = get_logger(__name__)
 
@@ -53,7 +55,9 @@ class SparseFLDA(FLDA):
         its objective is still, for comparison.
     candidates
         Genes that may be selected, a boolean array (p,); None for all. The others count for the shrinkage alone.
-    interactions, nuisance, n_components, penalty, shrinkage, shrinkage_target, within, solver, random_state
+    interactions, nuisance, n_components, penalty, group_means
+        As in :class:`FLDA`.
+    shrinkage, shrinkage_target, within, solver, random_state
         As in :class:`FLDA`. With ``n_components=None`` an effect has no more axes than genes per axis.
 
     Attributes
@@ -62,9 +66,9 @@ class SparseFLDA(FLDA):
         Effect name -> list with the gene indices (sorted) of each of its axes.
     gene_report_ : DataFrame
         One row per axis and selected gene: ``axis, effect, rank, gene, score`` (standardised loading), ``loading``,
-        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``twins`` (genes
-        that carry the same information and were not taken) and ``mean_<levels>``, the gene's mean at every level of
-        the axis's effect.
+        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``collinear`` (a
+        tuple of the genes that carry the same information and were not selected) and ``mean_<levels>``, the gene's
+        mean at every level of the axis's effect.
     n_genes_ : dict
         Effect name -> k. ``n_genes_path_`` has the held-out criterion for ``"cv"``, else None.
     axes_ : DataFrame
@@ -101,16 +105,17 @@ class SparseFLDA(FLDA):
         nuisance: Sequence[str] = (),
         n_components: int | Mapping[str, int] | None = None,
         penalty: float | Mapping[str, float] = 1.0,
+        group_means: str = "observed",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
         solver: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        random_state: int | np.random.RandomState | None = 0,
     ):
         super().__init__(
             interactions=interactions, nuisance=nuisance, n_components=n_components, penalty=penalty,
-            shrinkage=shrinkage, shrinkage_target=shrinkage_target, within=within, solver=solver,
-            random_state=random_state,
+            group_means=group_means, shrinkage=shrinkage, shrinkage_target=shrinkage_target, within=within,
+            solver=solver, random_state=random_state,
         )  # fmt: skip
         self.n_genes = n_genes
         self.mode = mode
@@ -134,8 +139,8 @@ class SparseFLDA(FLDA):
         """
         sizes = sorted({int(k) for k in n_genes})
         model = clone(self).set_params(n_genes=sizes[-1] if sizes else 0)
-        solved = model._solve(X, y, groups)
-        scatter, rows = ScatterRows(solved.inverse, solved.g), []
+        solved = model._solve(model._prepare(X, y, groups))
+        scatter, rows = ScatterRows(solved.solver, solved.g), []
         warm: dict[Effect, list[np.ndarray]] = {}
         for k in progress(sizes, desc="path"):
             for effect in solved.design.effects:
@@ -152,12 +157,12 @@ class SparseFLDA(FLDA):
         if isinstance(self.n_genes, str) and self.n_genes != "cv":
             raise ValueError(f"n_genes={self.n_genes!r}: use a number, a dict of effects, or 'cv'.")
 
-    def _solve(self, X, y, groups) -> Solved:
-        solved = super()._solve(X, y, groups)
+    def _solve(self, prepared: Prepared) -> Solved:
+        solved = super()._solve(prepared)
         self._allowed(solved)
         for effect, k in self._sizes(solved).items():
             self._check_size(effect, k, solved)
-        if self.selector == "flow" and np.isinf(list(solved.penalties.values())).any():
+        if self.selector == "flow" and np.isinf(list(solved.prepared.penalties.values())).any():
             raise ValueError("selector='flow' needs finite penalties; use selector='refit'.")
         return solved
 
@@ -166,10 +171,10 @@ class SparseFLDA(FLDA):
         self.n_genes_path_ = None
         if self.n_genes == "cv":
             sizes, self.n_genes_path_ = self._choose_sizes(solved)
-        scatter = ScatterRows(solved.inverse, solved.g)
+        scatter = ScatterRows(solved.solver, solved.g)
         effects = progress(solved.design.effects, desc="gene selection")
         found = [a for effect in effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]
-        p = solved.inverse.within.shape[1]
+        p = solved.prepared.within.shape[1]
         U = np.zeros((p, len(found)))
         for j, axis in enumerate(found):
             U[axis.genes, j] = axis.loadings
@@ -179,12 +184,12 @@ class SparseFLDA(FLDA):
         self.selected_ = {
             name: [found[j].genes for j in rows] for name, rows in table.groupby("effect", sort=False).indices.items()
         }
-        sd = np.sqrt(solved.inverse.variances)
+        sd = np.sqrt(solved.solver.variances)
         self.gene_report_ = gene_report(
             table,
             U,
             within_sd=sd,
-            means=solved.inverse.within.means,
+            means=solved.prepared.within.means,
             design=solved.design,
             names=getattr(self, "feature_names_in_", None),
             rows=scatter,
@@ -201,35 +206,28 @@ class SparseFLDA(FLDA):
         self, effect: Effect, k: int, solved: Solved, scatter: ScatterRows, warm: Sequence[np.ndarray] = ()
     ) -> list[_SparseAxis]:
         """All axes of one effect with k genes each."""
-        n_components = min(solved.n_components[effect], k)
-        dense, w = solved.space.axes(solved.design.contrasts[effect], solved.others(effect), n_components)
-        # N needs the group means through the contrasts of the effects only: rows of H are B_T G for every T in the fit
-        H = np.vstack([b @ solved.means for b in solved.design.contrasts.values()])
-        rows_of = np.split(np.eye(len(H)), np.cumsum([len(b) for b in solved.design.contrasts.values()])[:-1])
-        select_rows = dict(zip(solved.design.contrasts, rows_of, strict=True))
-        contrasts = select_rows[effect]
-        others = [(b, solved.penalties[e]) for e, b in select_rows.items() if e != effect]
+        dense, w = solved.axes(effect, min(solved.prepared.n_components[effect], k))
+        refit = Refit(effect, solved.design, solved.prepared.penalties, solved.means, scatter)
+        # N = H' Q H: the effect's own rows count, those of the others are penalised
         strong = STRONG * max(1.0, abs(dense[0]))
-        Q = contrasts.T @ contrasts / len(contrasts)
-        for b, penalty in others:
+        Q = refit.contrasts.T @ refit.contrasts / len(refit.contrasts)
+        for b, penalty in refit.others:
             Q = Q - min(penalty, strong) * b.T @ b / len(b)
         allowed = self._allowed(solved)
-        found: list[_SparseAxis] = []
+
+        def axis(c: int, value: float, genes: np.ndarray, loadings: np.ndarray) -> _SparseAxis:
+            row = axis_row(effect, c + 1, eigenvalue=value, n_genes=k, dense_eigenvalue=dense[c])
+            return _SparseAxis(row, genes, loadings)
+
         if self.mode == "marker":
-            problem = SparseProblem(scatter, H, Q, allowed)
-            genes = np.sort(first(problem.own_ratio, k))
-            values, loadings = refit(genes, scatter, H, contrasts, others, 0, len(dense))
-            for c, value in enumerate(values):
-                row = axis_row(effect, c + 1, eigenvalue=value, n_genes=k, dense_eigenvalue=dense[c])
-                found.append(_SparseAxis(row, genes, loadings[:, c]))
-            return found
+            genes = np.sort(first(SparseProblem(scatter, refit.H, Q, allowed).own_ratio, k))
+            values, loadings = refit.together(genes, len(dense))
+            return [axis(c, value, genes, loadings[:, c]) for c, value in enumerate(values)]
+        found: list[_SparseAxis] = []
         for c in range(len(dense)):
-            # each earlier axis adds a row M u, whose strong negative weight asks for u' M u = 0
-            rows = [a.loadings @ scatter(a.genes) for a in found]
+            # each earlier axis has added a row M u to H, whose strong negative weight asks for u' M u = 0
             weight = abs(dense[0]) if self.selector == "flow" else strong
-            problem = SparseProblem(
-                scatter, np.vstack([H, *rows]), block_diag(Q, -weight * np.eye(c)) if c else Q, allowed
-            )
+            problem = SparseProblem(scatter, refit.H, block_diag(Q, -weight * np.eye(c)) if c else Q, allowed)
             u = solved.Z @ w[:, c]
             if self.selector == "flow":
                 genes = np.sort(np.flatnonzero(flow(problem, u, k)[0]))
@@ -237,46 +235,43 @@ class SparseFLDA(FLDA):
                 scores = np.where(allowed, np.abs(u) * np.sqrt(scatter.diagonal), -1.0)
                 starts = [first(scores, k), first(problem.own_ratio, k), *warm[c : c + 1]]
                 genes = select(problem, k, starts)
-            values, loadings = refit(genes, scatter, problem.H, contrasts, others, c, 1)
-            row = axis_row(effect, c + 1, eigenvalue=values[0], n_genes=k, dense_eigenvalue=dense[c])
-            found.append(_SparseAxis(row, genes, loadings[:, 0]))
+            value, loadings = refit.add(genes)
+            found.append(axis(c, value, genes, loadings))
         return found
 
     def _choose_sizes(self, solved: Solved) -> tuple[dict[Effect, int], pd.DataFrame]:
         """Per effect the smallest k within one standard error of the best held-out information."""
-        design = solved.design
+        prepared, design = solved.prepared, solved.design
         grid = [k for k in GRID if k <= self._allowed(solved).sum()]
-        X = by_rows(solved.inverse.within.X)
-        scores: dict[Effect, list[list[float]]] = {e: [] for e in design.effects}
-        split = folds(design, solved.donors, self.random_state, N_FOLDS)
-        for train, test in progress(split, desc="number of genes", total=N_FOLDS):
-            part = design.subset(train)
-            if part is None:
+        X = by_rows(prepared.within.X)
+        # shrinkage is that of all cells; n_genes="cv" inside a certificate is refitted whole
+        model = clone(self).set_params(shrinkage=solved.g, n_genes=grid[-1])
+        values: dict[Effect, list[np.ndarray]] = {e: [] for e in design.effects}
+        split: Split
+        for split in progress(
+            folds(design, prepared.donors, self.random_state, N_FOLDS), desc="number of genes", total=N_FOLDS
+        ):
+            training = split.training
+            if training is None:
                 continue
-            # shrinkage is that of all cells; n_genes="cv" inside a certificate is refitted whole
-            model = clone(self).set_params(shrinkage=solved.g, n_genes=grid[-1])
-            inner = model._solve(X[train], solved.labels.iloc[train], None)
-            present = np.unique(design.codes[train])
-            test = test[np.isin(design.codes[test], present)]
-            groups = np.searchsorted(present, design.codes[test])
-            v = 1 / np.bincount(groups, minlength=part.n_groups)[groups]
-            scatter, centre, held_out = ScatterRows(inner.inverse, solved.g), inner.inverse.within.centre, X[test]
+            inner = model._solve(model._prepare(*split.training_data(X, prepared.labels)))
+            scatter, centre, held_out = ScatterRows(inner.solver, solved.g), inner.solver.centre, X[split.known]
             for effect in design.effects:
                 warm: list[np.ndarray] = []
-                line = []
-                for k in grid:
+                criterion = Criterion(len(grid), inner.prepared.n_components[effect])
+                for i, k in enumerate(grid):
                     axes = model._axes_of(effect, k, inner, scatter, warm)
                     warm = [a.genes for a in axes]
                     s = np.column_stack([_scores(held_out, a, centre) for a in axes])
                     means = np.column_stack([inner.means[:, a.genes] @ a.loadings for a in axes])
-                    e = (part.fitted(effect) @ means)[groups]
-                    line.append(float(information(v @ (e * s), v @ e**2, v @ s**2)))
-                scores[effect].append(line)
+                    e = (training.fitted(effect) @ means)[split.known_groups]
+                    criterion.add(i, e, s, split.known_weights)
+                values[effect].append(criterion.values())
         rows, sizes = [], {}
-        for effect, lines in scores.items():
-            if not lines:
+        for effect, of_folds in values.items():
+            if not of_folds:
                 raise ValueError("n_genes='cv' found no fold that keeps every effect estimable; give a number.")
-            mean, se = np.mean(lines, axis=0), np.std(lines, axis=0, ddof=1) / np.sqrt(len(lines))
+            mean, se = np.mean(of_folds, axis=0), np.std(of_folds, axis=0, ddof=1) / np.sqrt(len(of_folds))
             best = int(np.argmax(mean))
             sizes[effect] = grid[int(np.argmax(mean >= mean[best] - se[best]))]
             rows += [
@@ -286,15 +281,8 @@ class SparseFLDA(FLDA):
         return sizes, pd.DataFrame(rows)
 
     def _sizes(self, solved: Solved) -> dict[Effect, int]:
-        names = {e.name: e for e in solved.design.effects}
-        if isinstance(self.n_genes, Mapping):
-            for name in self.n_genes:
-                if name not in names:
-                    raise ValueError(f"n_genes names the effect {name!r}; the fit has {list(names)}.")
-            return {e: self.n_genes.get(name, 20) for name, e in names.items()}
-        if isinstance(self.n_genes, str):
-            return dict.fromkeys(solved.design.effects, min(GRID))
-        return dict.fromkeys(solved.design.effects, self.n_genes)
+        n_genes = min(GRID) if isinstance(self.n_genes, str) else self.n_genes
+        return per_effect("n_genes", n_genes, solved.design.effects, 20)
 
     def _check_size(self, effect: Effect, k: Any, solved: Solved) -> None:
         available = int(self._allowed(solved).sum())
@@ -304,16 +292,17 @@ class SparseFLDA(FLDA):
                 f"n_genes={k!r} for {name!r}: there are {available} feature(s) (genes) to choose from, "
                 f"so use 1 to {available}."
             )
-        if self.n_components is not None and self.mode == "axis" and solved.n_components[effect] > k:
+        n_components = solved.prepared.n_components[effect]
+        if self.n_components is not None and self.mode == "axis" and n_components > k:
             raise ValueError(
-                f"n_genes={k} for {name!r} is too few for n_components={solved.n_components[effect]}: every further "
-                "axis must be orthogonal to the ones before and needs a gene more."
+                f"n_genes={k} for {name!r} is too few for n_components={n_components}: every further axis "
+                "must be orthogonal to the ones before and needs a gene more."
             )
 
     def _allowed(self, solved: Solved) -> np.ndarray:
         """Genes that may be selected: candidates that vary."""
-        p = solved.inverse.within.shape[1]
-        varies = solved.inverse.variances > 0
+        p = solved.prepared.within.shape[1]
+        varies = solved.solver.variances > 0
         if self.candidates is None:
             return varies
         allowed = np.asarray(self.candidates)
@@ -334,29 +323,3 @@ class _SparseAxis:
 def _scores(X, axis: _SparseAxis, centre: np.ndarray) -> np.ndarray:
     """Scores of cells on one axis, (n,)."""
     return times(X[:, axis.genes], axis.loadings[:, None])[:, 0] - centre[axis.genes] @ axis.loadings
-
-
-def refit(
-    genes: np.ndarray,
-    scatter: Callable[[np.ndarray], np.ndarray],
-    H: np.ndarray,
-    contrasts: np.ndarray,
-    others: Sequence[tuple[np.ndarray, float]],
-    n_earlier: int,
-    n_components: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Exact axes on a support, M-orthogonal to the last ``n_earlier`` rows of H: eigenvalues and loadings.
-
-    ``scatter`` gives rows of M for genes.
-    """
-    factored = cho_factor(scatter(genes)[:, genes])
-    Z = cho_solve(factored, H[:, genes].T)
-
-    def padded(b: np.ndarray) -> np.ndarray:
-        return np.hstack([b, np.zeros((len(b), n_earlier))])
-
-    constraints = [(padded(b), penalty) for b, penalty in others]
-    if n_earlier:
-        constraints.append((np.eye(len(H))[-n_earlier:], np.inf))
-    values, w = GroupSpace(H[:, genes] @ Z).axes(padded(contrasts), constraints, n_components)
-    return values, Z @ w

@@ -4,15 +4,15 @@ from ._bootstrap import Bootstrap, bootstrap
 from ._certificate import certify
 from ._penalty import choose_penalty
 from ._stability import Stability, stability_selection
-from ._tests import PermutationTest, permutation_test
+from ._tests import EffectTests, effect_tests
 
 __all__ = [
     "Bootstrap",
-    "PermutationTest",
+    "EffectTests",
     "Stability",
     "bootstrap",
     "certify",
     "choose_penalty",
-    "permutation_test",
+    "effect_tests",
     "stability_selection",
 ]

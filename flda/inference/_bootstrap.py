@@ -13,9 +13,10 @@ from .._data import arrays
 from .._design.design import Design, effect_penalties
 from .._design.samples import Samples, between_factors, donor_strata
 from .._progress import progress
+from .._solve.prior import shrunken_by
+from .._solve.refit import Refit
 from .._solve.within import Within, target_diagonal
 from ..estimators import SparseFLDA, donor_codes, label_frame
-from ..estimators._sparse import refit
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,22 @@ class Bootstrap:
         A row per axis and gene: ``axis, gene`` (its place), ``loading, lower, upper``.
     scores
         A row per axis and group: ``axis``, the levels of the factors, ``score`` of the group mean, ``lower, upper``.
-    n_boots
+    n_resamples
         Replicates that were used.
     """
 
     loadings: pd.DataFrame
     scores: pd.DataFrame
-    n_boots: int
+    n_resamples: int
 
 
 def bootstrap(
     model: SparseFLDA,
     X,
     y,
-    groups=None,
+    donor=None,
     *,
-    n_boots: int = 200,
+    n_resamples: int = 200,
     confidence: float = 0.95,
     random_state: int | None = 0,
 ) -> Bootstrap:
@@ -60,9 +61,11 @@ def bootstrap(
     ----------
     model
         Fitted on the same X, y and groups.
-    X, y, groups
+    X, y
         As in :meth:`FLDA.fit`.
-    n_boots, confidence, random_state
+    donor
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`.
+    n_resamples, confidence, random_state
         Replicates, coverage of the intervals, seed.
 
     Examples
@@ -72,13 +75,13 @@ def bootstrap(
     >>> adata = t4t5_simulated(n_obs=600, n_vars=100)
     >>> y = adata.obs[["dendrite", "axon"]]
     >>> model = SparseFLDA(n_genes=3, shrinkage=0.5).fit(adata.X, y)
-    >>> bands = bootstrap(model, adata.X, y, n_boots=50)
+    >>> bands = bootstrap(model, adata.X, y, n_resamples=50)
     >>> part = bands.loadings.query("axis == 'dendrite_1'")
     >>> bool(((part["lower"] <= part["loading"]) & (part["loading"] <= part["upper"])).all())
     True
     """
     labels = label_frame(y)[0]
-    donors, _ = donor_codes(groups, len(labels))
+    donors, _ = donor_codes(donor, len(labels))
     design = model.design_
     if len(labels) != len(design.codes):
         raise ValueError(f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the same.")
@@ -89,7 +92,7 @@ def bootstrap(
     metric = axes.of(X, design, donors)[2]
     loadings, scores = [], []
     rng = np.random.default_rng(random_state)
-    for cells, instances in progress(_resamples(design, donors, n_boots, rng), desc="bootstrap", total=n_boots):
+    for cells, instances in progress(_resamples(design, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
         part = design.subset(cells)
         if part is None or part.n_groups < design.n_groups or len(cells) == part.n_groups:
             continue
@@ -103,7 +106,7 @@ def bootstrap(
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(loadings, [tail, 100 - tail], axis=0)
     low_score, high_score = np.percentile(scores, [tail, 100 - tail], axis=0)
-    weights, places = [], []
+    weights, of_groups = [], []
     for j, axis in enumerate(model.axes_["axis"]):
         used = np.flatnonzero(model.components_[j, genes])
         weights.append(
@@ -119,8 +122,8 @@ def bootstrap(
         )
         rows = design.group_levels().assign(score=own[:, j], lower=low_score[:, j], upper=high_score[:, j])
         rows.insert(0, "axis", axis)
-        places.append(rows)
-    return Bootstrap(pd.concat(weights, ignore_index=True), pd.concat(places, ignore_index=True), len(loadings))
+        of_groups.append(rows)
+    return Bootstrap(pd.concat(weights, ignore_index=True), pd.concat(of_groups, ignore_index=True), len(loadings))
 
 
 class _Frozen:
@@ -130,6 +133,8 @@ class _Frozen:
         self.model = model
         self.selected = {e: [np.searchsorted(genes, a) for a in axes] for e, axes in model.selected_.items()}
         self.unit = np.mean(model.within_sd_**2)
+        sizes = model._prior_sizes
+        self.sizes = None if sizes is None else {e: s[genes] for e, s in sizes.items()}
 
     def of(self, X: np.ndarray, design: Design, donors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Loadings on the genes (m x k), group means (C x m) and M_e(g) of the genes (m x m)."""
@@ -145,28 +150,23 @@ class _Frozen:
             target = np.full_like(target, self.unit)
         g = model.shrinkage_
         M = (1 - g) * scatter + g * np.diag(target)
-        means = within.centred_means
-        H = np.vstack([b @ means for b in design.contrasts.values()])
-        rows = np.split(np.eye(len(H)), np.cumsum([len(b) for b in design.contrasts.values()])[:-1])
-        of_effect = dict(zip(design.contrasts, rows, strict=True))
+        means = within.means
+        if self.sizes is not None:
+            means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
         penalties = effect_penalties(design, model.penalty)
         U = np.zeros((X.shape[1], len(model.axes_)))
         column = 0
         for effect in design.effects:
+            refit = Refit(effect, design, penalties, means - means.mean(axis=0), M.__getitem__)
             supports = self.selected[effect.name]
-            others = [(b, penalties[e]) for e, b in of_effect.items() if e != effect]
             if model.mode == "marker":
-                _, weights = refit(supports[0], M.__getitem__, H, of_effect[effect], others, 0, len(supports))
+                _, weights = refit.together(supports[0], len(supports))
                 U[supports[0], column : column + weights.shape[1]] = weights
-                column += len(supports)
-                continue
-            earlier: list[np.ndarray] = []
-            for c, support in enumerate(supports):
-                _, weights = refit(support, M.__getitem__, np.vstack([H, *earlier]), of_effect[effect], others, c, 1)
-                U[support, column] = weights[:, 0]
-                earlier.append(M @ U[:, column])
-                column += 1
-        return U, within.means, M
+            else:
+                for c, support in enumerate(supports):
+                    U[support, column + c] = refit.add(support)[1]
+            column += len(supports)
+        return U, means, M
 
     def turned(self, U: np.ndarray, original: np.ndarray, metric: np.ndarray) -> np.ndarray:
         """Axes with the sign, or rotation, of the original ones."""
@@ -180,12 +180,12 @@ class _Frozen:
 
 
 def _resamples(
-    design: Design, donors: np.ndarray | None, n_boots: int, rng: np.random.Generator
+    design: Design, donors: np.ndarray | None, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Cells of each replicate, and the draw of a donor that each comes from."""
     if donors is None:
         rows = [np.flatnonzero(design.codes == c) for c in range(design.n_groups)]
-        for _ in range(n_boots):
+        for _ in range(n_resamples):
             yield np.concatenate([rng.choice(r, len(r)) for r in rows]), None
         return
     strata = donor_strata(design, donors) if between_factors(design, donors) else np.zeros(donors.max() + 1, dtype=int)
@@ -193,7 +193,7 @@ def _resamples(
         [r for c in np.unique(design.codes[own]) if len(r := own[design.codes[own] == c])]
         for own in (np.flatnonzero(donors == d) for d in range(donors.max() + 1))
     ]
-    for _ in range(n_boots):
+    for _ in range(n_resamples):
         drawn = np.concatenate(
             [rng.choice(np.flatnonzero(strata == s), np.sum(strata == s)) for s in np.unique(strata)]
         )

@@ -22,13 +22,14 @@ from scipy.linalg import eigh
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from .._data import arrays
-from .._data.device import OnDevice, beside, host, namespace
+from .._data.device import OnDevice, asarray_like, namespace, to_numpy
 from .._design.design import Design
 from .._design.effects import Effect
+from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
 from .._solve.within import Within
+from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, permuted_codes
-from ._statistic import Products, gene_ratios
 
 MAX_DIMENSION = 8000  # of the matrices that are diagonalised
 
@@ -58,7 +59,7 @@ class CellStatistics:
     design, scheme
         The groups, and what is permuted.
     penalties, n_components
-        Charges of the effects, and number of axes of the effect under test.
+        Penalties of the effects, and number of axes of the effect under test.
     fold
         Fold of each cell, -1 for cells that always train.
     grid
@@ -94,7 +95,7 @@ class CellStatistics:
         if p > N:
             # coordinates of the cells in which distances are those of the scaled genes
             gram, _ = Within.from_data(X, np.zeros(N, dtype=int), np.array([N]), "pooled").cell_gram("diagonal")
-            values, vectors = (host(part) for part in _eigh(gram[:N, :N] * N))
+            values, vectors = (to_numpy(part) for part in _eigh(gram[:N, :N] * N))
             keep = values > 1e-12 * values[-1]
             self.data, scale = vectors[:, keep] * np.sqrt(values[keep]), np.ones(int(keep.sum()))
             if isinstance(X, OnDevice):
@@ -121,19 +122,20 @@ class CellStatistics:
         """
         sums = {k: self._sums(self.data, self.H, codes, self.fold == k) for k in np.unique(self.fold)}
         total = sum(sums.values())
-        products = [Products(len(self.grid), self.n_components) for _ in codes]
+        criteria = [Criterion(len(self.grid), self.n_components) for _ in codes]
         for k, fold in self.folds.items():
             if fold is not None:
-                self._add(fold, total - sums[k], sums[k], products)
+                self._add(fold, total - sums[k], sums[k], criteria)
         if self.data is not self.X:
             total = self._sums(self.X, self.fitted, codes, np.ones(len(self.fold), dtype=bool))
         n, effect = self.design.counts[:, None], self.scheme.effect
         means = total / n
         squares = self.gene_squares - np.sum(n * (means - self.gene_mean) ** 2, axis=1)
-        noise = np.sum(np.diag(self.design.scatter_weights(effect)) / self.design.counts)
         variances = np.maximum(squares, 1e-10 * self.gene_squares) / (n.sum() - len(n))
-        ratios = gene_ratios(means + self.fitted, variances * noise, self.design.contrasts[effect])
-        return np.array([p.statistic() for p in products]), ratios
+        ratios = f_ratio(
+            means + self.fitted, variances * noise_share(effect, self.design), self.design.contrasts[effect]
+        )
+        return np.array([c.values(signed=True).max() for c in criteria]), ratios
 
     def _sums(self, X, H: np.ndarray, codes: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Sum of the residuals of some cells in each group of each labelling, (B, C, p)."""
@@ -159,14 +161,14 @@ class CellStatistics:
             mean = self._sums(self.data, self.H, codes[None], np.isin(np.arange(len(codes)), cells))[0].sum(axis=0)
             mean /= len(cells)
             out = residuals.gene_scatter(cells)
-            m, s = beside(out, mean), beside(out, scale)
+            m, s = asarray_like(out, mean), asarray_like(out, scale)
             return mean, (out - len(cells) * m[:, None] * m) * s[:, None] * s
 
         train_mean, T = scatter(train)
         spectrum, V = _eigh(T)
         _, S = scatter(test)
         present = np.unique(codes[train])
-        rotate = (beside(V, scale[:, None]) * V).astype(np.float32)
+        rotate = (asarray_like(V, scale[:, None]) * V).astype(np.float32)
         return _Fold(
             design=part,
             present=present,
@@ -174,54 +176,59 @@ class CellStatistics:
             n_test=np.bincount(codes[test], minlength=C)[present],
             V=rotate,
             spectrum=spectrum.clip(0).astype(np.float32),
-            mean=beside(V, train_mean.astype(np.float32)) @ rotate,
+            mean=asarray_like(V, train_mean.astype(np.float32)) @ rotate,
             test_scatter=(V.T @ S @ V).astype(np.float32),
-            H=beside(V, self.H[present].astype(np.float32)) @ rotate,
+            H=asarray_like(V, self.H[present].astype(np.float32)) @ rotate,
         )
 
-    def _add(self, fold: _Fold, train: np.ndarray, test: np.ndarray, products: list[Products]) -> None:
-        """Add what one fold holds out, for every labelling."""
-        present, n, m = fold.present, fold.n_train, fold.n_test
-        own, C = fold.design.contrasts[self.scheme.effect], len(present)
-        others = [(b, self.penalties[e]) for e, b in fold.design.contrasts.items() if e != self.scheme.effect]
-        fitted = fold.design.fitted(self.scheme.effect)
+    def _add(self, fold: _Fold, train: np.ndarray, test: np.ndarray, criteria: list[Criterion]) -> None:
+        """Add what one fold holds out, for every labelling; ``train`` and ``test`` are sums of residuals, (B, C, p)."""
+        n, m = fold.n_train, fold.n_test
+        C, effect = len(n), self.scheme.effect
+        own, others = fold.design.contrasts[effect], fold.design.others(effect, self.penalties)
+        fitted = fold.design.fitted(effect)
+        # three rows for every group: training mean of the residuals (E), fitted values (H), held-out mean
         xp = namespace(fold.V)
-        E = xp.asarray((train[:, present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
-        M = xp.asarray((test[:, present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V - fold.mean
-        rows = xp.concatenate([E, xp.broadcast_to(fold.H, (len(E), *fold.H.shape)), M], axis=1)
-        e, h, t = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
-        P = np.eye(C) - 1 / C  # group means less their unweighted mean
+        E = xp.asarray((train[:, fold.present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
+        held_out = xp.asarray((test[:, fold.present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V
+        H = xp.broadcast_to(fold.H, (len(E), *fold.H.shape))
+        rows = xp.concatenate([E, H, held_out - fold.mean], axis=1)
+        of_E, of_H, of_held_out = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
+        P = np.eye(C) - 1 / C  # takes group means to group means less their unweighted mean
         df = n.sum() - C
         for i, g in enumerate(self.grid):
-            a = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
-            scaled = rows / a
-            A = host((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
-            # inner products in the metric M_e(g)^-1, from those in A_g^-1
-            before = (A[:, e, e] + A[:, e, h]) @ P
-            W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - A[:, e, e]) if g < 1 else np.zeros_like(A[:, e, e])
-            A = A + A[:, :, e] @ W @ A[:, e, :]
-            to_means = (A[:, :, e] + A[:, :, h]) @ P  # of every row with the centred group means G
-            K = P @ (to_means[:, e] + to_means[:, h])
-            # scores of held-out residual means and means on Z = M_e^-1 G'
-            residual = to_means[:, t]
-            offset = (to_means[:, e] + to_means[:, h]).mean(axis=1, keepdims=True)
-            mean = residual + to_means[:, h] - offset
-            # Z = A_g^-1 [E; H]' L, so the held-out scatter of the scores is L' [E; H] A^-1 S A^-1 [E; H]' L
-            L = np.concatenate([P + W @ before, np.broadcast_to(P, W.shape)], axis=1)
-            spread = L.transpose(0, 2, 1) @ self._held_out_scatter(fold, scaled, a) @ L
+            # inner products of all rows in the metric A_g^-1, which is diagonal in rotated coordinates
+            diagonal = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
+            scaled = rows / diagonal
+            products = to_numpy((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
+            to_means_A = (products[:, of_E, of_E] + products[:, of_E, of_H]) @ P
+            # the downdate by Woodbury: the same products in the metric M_e(g)^-1
+            EE = products[:, of_E, of_E]
+            W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - EE) if g < 1 else np.zeros_like(EE)
+            products = products + products[:, :, of_E] @ W @ products[:, of_E, :]
+            # every row against the centred group means G = P (E + H), and K = G M_e(g)^-1 G'
+            to_means = (products[:, :, of_E] + products[:, :, of_H]) @ P
+            of_means = to_means[:, of_E] + to_means[:, of_H]
+            K = P @ of_means
+            # scores on Z = M_e(g)^-1 G' of the held-out means: residual part, and whole, from the centre of the groups
+            residual = to_means[:, of_held_out]
+            means = residual + to_means[:, of_H] - of_means.mean(axis=1, keepdims=True)
+            # Z = A_g^-1 [E; H]' L, so the scatter of held-out scores is L' [E; H] A_g^-1 S A_g^-1 [E; H]' L ...
+            L = np.concatenate([P + W @ to_means_A, np.broadcast_to(P, W.shape)], axis=1)
+            spread = L.transpose(0, 2, 1) @ self._held_out_scatter(fold, scaled) @ L
+            # ... about the mean of all held-out cells; less the part between groups it is the one within groups
             centred = residual - (m @ residual)[:, None, :] / m.sum()
             spread -= centred.transpose(0, 2, 1) @ (m[:, None] * centred)
             spread /= max(m.sum() - np.count_nonzero(m), 1)
-            for b in range(len(E)):
+            weights = (m / n)[:, None]  # the held-out cells of a group, each with weight 1 / n
+            for b, criterion in enumerate(criteria):
                 _, w = GroupSpace(K[b]).axes(own, others, self.n_components)
-                s, estimate = mean[b] @ w, fitted @ K[b] @ w
+                s, e = means[b] @ w, fitted @ K[b] @ w
                 within = np.einsum("ck,cd,dk->k", w, spread[b], w)
-                v = (m / n)[:, None]  # the cells of a group, each with the weight 1 / n
-                products[b].add(
-                    i, (v * estimate * s).sum(axis=0), (v * estimate**2).sum(axis=0), (v * (s**2 + within)).sum(axis=0)
-                )
+                sums = [(weights * part).sum(axis=0) for part in (e * s, e**2, s**2 + within)]
+                criterion.add_sums(i, *sums)
 
-    def _held_out_scatter(self, fold: _Fold, scaled: np.ndarray, a: np.ndarray) -> np.ndarray:
+    def _held_out_scatter(self, fold: _Fold, scaled: np.ndarray) -> np.ndarray:
         """``[E; H] A^-1 S A^-1 [E; H]'``, (B, 2C, 2C), from rows that A has divided already."""
         C = len(fold.H)
         E, H = scaled[:, :C], scaled[0, C : 2 * C]
@@ -232,7 +239,7 @@ class CellStatistics:
             out[:, :C, C:] = ES @ H.T
             out[:, C:, :C] = out[:, :C, C:].transpose(0, 2, 1)
             out[:, C:, C:] = H @ fold.test_scatter @ H.T
-        return host(out)
+        return to_numpy(out)
 
 
 def _eigh(matrix) -> tuple:
@@ -246,12 +253,12 @@ def _mean_variance(X) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance (over N) of each gene."""
     if isinstance(X, OnDevice):
         mean = arrays.group_sums(X, np.zeros(X.shape[0], dtype=int), 1)[0] / X.shape[0]
-        origin = beside(X, mean)
+        origin = asarray_like(X, mean)
 
         def update(out: np.ndarray, rows: slice, block) -> None:
             out[0] += ((block - origin) ** 2).sum(axis=0)
 
-        return mean, host(arrays.reduce_rows(X, update, (1, X.shape[1])))[0] / X.shape[0]
+        return mean, to_numpy(arrays.reduce_rows(X, update, (1, X.shape[1])))[0] / X.shape[0]
     if arrays.is_sparse(X):
         mean, variance = mean_variance_axis(X.tocsr().astype(np.float64, copy=False), axis=0)
         return mean, variance

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
@@ -27,7 +26,7 @@ ACCURACY = ":accuracy"  # no effect can have this name
 
 
 def certify(
-    model: FLDA, X, y, groups=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
+    model: FLDA, X, y, donor=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
 ) -> pd.DataFrame:
     """Held-out signal, cross-talk and accuracy of every axis, by cross-validation of the whole fit.
 
@@ -40,12 +39,14 @@ def certify(
     ----------
     model
         Estimator with the parameters to certify; it is cloned, never changed.
-    X, y, groups
-        As in :meth:`FLDA.fit`. With ``groups`` (donors) whole donors are held out, and the noise of donors is
-        taken off too. For a factor that varies between donors this needs two held-out donors for each of its levels,
+    X, y
+        As in :meth:`FLDA.fit`.
+    donor
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Whole donors are held out, and the noise of donors
+        is taken off too. For a factor that varies between donors this needs two held-out donors for each of its levels,
         so there are at most half as many folds as donors per level.
     n_folds, n_repeats, random_state
-        Folds, how often the cells are dealt anew, and the seed of the dealing.
+        Number of folds, number of times that the folds are drawn, and the seed of the draws.
 
     Returns
     -------
@@ -71,14 +72,14 @@ def certify(
     ('dendrite_1', True)
     """
     options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
-    return certify_together({"": model}, X, y, groups, **options).drop(columns="genes")  # type: ignore[arg-type]
+    return certify_together({"": model}, X, y, donor, **options).drop(columns="genes")  # type: ignore[arg-type]
 
 
 def certify_together(
     models: Mapping[str, FLDA],
     X,
     y,
-    groups=None,
+    donor=None,
     *,
     n_folds: int = 5,
     n_repeats: int = 1,
@@ -93,7 +94,7 @@ def certify_together(
     ----------
     models
         Name -> estimator; interactions and nuisance must be the same in all.
-    X, y, groups, n_folds, n_repeats, random_state
+    X, y, donor, n_folds, n_repeats, random_state
         As in :func:`certify`.
 
     Returns
@@ -101,26 +102,25 @@ def certify_together(
     The columns of :func:`certify` after ``axis`` and ``genes``, the name of the model.
     """
     labels, X = label_frame(y)[0], wrap(X)
-    donors, _ = donor_codes(groups, len(labels))
+    donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
     n_folds = _folds_with_two_donors(design, donors, n_folds)
     rng = check_random_state(random_state)
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     n_used = 0
-    every = [fold for _ in range(n_repeats) for fold in folds(design, donors, rng, n_folds)]
-    for train, test in progress(every, desc="certificate"):
-        held_out = design.subset(test)
-        if design.subset(train) is None or held_out is None or len(test) == held_out.n_groups:
+    every = [split for _ in range(n_repeats) for split in folds(design, donors, rng, n_folds)]
+    for split in progress(every, desc="certificate"):
+        held_out = split.held_out
+        if split.training is None or held_out is None or len(split.test) == held_out.n_groups:
             continue
         n_used += 1
         tuned: dict[object, float] = {}
         for name, model in models.items():
-            own = clone(model).set_params(shrinkage=tuned.get(model.shrinkage, model.shrinkage))
-            own.fit(X[train], labels.iloc[train], None if donors is None else donors[train])
+            own = split.fit(model, X, labels, shrinkage=tuned.get(model.shrinkage, model.shrinkage))
             tuned[model.shrinkage] = own.shrinkage_
-            scores = own.transform(X[test])
-            ratios = pd.DataFrame(effect_snr(scores, held_out, None if donors is None else donors[test]))
+            scores = own.transform(X[split.test])
+            ratios = pd.DataFrame(effect_snr(scores, held_out, None if donors is None else donors[split.test]))
             ratios[ACCURACY] = _accuracies(own, scores, held_out)
             rows[name].append(ratios.set_index(own.get_feature_names_out()))
     if n_used == 0:

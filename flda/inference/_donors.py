@@ -15,16 +15,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .._data import arrays
-from .._data.device import host
+from .._data.device import to_numpy
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import Samples, donor_levels
 from .._design.table import Table
 from .._solve.choose import choose_solver
+from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
 from .._solve.within import Within
+from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, every_assignment, permuted_codes
-from ._statistic import Products, gene_ratios
 
 N_FOLDS = 10
 
@@ -39,11 +40,11 @@ class DonorStatistics:
     design, donors, scheme
         The groups; donor of each cell as an integer from 0; what is permuted.
     penalties, n_components
-        Charges of the effects, and number of axes of the effect under test.
+        Penalties of the effects, and number of axes of the effect under test.
     grid
         Values of the shrinkage.
     rng
-        Deals the donors to folds, which do not look at labels.
+        Assigns the donors to folds, which do not look at labels.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class DonorStatistics:
             self.cell_variances = inverse.variances
             self.gamma = [self.means @ inverse.factor(g)(self.means.T) for g in grid]
         else:  # one row per sample: there are no cells below
-            self.means = host(arrays.dense(arrays.by_rows(X)))[np.argsort(samples.codes)]
+            self.means = to_numpy(arrays.dense(arrays.by_rows(X)))[np.argsort(samples.codes)]
             self.means -= self.means.mean(axis=0)
             variances = self.means.var(axis=0)
             self.cell_variances = np.zeros_like(variances)
@@ -102,11 +103,11 @@ class DonorStatistics:
             table.contrasts(effects), self.design.report,
         )  # fmt: skip
         W = self._exchange(table, codes)
-        products = Products(len(self.grid), self.n_components)
+        criterion = Criterion(len(self.grid), self.n_components)
         gamma = [W @ G @ W.T for G in self.gamma]
         for k in np.unique(self.fold):
-            self._add(design, np.flatnonzero(self.fold != k), np.flatnonzero(self.fold == k), gamma, products)
-        return products.statistic(), self._ratios(design, W @ self.means)
+            self._add(design, np.flatnonzero(self.fold != k), np.flatnonzero(self.fold == k), gamma, criterion)
+        return float(criterion.values(signed=True).max()), self._ratios(design, W @ self.means)
 
     def _exchange(self, table: Table, codes: np.ndarray) -> np.ndarray:
         """W: the fitted values of what is taken out move with the labels."""
@@ -119,7 +120,7 @@ class DonorStatistics:
         return W
 
     def _add(
-        self, design: Design, train: np.ndarray, test: np.ndarray, gamma: Sequence[np.ndarray], products: Products
+        self, design: Design, train: np.ndarray, test: np.ndarray, gamma: Sequence[np.ndarray], criterion: Criterion
     ) -> None:
         """Add the samples of one fold."""
         part = design.subset(train)
@@ -134,8 +135,8 @@ class DonorStatistics:
         spread = np.eye(S)[train] - average[part.codes]
         G = average - average.mean(axis=0)
         held_out = np.eye(S)[test] - average.mean(axis=0)
-        effect, v = self.scheme.effect, (1 / part.counts[groups])[:, None]
-        others = [(b, self.penalties[e]) for e, b in part.contrasts.items() if e != effect]
+        effect, v = self.scheme.effect, 1 / part.counts[groups]
+        others = part.others(effect, self.penalties)
         for i, (g, full) in enumerate(zip(self.grid, gamma, strict=True)):
             if g < 1:
                 half = spread @ full
@@ -144,13 +145,13 @@ class DonorStatistics:
             K = G @ full @ G.T
             _, w = GroupSpace(K).axes(part.contrasts[effect], others, self.n_components)
             s, e = held_out @ full @ G.T @ w, (part.fitted(effect) @ K @ w)[groups]
-            products.add(i, (v * e * s).sum(axis=0), (v * e**2).sum(axis=0), (v * s**2).sum(axis=0))
+            criterion.add(i, e, s, v)
 
     def _ratios(self, design: Design, samples: np.ndarray) -> np.ndarray:
         """F of each gene against the variance of donors, plus that of cells in a mean, which steadies it."""
         n = design.counts[:, None]
         means = arrays.group_sums(samples, design.codes, design.n_groups) / n
         donors = np.sum((samples - means[design.codes]) ** 2, axis=0) / (len(samples) - len(n))
-        noise = np.sum(np.diag(design.scatter_weights(self.scheme.effect)) / design.counts)
-        ratio = (donors + self.cell_variances / self.n) * noise
-        return gene_ratios(means, ratio, design.contrasts[self.scheme.effect])
+        effect = self.scheme.effect
+        noise = (donors + self.cell_variances / self.n) * noise_share(effect, design)
+        return f_ratio(means, noise, design.contrasts[effect])

@@ -8,14 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from .._logging import get_logger
 from ..estimators import FLDA
-from ._certificate import (
-    certify_together,
-)
-
-logger = get_logger(__name__)
-
+from ._certificate import certify_together
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, float("inf"))
 
@@ -24,7 +18,7 @@ def choose_penalty(
     model: FLDA,
     X,
     y,
-    groups=None,
+    donor=None,
     *,
     crosstalk: float = 0.1,
     penalties: Sequence[float] = PENALTIES,
@@ -32,24 +26,24 @@ def choose_penalty(
     n_repeats: int = 1,
     random_state: int | None = 0,
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """The smallest charge that keeps held-out cross-talk within a budget, for every effect.
+    """Choose, for every effect, the smallest penalty that keeps held-out cross-talk below a limit.
 
     Parameters
     ----------
     model
         Estimator to tune; its own ``penalty`` is ignored.
-    X, y, groups, n_folds, n_repeats, random_state
+    X, y, donor, n_folds, n_repeats, random_state
         As in :func:`certify`.
     crosstalk
-        The budget: held-out cross-talk of an effect's axes over their held-out signal, both summed over the axes.
+        The limit: held-out cross-talk of an effect's axes over their held-out signal, both summed over the axes.
     penalties
-        Charges to try.
+        Penalties to try.
 
     Returns
     -------
-    Effect name -> the smallest penalty whose axes keep the budget, or the one with the least cross-talk over signal if
-    none does; and the certificates of all, with a column ``penalty``. An estimator takes one charge for all the axes of
-    an effect: fit each effect of interest with its own, ``FLDA(penalty=chosen["dendrite"])``.
+    Effect name -> the smallest penalty whose axes stay below the limit, or the one with the least cross-talk over
+    signal if none does; and the certificates of all, with a column ``penalty``. Fit each effect of interest with its
+    own penalty, ``FLDA(penalty=chosen["dendrite"])``.
 
     Examples
     --------
@@ -62,13 +56,13 @@ def choose_penalty(
     values = sorted(float(p) for p in penalties)
     models = {str(value): clone(model).set_params(penalty=value) for value in values}
     options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
-    table = certify_together(models, X, y, groups, **options)  # type: ignore[arg-type]
+    table = certify_together(models, X, y, donor, **options)  # type: ignore[arg-type]
     table.insert(0, "penalty", table.pop("genes").astype(float))
     sums = table.groupby(["effect", "penalty"], sort=False)[["snr", "crosstalk"]].sum()
     chosen = {}
     for effect in table["effect"].unique():
         part = sums.loc[effect].sort_index()
-        # an axis without held-out signal keeps no budget
+        # an axis without held-out signal stays below no limit
         ratio = (part["crosstalk"] / part["snr"]).where(part["snr"] > 0, np.inf)
         within = ratio.index[ratio <= crosstalk]
         chosen[effect] = float(within[0] if len(within) else ratio.idxmin())

@@ -141,7 +141,7 @@ def _refuse_few_donors(factors: tuple[str, ...], levels: np.ndarray, design: Des
         if counts[few] < MIN_DONORS:
             raise ValueError(
                 f"level {str(design.levels[f][few])!r} of {f!r} has {counts[few]} donor(s), and {f!r} varies between "
-                f"donors: a p-value needs {MIN_DONORS} or more per level, because donors, not cells, are the evidence."
+                f"donors: a p-value needs {MIN_DONORS} donors or more per level, because donors are the replicates."
             )
 
 

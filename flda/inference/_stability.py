@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from sklearn.base import clone
 
 from .._design.design import Design, make_design
 from .._design.samples import donor_strata
+from .._design.splits import Split
 from .._logging import quiet
 from .._progress import progress
 from ..estimators import SparseFLDA, donor_codes, label_frame
@@ -24,18 +24,18 @@ class Stability:
     Attributes
     ----------
     genes
-        A row per effect and gene selected at least once: ``effect, gene`` (its place), ``frequency`` (share of the
+        A row per effect and gene selected at least once: ``effect, gene`` (its index), ``frequency`` (share of the
         halves in which some axis of the effect uses the gene), ``expected_false`` (bound on the expected number of
         genes at least so frequent that are selected no more often than a random gene; NaN up to a frequency of 1/2,
         where there is none). Most frequent first.
-    n_halves
+    n_resamples
         Halves that were used.
     unit
         ``cell`` or ``donor``.
     """
 
     genes: pd.DataFrame
-    n_halves: int
+    n_resamples: int
     unit: str
 
 
@@ -43,9 +43,9 @@ def stability_selection(
     model: SparseFLDA,
     X,
     y,
-    groups=None,
+    donor=None,
     *,
-    n_halves: int = 50,
+    n_resamples: int = 50,
     random_state: int | None = 0,
     n_jobs: int | None = None,
 ) -> Stability:
@@ -56,10 +56,12 @@ def stability_selection(
     model
         Estimator with the number of genes and the mode; cloned. Give it a number for ``shrinkage``, such as the
         ``shrinkage_`` of a fit, to save tuning it in every half.
-    X, y, groups
-        As in :meth:`FLDA.fit`. Halves take equal shares of every group; with donors, of the donors of every level that
-        varies between them.
-    n_halves
+    X, y
+        As in :meth:`FLDA.fit`.
+    donor
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Halves take equal shares of every group; with
+        donors, of the donors of every level that varies between them.
+    n_resamples
         Number of halves, rounded up to whole pairs.
     random_state, n_jobs
         Seed; joblib's number of threads.
@@ -76,16 +78,16 @@ def stability_selection(
     >>> from flda.datasets import t4t5_simulated
     >>> adata = t4t5_simulated(n_obs=600, n_vars=100)
     >>> model = SparseFLDA(n_genes=5, shrinkage=0.5)
-    >>> found = stability_selection(model, adata.X, adata.obs[["dendrite", "axon"]], n_halves=4)
-    >>> found.n_halves, found.unit
+    >>> found = stability_selection(model, adata.X, adata.obs[["dendrite", "axon"]], n_resamples=4)
+    >>> found.n_resamples, found.unit
     (4, 'cell')
     """
     labels = label_frame(y)[0]
-    donors, _ = donor_codes(groups, len(labels))
+    donors, _ = donor_codes(donor, len(labels))
     design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
-    if n_halves < 2:
-        raise ValueError(f"n_halves={n_halves}: use 2 or more.")
-    pairs = _pairs(design, donors, (n_halves + 1) // 2, np.random.default_rng(random_state))
+    if n_resamples < 2:
+        raise ValueError(f"n_resamples={n_resamples}: use 2 or more.")
+    pairs = _pairs(design, donors, (n_resamples + 1) // 2, np.random.default_rng(random_state))
     halves = [half for pair in pairs for half in pair]
     if not halves:
         unit = "cells" if donors is None else "donors"
@@ -94,9 +96,9 @@ def stability_selection(
             "Leave such groups out, or fit fewer interactions."
         )
 
-    def selected(cells: np.ndarray) -> dict[str, np.ndarray]:
+    def selected(half: Split) -> dict[str, np.ndarray]:
         with quiet():
-            own = clone(model).fit(X[cells], labels.iloc[cells], None if donors is None else donors[cells])
+            own = half.fit(model, X, labels)
         return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}
 
     results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(selected)(h) for h in halves)
@@ -117,8 +119,8 @@ def stability_selection(
 
 def _pairs(
     design: Design, donors: np.ndarray | None, n_pairs: int, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Complementary halves in which every effect can be estimated."""
+) -> Iterator[tuple[Split, Split]]:
+    """Complementary halves in which every effect can be estimated; each is the training part of a split."""
     strata = design.codes if donors is None else donor_strata(design, donors)
     for _ in range(n_pairs):
         order = rng.permutation(len(strata))
@@ -127,7 +129,7 @@ def _pairs(
         # the odd unit of each stratum goes to either half
         half[order] = (rank + rng.integers(2, size=strata.max() + 1)[strata[order]]) % 2
         of_cell = half if donors is None else half[donors]
-        pair = np.flatnonzero(of_cell == 0), np.flatnonzero(of_cell == 1)
-        parts = [design.subset(cells) for cells in pair]
-        if all(part is not None and len(part.codes) > part.n_groups for part in parts):
+        first, second = np.flatnonzero(of_cell == 0), np.flatnonzero(of_cell == 1)
+        pair = Split(design, donors, first, second), Split(design, donors, second, first)
+        if all((part := half.training) is not None and len(part.codes) > part.n_groups for half in pair):
             yield pair

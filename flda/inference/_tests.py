@@ -33,13 +33,13 @@ TIE = 1e-5  # relative; statistics are computed in single precision, and swapped
 
 
 @dataclass(frozen=True)
-class PermutationTest:
-    """Result of :func:`permutation_test`.
+class EffectTests:
+    """Result of :func:`effect_tests`.
 
     Attributes
     ----------
     table
-        A row per effect: ``effect, statistic, null_mean, null_95, pval, pval_adj`` (Holm), ``n_perms, n_distinct``,
+        A row per effect: ``effect, statistic, null_mean, null_95, pval, pval_adj`` (Holm), ``n_resamples, n_distinct``,
         ``unit`` (cell or donor) and ``scheme`` (restricted or residual).
     null
         Statistic under every permutation, a column per effect; NaN where an effect has fewer permutations.
@@ -54,18 +54,18 @@ class PermutationTest:
     genes: pd.DataFrame
 
 
-def permutation_test(
+def effect_tests(
     model: FLDA,
     X,
     y,
-    groups=None,
+    donor=None,
     *,
     effects: Sequence[str] | None = None,
-    n_perms: int = 999,
+    n_resamples: int = 999,
     n_folds: int = 5,
     random_state: int | None = 0,
     n_jobs: int | None = None,
-) -> PermutationTest:
+) -> EffectTests:
     """Test every effect, and every gene for it, by permutation.
 
     The statistic of an effect is its information on held-out cells (or donors): how well the group means that training
@@ -74,7 +74,7 @@ def permutation_test(
     p-value is ``(b + 1) / (B + 1)`` with b of B permutations at least as large as the data.
 
     Cells are exchanged within combinations of levels of all other factors, and within donors if given; for factors
-    that vary between donors, whole donors are exchanged, all different ways if there are no more than ``n_perms``.
+    that vary between donors, whole donors are exchanged, all different ways if there are no more than ``n_resamples``.
     Interactions that hold an exchanged factor, or main effects when an interaction is tested, are taken out before and
     added back after: see :mod:`flda.inference._schemes`. That is exact for a main effect without interactions in the
     fit and holds its level closely otherwise (``benchmarks/RESULTS.md``).
@@ -90,11 +90,13 @@ def permutation_test(
         total variance as target.
     X
         Expression, cells x genes, in memory. Up to 8,000 genes or cells, whichever is smaller.
-    y, groups
-        As in :meth:`FLDA.fit`. Without donors, cells are taken for independent.
+    y
+        As in :meth:`FLDA.fit`.
+    donor
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Without it, cells are taken to be independent.
     effects
         Names of effects to test. None for all; those that cannot be are left out with a logged line.
-    n_perms
+    n_resamples
         Permutations per effect.
     n_folds
         Folds of the statistic for exchanges of cells; by donor if given. Exchanged donors take up to ten folds.
@@ -117,16 +119,16 @@ def permutation_test(
     >>> from flda import FLDA
     >>> from flda.datasets import t4t5_simulated
     >>> adata = t4t5_simulated(n_obs=300, n_vars=100)
-    >>> result = permutation_test(FLDA(), adata.X, adata.obs[["dendrite", "axon"]], n_perms=19)
+    >>> result = effect_tests(FLDA(), adata.X, adata.obs[["dendrite", "axon"]], n_resamples=19)
     >>> result.table[["effect", "pval", "unit", "scheme"]].values.tolist()[0]
     ['dendrite', 0.05, 'cell', 'residual']
     """
     labels = label_frame(y)[0]
-    donors, names = donor_codes(groups, len(labels))
+    donors, names = donor_codes(donor, len(labels))
     design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
     wanted = _effects(design, effects)
-    if n_perms < 1:
-        raise ValueError(f"n_perms={n_perms}: use 1 or more.")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
     schemes = _schemes(wanted, design, donors, names, named=effects is not None)
     penalties, n_components = effect_penalties(design, model.penalty), effect_components(design, model.n_components)
     grid = (float(model.shrinkage),) if isinstance(model.shrinkage, Real) else GRID
@@ -153,7 +155,7 @@ def permutation_test(
         distinct = n_distinct(scheme, engine.units, engine.strata)
         name = scheme.effect.name
         _check_distinct(name, distinct, scheme)
-        found = _run(engine, observed, distinct, n_perms, rng, n_jobs, name)
+        found = _run(engine, observed, distinct, n_resamples, rng, n_jobs, name)
         nulls[name] = found.null
         n_used = int(np.sum(~np.isnan(found.null)))
         rows.append(
@@ -163,7 +165,7 @@ def permutation_test(
                 "null_mean": np.nanmean(found.null),
                 "null_95": np.nanquantile(found.null, 0.95),
                 "pval": (1 + np.sum(found.null >= found.statistic - TIE * abs(found.statistic))) / (1 + n_used),
-                "n_perms": n_used,
+                "n_resamples": n_used,
                 "n_distinct": distinct,
                 "unit": "donor" if scheme.by_donor else "cell",
                 "scheme": scheme.name,
@@ -174,7 +176,7 @@ def permutation_test(
     table.insert(5, "pval_adj", _holm(table["pval"].to_numpy()))
     null = pd.DataFrame({name: pd.Series(values) for name, values in nulls.items()})
     every = pd.concat(genes, ignore_index=True)
-    return PermutationTest(table, null, every[["effect", "gene", "statistic", "pval", "pval_adj", "pval_max"]])
+    return EffectTests(table, null, every[["effect", "gene", "statistic", "pval", "pval_adj", "pval_max"]])
 
 
 @dataclass(frozen=True)
@@ -190,22 +192,23 @@ def _run(
     engine: CellStatistics | DonorStatistics,
     observed: np.ndarray,
     distinct: float,
-    n_perms: int,
+    n_resamples: int,
     rng: np.random.Generator,
     n_jobs: int | None,
     name: str,
 ) -> _Found:
     """Statistics of the data and of all permutations."""
     (statistic,), (F,) = engine.statistics(observed[None])
-    if isinstance(engine, DonorStatistics) and distinct - 1 <= n_perms:
+    if isinstance(engine, DonorStatistics) and distinct - 1 <= n_resamples:
         others = [a for a in engine.every() if not np.array_equal(a, observed)]
-        n_perms = len(others)
+        n_resamples = len(others)
         labellings: Iterator[np.ndarray] = iter(others)
     else:
-        labellings = (engine.permuted(rng) for _ in range(n_perms))
+        labellings = (engine.permuted(rng) for _ in range(n_resamples))
     size = max(1, min(32, BATCH_CELLS // len(observed)))
     batches = (
-        np.stack([next(labellings) for _ in range(min(size, n_perms - start))]) for start in range(0, n_perms, size)
+        np.stack([next(labellings) for _ in range(min(size, n_resamples - start))])
+        for start in range(0, n_resamples, size)
     )
     real = F > 0
     order = np.sort(F[real] * (1 - TIE))
@@ -219,7 +222,7 @@ def _run(
         counts = np.bincount(np.searchsorted(order, ratios.ravel(), side="right"), minlength=len(order) + 1)
         return T, counts, ratios.max(axis=1, initial=0.0)
 
-    n_batches = math.ceil(n_perms / size)
+    n_batches = math.ceil(n_resamples / size)
     results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(one)(batch) for batch in batches)
     histogram = np.zeros(len(order) + 1)
     tops = []

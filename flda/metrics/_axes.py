@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from .._data.arrays import group_sums, indicator, squared_norms, times
+from .._data.arrays import group_sums, indicator
 from .._design.design import Design
 from .._design.effects import Effect
-from .._design.samples import Samples
+from .._design.samples import Samples, sample_units
 
 N_BINS = 10  # of the papers
 
@@ -53,13 +53,18 @@ def mean_products(
     return np.array([T for T, _ in found]), np.array([v.mean() for _, v in found])
 
 
-def total_products(X, design: Design, donors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`mean_products` of every gene, summed over genes, from distances alone.
+def total_products(
+    sums: np.ndarray, squares: np.ndarray, design: Design, donors: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`mean_products` of every gene, summed over genes, from sums and squares alone.
 
     Parameters
     ----------
-    X
-        Expression, N x p, dense or sparse.
+    sums
+        Sum of the cells of each sample (of each group without donors), S x p; samples in the order of their groups,
+        then of their donors.
+    squares
+        Sum of the squared entries of these cells, (S,).
     design, donors
         As in :func:`mean_products`.
 
@@ -68,14 +73,10 @@ def total_products(X, design: Design, donors: np.ndarray | None = None) -> tuple
     T (1, C, C) and the within-group variance (1,).
     """
     units, donor = _units(design, donors)
-    own = group_sums(X, units.codes, len(donor)) / units.counts[:, None]
-    # squares of the cells about their unit's mean: about the centre of all, less those of the mean
-    centre = units.counts @ own / units.counts.sum()
-    own -= centre
-    lengths = squared_norms(X) - 2 * times(X, centre[:, None])[:, 0] + centre @ centre
-    squares = np.bincount(units.codes, lengths) - units.counts * np.einsum("ij,ij->i", own, own)
+    own = sums / units.counts[:, None]
+    spread = squares - units.counts * np.einsum("ij,ij->i", own, own)  # of the cells about the mean of their sample
     own -= own.mean(axis=0)
-    T, v = _products(own @ own.T, squares, units, donor)
+    T, v = _products(own @ own.T, spread, units, donor)
     return T[None], np.array([v.mean()])
 
 
@@ -240,10 +241,10 @@ def _information(u: np.ndarray, levels: np.ndarray, weights: np.ndarray, bins: i
 
 
 def _units(design: Design, donors: np.ndarray | None) -> tuple[Samples, np.ndarray]:
-    """The samples, and the donor of each; without donors all cells are as of one, and the samples are the groups."""
-    donors = np.zeros(len(design.codes), dtype=np.int64) if donors is None else donors
-    units = Samples.of(design.codes, donors)
-    return units, donors[np.unique(units.codes, return_index=True)[1]]
+    """The samples, and the donor of each; without donors each group is one sample."""
+    units = sample_units(design, donors)
+    first = np.unique(units.codes, return_index=True)[1]
+    return units, np.zeros(len(first), dtype=np.int64) if donors is None else donors[first]
 
 
 def _products(D: np.ndarray, squares: np.ndarray, units: Samples, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

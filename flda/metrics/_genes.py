@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .._design.design import Design
+from .._design.effects import Effect
 
 PURE = 0.5  # a gene is pure when its axis's own effect has at least this share of its F
 
@@ -30,14 +31,38 @@ def gene_f(means: np.ndarray, variances: np.ndarray, design: Design) -> pd.DataF
     -------
     DataFrame, p rows and a column per effect.
     """
-    centred = means - means.mean(axis=0)
-    out = {}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for effect, contrasts in design.contrasts.items():
-            square = np.sum((contrasts @ centred) ** 2, axis=0) / design.df(effect)
-            noise = np.sum(np.diag(design.scatter_weights(effect)) / design.counts)
-            out[effect.name] = np.where(variances > 0, square / (variances * noise), np.nan)
-    return pd.DataFrame(out)
+    return pd.DataFrame(
+        {
+            effect.name: f_ratio(means, variances * noise_share(effect, design), contrasts)
+            for effect, contrasts in design.contrasts.items()
+        }
+    )
+
+
+def f_ratio(means: np.ndarray, noise: np.ndarray, contrasts: np.ndarray) -> np.ndarray:
+    """Mean square of an effect on the group means, over what noise alone would give it.
+
+    Parameters
+    ----------
+    means
+        Group means, (..., C, p).
+    noise
+        Mean square that noise alone gives, (..., p).
+    contrasts
+        B_S of the effect, df_S x C.
+
+    Returns
+    -------
+    F of each gene, (..., p); NaN for a gene without noise.
+    """
+    centred = means - means.mean(axis=-2, keepdims=True)
+    square = np.sum((contrasts @ centred) ** 2, axis=-2) / len(contrasts)
+    return np.divide(square, noise, out=np.full_like(square, np.nan), where=noise > 0)
+
+
+def noise_share(effect: Effect, design: Design) -> float:
+    """``sum_c Q_S[c, c] / n_c``: what a unit variance of cells adds to the mean square of an effect."""
+    return float(np.sum(np.diag(design.scatter_weights(effect)) / design.counts))
 
 
 def specificity(ratios: pd.DataFrame, effect: str) -> tuple[np.ndarray, np.ndarray]:

@@ -82,10 +82,10 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
 
 @documented
 def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key: str = "flda") -> Axes:
-    """Draw objective, held-out signal and held-out cross-talk of an axis against its number of genes.
+    """Draw objective, held-out SNR and held-out cross-talk of an axis against its number of genes.
 
     The objective on the fitted cells always grows with the number of genes, up to that of all genes (dotted). The
-    signal on held-out cells need not grow.
+    signal-to-noise ratio (SNR) on held-out cells need not grow.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     ax = new_axes(ax, 4.6, 3.2)
     lines = {
         "objective, fitted cells": ("eigenvalue", GREY, "--", "s"),
-        "signal, held out": ("snr", BLUE, "-", "o"),
+        "SNR, held out": ("snr", BLUE, "-", "o"),
         "cross-talk, held out": ("crosstalk", ORANGE, "-", "^"),
     }
     for label, (column, color, style, marker) in lines.items():

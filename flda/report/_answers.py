@@ -51,7 +51,7 @@ def answers(adata: AnnData, ranking: pd.DataFrame, key: str = "flda") -> list[An
 
 
 def best_axes(record: Record, genes: str = "all") -> list[str]:
-    """The axis of every effect with the most held-out signal, the best effect first.
+    """The axis of every effect with the largest held-out SNR, the best effect first.
 
     Without a certificate, the first axis of every effect.
     """
@@ -63,7 +63,7 @@ def best_axes(record: Record, genes: str = "all") -> list[str]:
 
 
 def _best(record: Record, genes: str | None = None) -> pd.DataFrame | None:
-    """Rows of the certificate: the axis with the most signal of every effect, the best effect first. None if empty."""
+    """Rows of the certificate: the axis of every effect with the largest SNR, the best effect first. None if empty."""
     if "certificate" not in record:
         return None
     table = record.certificate
@@ -81,31 +81,31 @@ def _separation(record: Record) -> Answer:
         )  # fmt: skip
     first, certificate = best.iloc[0], record.certificate
     headline = (
-        f"{first['effect']}: on held-out cells its variance on the axis {first['axis']} is {number(first['snr'])} "
-        "times the variance within groups"
+        f"{first['effect']}: on held-out cells the signal-to-noise ratio (SNR) of the axis {first['axis']} is "
+        f"{number(first['snr'])}"
     )
     few = certificate[(certificate["genes"] == "selected") & (certificate["axis"] == first["axis"])]
     if first["genes"] == "all" and len(few):
-        headline += f" with all genes, and {number(few['snr'].iloc[0])} times with the selected genes alone"
+        headline += f" with all genes, and {number(few['snr'].iloc[0])} with the selected genes alone"
     details = []
     if len(best) > 1:
         rest = [f"{row.effect} {number(row.snr)} ({row.axis})" for row in best.iloc[1:].itertuples()]
-        details.append(f"The best axes of the other effects: {listed(rest)}.")
+        details.append(f"SNR of the best axes of the other effects: {listed(rest)}.")
     if "tests" in record:
         details.append(_tests(record.tests["table"]))
     rows = certificate[certificate["genes"] == first["genes"]]
     weak = rows[(rows["snr"] < 1) | (rows["snr"] < rows["crosstalk"])]
     if len(weak):
         details.append(
-            f"Do not rely on {listed(weak['axis'])}: on held-out cells {_verb(len(weak), 'its', 'their')} signal is "
-            "smaller than the variance within groups or than the cross-talk of other effects."
+            f"Do not rely on {listed(weak['axis'])}: on held-out cells {_verb(len(weak), 'its', 'their')} SNR is below "
+            "1 or below the cross-talk of other effects."
         )
     return Answer(question, headline + ".", tuple(details))
 
 
 def _tests(table: pd.DataFrame) -> str:
     rows = [f"{row.effect} p = {row.pval_adj:.2g}" for row in table.itertuples()]
-    count = int(table.iloc[0]["n_resamples" if "n_resamples" in table else "n_perms"])
+    count = int(table.iloc[0]["n_resamples"])
     units = ", ".join(dict.fromkeys(table["unit"].astype(str)))
     return f"Tests, adjusted over effects: {listed(rows)} ({count} resamples; unit: {units})."
 
@@ -119,7 +119,7 @@ def _purity(record: Record) -> Answer:
     others.pop(first["effect"], None)
     headline = (
         f"{_share(first)} of the variance between groups on {first['axis']} belongs to {first['effect']}; "
-        f"cross-talk is {number(first['crosstalk'])} times the variance within groups"
+        f"its cross-talk is {number(first['crosstalk'])} times the variance within groups"
     )
     if others and max(others.values()) > 0:
         worst = max(others, key=lambda e: others[e])

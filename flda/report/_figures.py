@@ -99,7 +99,7 @@ def _plan(adata: AnnData, key: str) -> Iterator[tuple[str, str, str, Callable[[]
         yield f"genes_{axis}", "genes", caption, of(pl.genes, axis)
     if "path" in record:
         for axis in [a for a in chosen if a in set(record.path["axis"])]:
-            caption = f"Objective, signal and cross-talk of {axis} for several numbers of genes."
+            caption = f"Objective, held-out SNR and held-out cross-talk of {axis} for several numbers of genes."
             yield f"path_{axis}", "tests", caption, of(pl.path, axis)
     if "stability" in record:
         caption = "How often the selected genes of every axis are selected again in halves of the data."

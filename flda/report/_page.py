@@ -169,17 +169,17 @@ def _axes(record: Record) -> str:
     if "certificate" not in record:
         return '<p class="note">No certificate was computed; run <code>flda.tl.certify(adata)</code>.</p>'
     table = record.certificate
-    shown = table[["axis", "genes", "snr", "crosstalk"]].rename(columns={"snr": "signal", "crosstalk": "cross-talk"})
+    shown = table[["axis", "genes", "snr", "crosstalk"]].rename(columns={"snr": "SNR", "crosstalk": "cross-talk"})
     total = table["snr"] + table["crosstalk"].clip(lower=0)
     shown["own share"] = (table["snr"] / total).where(table["snr"] > 0, 0.0)
-    for column, name in {"sd_snr": "sd of signal", "accuracy": "accuracy", "chance": "chance"}.items():
+    for column, name in {"sd_snr": "sd of SNR", "accuracy": "accuracy", "chance": "chance"}.items():
         if column in table:
             shown[name] = table[column]
     return (
         small_table(shown)
-        + '<p class="note">Signal is the variance of the axis\'s own effect and cross-talk that of the other effects, '
-        "both on held-out cells and in units of the variance within groups. Own share: signal over the sum of signal "
-        "and cross-talk. Sd of signal: standard deviation over folds.</p>"
+        + '<p class="note">SNR: signal-to-noise ratio, the variance of the axis\'s own effect on held-out cells in '
+        "units of the variance within groups. Cross-talk: the same for all other effects together. Own share: SNR over "
+        "the sum of SNR and cross-talk. Sd of SNR: standard deviation over folds.</p>"
     )
 
 

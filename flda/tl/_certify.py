@@ -22,10 +22,11 @@ def certify(
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
-    """Measure signal, cross-talk and accuracy of every axis on cells, or donors, that were held out of the fit.
+    """Measure SNR, cross-talk and accuracy of every axis on cells, or donors, that were held out of the fit.
 
     Every fold refits the model of :func:`flda.tl.flda` and, after :func:`flda.tl.rank_genes`, that of the selected
-    genes; the shrinkage is tuned and the genes are selected anew in each. See :func:`flda.inference.certify`.
+    genes; the shrinkage is tuned and the genes are selected anew in each. The signal-to-noise ratio (SNR) is the
+    variance of the axis's own effect in units of the variance within groups. See :func:`flda.inference.certify`.
 
     Parameters
     ----------

@@ -62,15 +62,12 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
         model = fitted.dense(shrinkage=fitted.shrinkage).fit(X, labels, fitted.donors)
 
     scores = np.full((len(labels), len(model.axes_)), np.nan)
-    for train, test in progress(folds(model.design_, donors, seed, n_folds), desc="held-out scores", total=n_folds):
-        part = model.design_.subset(train)
-        if part is None:
+    for split in progress(folds(model.design_, donors, seed, n_folds), desc="held-out scores", total=n_folds):
+        if split.training is None:
             continue
         with quiet():
-            fold = FLDA(**model.get_params()).fit(
-                X[train], labels.iloc[train], None if donors is None else donors[train]
-            )
-        scores[test] = fold.transform(X[test]) @ _rotation(fold, model, part)
+            fold = split.fit(model, X, labels)
+        scores[split.test] = fold.transform(X[split.test]) @ _rotation(fold, model, split.training)
     if np.isnan(scores).all():
         raise ValueError(f"none of {n_folds} folds keeps every effect estimable; use fewer folds or interactions.")
     of_all_cells = np.full((adata.n_obs, scores.shape[1]), np.nan)

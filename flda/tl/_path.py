@@ -24,7 +24,7 @@ def path(
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
-    """Compare axes of several numbers of genes by objective, held-out signal and held-out cross-talk.
+    """Compare axes of several numbers of genes by objective, held-out SNR and held-out cross-talk.
 
     Every number of genes is refitted in every fold, with the shrinkage of the fit; folds hold out whole donors if the
     fit had donors. This takes about as long as one :func:`flda.tl.rank_genes` per fold and number.

@@ -36,7 +36,8 @@ def choose_penalty(
     ----------
     {adata}
     crosstalk
-        The limit: held-out cross-talk of the axes of an effect over their held-out signal, both summed over the axes.
+        The limit: held-out cross-talk of the axes of an effect over their held-out signal-to-noise ratio, both summed
+        over the axes.
     penalties
         Penalties to try.
     {folds}
@@ -50,7 +51,7 @@ def choose_penalty(
 
     * ``table``: the certificates of all penalties, the columns of :func:`flda.get.certificate_df` and ``penalty``
     * ``chosen``: a dict from each effect to the smallest penalty that keeps the limit, or to the one with the least
-      cross-talk over signal if none does
+      ratio if none does
     * ``params``: ``crosstalk, penalties, n_folds, n_repeats, random_state``
 
     Read the table with :func:`flda.get.penalties_df`.

@@ -152,8 +152,8 @@ def _candidates(
 def _named(report: pd.DataFrame, record: Record) -> pd.DataFrame:
     """The gene report with names of genes instead of their indices among the genes of the fit."""
     names = record.gene_names.to_numpy()
-    collinear = [", ".join(names[[int(i) for i in t.split(", ")]]) if t else "" for t in report["twins"]]
-    return report.assign(gene=names[report["gene"]], twins=collinear)
+    collinear = [", ".join(names[list(others)]) for others in report["collinear"]]
+    return report.assign(gene=names[report["gene"]], collinear=collinear)
 
 
 def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame) -> dict[str, Any]:

@@ -74,19 +74,19 @@ def stability(
     fitted = Fitted.read(adata, key)
     model, data = fitted.sparse(shrinkage=fitted.shrinkage), (fitted.X, fitted.labels, fitted.donors)
     halves = inference.stability_selection(
-        model, *data, n_halves=n_resamples, random_state=random_state, n_jobs=n_jobs
-    )  # fmt: skip
+        model, *data, n_resamples=n_resamples, random_state=random_state, n_jobs=n_jobs
+    )
     names = fitted.record.gene_names
 
     def named(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(gene=names[table["gene"]])
 
-    params = {"n_resamples": halves.n_halves, "n_bootstraps": 0, "unit": halves.unit, "random_state": random_state}
+    params = {"n_resamples": halves.n_resamples, "n_bootstraps": 0, "unit": halves.unit, "random_state": random_state}
     found: dict[str, Any] = {"genes": named(halves.genes), "params": params}
     if n_bootstraps:
         with quiet():
             model.fit(*data)
-        intervals = inference.bootstrap(model, *data, n_boots=n_bootstraps, random_state=random_state)
+        intervals = inference.bootstrap(model, *data, n_resamples=n_bootstraps, random_state=random_state)
         found |= {"loadings": named(intervals.loadings), "scores": intervals.scores}
-        params["n_bootstraps"] = intervals.n_boots
+        params["n_bootstraps"] = intervals.n_resamples
     return step.write(stability=found)

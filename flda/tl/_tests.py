@@ -70,10 +70,10 @@ def effect_tests(
     """
     step = Step("effect_tests", adata, key, copy)
     fitted = Fitted.read(adata, key)
-    found = inference.permutation_test(
+    found = inference.effect_tests(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors,
         effects=[effects] if isinstance(effects, str) else effects,
-        n_perms=n_resamples, random_state=random_state, n_jobs=n_jobs,
+        n_resamples=n_resamples, random_state=random_state, n_jobs=n_jobs,
     )  # fmt: skip
     of_genes = found.genes.pivot(index="gene", columns="effect").reindex(range(fitted.X.shape[1]))
     pvals = {c: of_genes[c].reindex(columns=fitted.record.effects_with_axes) for c in ("pval", "pval_adj", "pval_max")}

@@ -8,6 +8,7 @@ from anndata import AnnData
 from .._adata import read
 from .._adata.results import Record, Step, check_same_fit
 from .._data import arrays
+from .._data.summary import summarise
 from .._docs import documented
 from .._logging import get_logger
 
@@ -58,8 +59,11 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     check_same_fit(adata, record)
     read.check_gene_names(adata)
     layer = record.params["layer"]
-    X = read.expression(adata, layer)
-    read.check_values(X, adata, layer)
+    X = read.checked_expression(adata, layer)
+    with read.naming(adata.obs_names, adata.var_names, layer):
+        values = summarise(X, np.zeros(adata.n_obs, dtype=np.int64), 1)
+    if values.counts_like:
+        read.warn_of_counts(layer)
 
     names, loadings, centre = record.gene_names, record.loadings.to_numpy(), record.centre.to_numpy()
     index = adata.var_names.get_indexer(names)

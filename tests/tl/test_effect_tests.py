@@ -19,8 +19,8 @@ def fitted():
 
 def test_tests_are_those_of_the_function(fitted):
     flda.tl.effect_tests(fitted, effects="axon", n_resamples=29)
-    result = inference.permutation_test(
-        FLDA(shrinkage=0.5), fitted.X, fitted.obs[FACTORS], effects=["axon"], n_perms=29
+    result = inference.effect_tests(
+        FLDA(shrinkage=0.5), fitted.X, fitted.obs[FACTORS], effects=["axon"], n_resamples=29
     )
     pd.testing.assert_frame_equal(flda.get.effect_tests_df(fitted), result.table, check_dtype=False)
     pd.testing.assert_frame_equal(fitted.uns["flda"]["tests"]["null"], result.null)

@@ -18,7 +18,8 @@ def test_each_cell_is_scored_without_it_on_matched_axes():
     scores = adata.obsm["X_flda_held_out"]
     assert np.isfinite(scores).all()
     # a fold by hand: the axes of an effect span the same space, turned towards those of the fit
-    train, test = next(iter(folds(make_design(adata.obs[FACTORS]), None, 0, 5)))
+    split = next(iter(folds(make_design(adata.obs[FACTORS]), None, 0, 5)))
+    train, test = split.train, split.test
     model = flda.FLDA(shrinkage=0.5).fit(adata.X[train], adata.obs[FACTORS].iloc[train])
     by_hand = model.transform(adata.X[test])
     for columns in ([0], [1, 2, 3], [4, 5, 6]):
