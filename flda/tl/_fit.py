@@ -12,9 +12,8 @@ from anndata import AnnData
 
 from .._adata import read
 from .._adata.results import Step, check_new_fit, check_storable
-from .._data.summary import summarise
+from .._design.design import Design
 from .._design.effects import Effect
-from .._design.samples import sample_units
 from .._docs import documented
 from .._logging import get_logger, quiet
 from ..estimators import FLDA
@@ -141,8 +140,8 @@ def flda(
     genes = read.gene_mask(adata, mask_var)
     cells = read.read_cells(adata, factors, nuisance, donor, layer, genes, device)
 
-    model = FLDA(**options)
-    if isinstance(shrinkage, str) and (cells.real != cells.labelled).any():
+    model, n_simulated = FLDA(**options), int(np.sum(cells.labelled & ~cells.real))
+    if isinstance(shrinkage, str) and n_simulated:
         # only real cells can measure what holds beyond the fitted ones
         with quiet(), read.naming(cells.names[cells.real], cells.genes, layer):
             model.fit(*cells.of(cells.real))
@@ -154,9 +153,12 @@ def flda(
         model._fit(prepared)
     with read.naming(cells.names, cells.genes, layer):
         scores = model.transform(cells.X)
+    real: Prepared | None = prepared
+    if n_simulated:
+        part = prepared.design.subset(np.flatnonzero(cells.real[cells.labelled]))
+        real = None if part is None else FLDA(**options)._prepare(*cells.of(cells.real))
 
     F = gene_f(prepared.within.means, model.within_sd_**2, model.design_)
-    n_simulated = int(np.sum(cells.labelled & ~cells.real))
     fit = {
         "n_cells": int(cells.labelled.sum()),
         "n_genes": int(genes.sum()),
@@ -176,7 +178,7 @@ def flda(
         estimability=model.design_.report,
         effects=list(F.columns),
         fit=fit,
-        variance=_variance(prepared, cells),
+        variance=_variance(real, prepared.design),
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         scores=scores,
         loadings=model.components_.T,
@@ -186,24 +188,17 @@ def flda(
     )
 
 
-def _variance(prepared: Prepared, cells: read.Cells) -> pd.DataFrame:
-    """Variance of all genes by effect, from the real cells: ``effect, df, variance, share``.
+def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
+    """Variance of all genes by effect: ``effect, df, variance, share``; the last row is the variance within groups.
 
-    The last row is for the variance within groups. NaN if the real cells alone cannot estimate some effect.
+    ``real`` holds the real cells; it is None if they cannot estimate every effect of the design, which gives NaN.
     """
-    design, donors, summary = prepared.design, prepared.donors, prepared.summary
-    real = cells.real[cells.labelled]
-    part = design if real.all() else design.subset(np.flatnonzero(real))
-    if part is None:
+    if real is None:
         logger.warning("without the simulated cells some effect cannot be estimated; its variance is left out")
         shares = variance = pd.Series(np.nan, index=[*(e.name for e in design.contrasts), "within"])
     else:
-        design = part
-        if not real.all():
-            donors = None if donors is None else donors[real]
-            units = sample_units(design, donors)
-            summary = summarise(cells.X[cells.real], units.codes, len(units.counts))
-        products = total_products(summary.sums, summary.squares, design, donors)
+        design = real.design
+        products = total_products(real.summary.sums, real.summary.squares, design, real.donors)
         shares = effect_shares(*products, design)[0]
         variance = shares * (products[1][0] / shares["within"])
     return pd.DataFrame(
