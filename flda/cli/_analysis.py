@@ -39,6 +39,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         mask_var=args.mask_var,
         n_components=args.n_components,
         penalty=args.penalty,
+        group_means=args.group_means,
         shrinkage=args.shrinkage,
         device=args.device,
         random_state=args.seed,

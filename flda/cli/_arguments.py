@@ -41,6 +41,12 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
             help="penalty on the variance of other effects (default 1; inf removes it exactly)",
         )
         sub.add_argument(
+            "--group-means",
+            choices=["observed", "shrunken"],
+            default="observed",
+            help="shrunken moves the means of small groups towards what the effects predict (default observed)",
+        )
+        sub.add_argument(
             "--shrinkage",
             type=_number_or_name,
             default="auto",

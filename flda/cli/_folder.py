@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[Path]:
-    """A temporary folder next to ``out`` that takes its place if the block succeeds, and is removed if not.
+    """A temporary folder that takes the place of ``out`` if the block succeeds, and is removed if not.
 
     Parameters
     ----------
@@ -40,22 +39,21 @@ def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
     _check(out, overwrite, inputs)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        temporary = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent, ignore_cleanup_errors=True)
     except OSError as error:
         raise UsageError(f"cannot write to {out.parent}: {error.strerror}") from None
-    earlier = folder.with_name(f"{folder.name}-earlier")
-    try:
+    with temporary as name:
+        folder, earlier = Path(name) / "new", Path(name) / "earlier"
+        folder.mkdir()
         yield folder
         _check(out, overwrite, inputs)  # files may have been added meanwhile
-        folder.chmod(0o755)
         if out.exists():
             out.rename(earlier)
-        folder.rename(out)
-    finally:
-        if earlier.exists() and not out.exists():
+        try:
+            folder.rename(out)
+        except OSError:
             earlier.rename(out)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(earlier, ignore_errors=True)
+            raise
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

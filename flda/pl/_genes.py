@@ -149,7 +149,8 @@ def _group_means(
     """Levels of every occupied group, and the mean expression of some genes in it (groups x genes)."""
     obs = read.in_memory(adata.obs)
     labelled = obs[needed].notna().all(axis=1).to_numpy()
-    X = read.expression(adata[:, names], layer)[labelled]
+    X = read.expression(adata, layer)[:, adata.var_names.get_indexer(names)]
+    X = X if labelled.all() else X[labelled]
     labels = obs.loc[labelled, factors].astype("category")
     cells = labels.groupby(factors, observed=True, sort=True)
     codes, counts = cells.ngroup().to_numpy(), cells.size()
