@@ -176,8 +176,7 @@ def test_expression_that_is_on_the_device_already(cupy):
     adata = flda.datasets.t4t5_simulated(n_obs=260, n_vars=70)
     expected = adata.copy()
     flda.tl.flda(expected, FACTORS, shrinkage=0.3)
-    X = device.OnDevice(adata.X)
-    flda._adata.read.check_values(device.wrap(cupy.asarray(adata.X.toarray())), adata, None)
+    X = device.wrap(cupy.asarray(adata.X.toarray()))
     model = FLDA(shrinkage=0.3).fit(X, adata.obs[FACTORS])
     np.testing.assert_allclose(model.transform(X), expected.obsm["X_flda"], atol=1e-5)
 

@@ -27,7 +27,14 @@ ACCURACY = ":accuracy"  # no effect can have this name
 
 
 def certify(
-    model: FLDA, X, y, donor=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
+    model: FLDA,
+    X,
+    y,
+    donor: ArrayLike | None = None,
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Held-out signal, cross-talk and accuracy of every axis, by cross-validation of the whole fit.
 

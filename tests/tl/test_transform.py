@@ -55,13 +55,15 @@ def test_missing_genes_are_at_the_mean_and_counted(reference, new, caplog):
     X[:, filled.var_names.get_indexer(gone)] = reference.var.loc[gone, "flda_centre"]
     filled.X = X
     flda.tl.transform(filled, reference)
-    assert caplog.text == ""
+    assert caplog.records == []
     short = flda.tl.transform(new[:, ~new.var_names.isin(gone)], reference, copy=True)
     np.testing.assert_allclose(short.obsm["X_flda"], filled.obsm["X_flda"], atol=1e-5)
-    assert f"3 of the 96 genes of the fit are not in adata ({', '.join(gone)})" in caplog.text
+    (record,) = caplog.records
+    assert (record.levelname, record.args[0], record.args[1]) == ("WARNING", 3, 96)
+    assert ", ".join(gone) in record.getMessage()
     weight = (reference.varm["flda"] * reference.var["flda_within_sd"].fillna(0).to_numpy()[:, None]) ** 2
     worst = (weight[reference.var_names.isin(gone)].sum(axis=0) / weight.sum(axis=0)).max()
-    assert f"up to {100 * worst:.2g} %" in caplog.text
+    assert f"{100 * worst:.2g} %" in record.getMessage()
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
@@ -71,7 +73,7 @@ def test_a_reference_from_a_file_and_a_layer(reference, new, tmp_path, suffix):
     flda.tl.flda(reference, FACTORS, shrinkage=0.5, layer="log", key_added="k")
     getattr(reference, f"write_{suffix}")(tmp_path / f"x.{suffix}")
     back = getattr(ad, f"read_{suffix}")(tmp_path / f"x.{suffix}")
-    with pytest.raises(ValueError, match="there is no layer 'log'"):
+    with pytest.raises(ValueError, match="layer 'log'"):
         flda.tl.transform(new, back, key="k")
     new.layers["log"] = new.X
     flda.tl.transform(new, back, key="k")
@@ -80,22 +82,22 @@ def test_a_reference_from_a_file_and_a_layer(reference, new, tmp_path, suffix):
 
 
 def test_bad_input_writes_nothing(reference, new):
-    with pytest.raises(ValueError, match=r"run flda\.tl\.flda first"):
+    with pytest.raises(ValueError, match=r"flda\.tl\.flda"):
         flda.tl.transform(new, new)
     old = reference.copy()
     del old.var["flda_centre"]
-    with pytest.raises(ValueError, match="older version"):
+    with pytest.raises(ValueError, match=r"'flda_centre'.*flda\.tl\.flda"):
         flda.tl.transform(new, old)
     named = new.copy()
     named.var_names = [f"FBgn{i}" for i in range(120)]
-    with pytest.raises(ValueError, match="none of the 96 genes"):
+    with pytest.raises(ValueError, match=r"96 genes.*FBgn0"):
         flda.tl.transform(named, reference)
     named.var_names = ["a", "a", *named.var_names[2:]]
-    with pytest.raises(ValueError, match="'a' occurs more than once"):
+    with pytest.raises(ValueError, match="'a'"):
         flda.tl.transform(named, reference)
     bad = new.copy()
     bad.X = bad.X.toarray()
     bad.X[4, 7] = np.nan
-    with pytest.raises(ValueError, match=f"nan for gene '{new.var_names[7]}' in cell '{new.obs_names[4]}'"):
+    with pytest.raises(ValueError, match=f"nan.*'{new.var_names[7]}'.*'{new.obs_names[4]}'"):
         flda.tl.transform(bad, reference)
     assert all("X_flda" not in each.obsm for each in (new, named, bad))
