@@ -22,6 +22,7 @@ from .._design.effects import Effect
 N_ROUNDS = 2  # updates of omega, effect by effect, given those of the other effects
 N_STEPS = 100  # of the EM algorithm for the weights of the grid
 NULL_WEIGHT = 10.0  # genes without an effect that are added to those seen, as in Stephens (2017)
+LEAST_SIZE = 0.01  # of the noise of an effect: the prior leaves it so much, so that it still has axes
 GENES_AT_ONCE = 2000
 
 
@@ -79,7 +80,7 @@ class FactorialMeans:
                 estimate, noise = _free_estimate(effect, means, variances, design, sizes)
                 grid, posterior = _mixture(np.sum(estimate**2, axis=0), noise, len(estimate))
                 grids[effect] = grid, posterior
-                sizes[effect] = posterior @ grid
+                sizes[effect] = np.maximum(posterior @ grid, LEAST_SIZE * noise)
         intercept, coefficients = _posterior(means, variances, design, sizes, None)
         return cls(design, intercept, coefficients, sizes, (means, variances), grids)
 

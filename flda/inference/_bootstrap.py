@@ -17,7 +17,7 @@ from .._progress import progress
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
 from .._solve.within import Within, target_diagonal
-from ..estimators import SparseFLDA, donor_codes, label_frame
+from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,11 @@ def bootstrap(
     if len(labels) != len(design.codes):
         raise ValueError(f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the same.")
     genes = np.unique(np.concatenate([axis for axes in model.selected_.values() for axis in axes]))
-    X = arrays.map_rows(X[:, genes], lambda rows, block: arrays.dense(block), len(genes))
+    X = arrays.map_rows(expression(X, len(labels))[:, genes], lambda rows, block: arrays.dense(block), len(genes))
+    if not np.isfinite(X).all():
+        raise ValueError(
+            "X holds a value of a selected gene that is no number; give the cells the model was fitted on."
+        )
     axes = _Frozen(model, genes)
     original = model.components_[:, genes].T
     metric = axes.of(X, design, donors)[2]

@@ -10,14 +10,13 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
-from .._data.device import wrap
 from .._design.design import Design, make_design
 from .._design.effects import Effect
 from .._design.samples import between_factors, donor_strata
 from .._design.splits import folds
 from .._logging import get_logger
 from .._progress import progress
-from ..estimators import FLDA, donor_codes, label_frame
+from ..estimators import FLDA, donor_codes, expression, label_frame
 from ..metrics import effect_snr
 
 logger = get_logger(__name__)
@@ -109,7 +108,8 @@ def certify_together(
     -------
     The columns of :func:`certify` after ``axis`` and ``genes``, the name of the model.
     """
-    labels, X = label_frame(y)[0], wrap(X)
+    labels = label_frame(y)[0]
+    X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)

@@ -15,7 +15,7 @@ from .._design.samples import donor_strata
 from .._design.splits import Split
 from .._logging import quiet
 from .._progress import progress
-from ..estimators import SparseFLDA, donor_codes, label_frame
+from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def stability_selection(
     (4, 'cell')
     """
     labels = label_frame(y)[0]
+    X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
     design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
     if n_resamples < 2:

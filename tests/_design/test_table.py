@@ -1,10 +1,12 @@
-import itertools
+"""What the occupied groups identify, against the projectors of the paper and least squares on dummies."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from flda._design.design import make_design
+from flda._design.effects import Effect
+from flda._design.table import Table
 
 from oracle import effect_scatters, labels_of
 
@@ -55,6 +57,7 @@ def test_partially_filled_effects_equal_least_squares_on_dummies():
         start += n - 1
         got = means.T @ design.scatter_weights(effect) @ means
         np.testing.assert_allclose(got, levels.T @ levels / (n - 1), atol=1e-12)
+        np.testing.assert_allclose(design.fitted(effect) @ means, levels[design.table.margin(effect)[:, 0]])
 
 
 def test_unequal_counts_do_not_enter_the_contrasts():
@@ -69,17 +72,11 @@ def test_one_empty_group_costs_the_highest_interaction_only():
     groups = [g for g in np.ndindex(3, 2, 2) if g != (1, 1, 1)]
     design = design_of(groups, (3, 2, 2))
     assert [e.name for e in design.effects] == ["A", "B", "C", "A:B", "A:C", "B:C"]
-    row = design.report.set_index("effect").loc["A:B:C"]
-    assert not row["estimable"]
-    assert row["missing"] == "A1 x B1 x C1"
-    assert row["reason"] == "1 of 12 groups are empty (A1 x B1 x C1)"
-
-
-def test_interaction_that_cannot_be_estimated_is_refused_by_name_and_dropped_when_implied(caplog):
-    with pytest.raises(ValueError, match=r"'A:B': 4 of 9 groups are empty \(A0 x B2"):
-        design_of(STAIRCASE, (3, 3), interactions=["A:B"])
-    design_of(STAIRCASE, (3, 3))
-    assert "'A:B': 4 of 9 groups are empty" in caplog.text
+    report = design.report.set_index("effect")
+    assert report["estimable"].tolist() == [True] * 6 + [False]
+    assert report["df"].tolist() == [2, 1, 1, 2, 2, 1, 2]
+    assert report.loc["A:B:C", "missing"] == "A1 x B1 x C1"
+    assert "A1 x B1 x C1" in report.loc["A:B:C", "reason"]
 
 
 def test_interactions_that_confound_each_other_are_both_left_out():
@@ -87,81 +84,30 @@ def test_interactions_that_confound_each_other_are_both_left_out():
     groups = [g for g in np.ndindex(2, 2, 2) if sum(g) % 2 == 0]
     design = design_of(groups, (2, 2, 2))
     assert design.effects == [("A",), ("B",), ("C",)]
-    assert "confound" in design.report.set_index("effect").loc["A:B", "reason"]
+    assert not design.report.set_index("effect").loc["A:B", "estimable"]
+    assert design.report.set_index("effect").loc["A:B", "reason"]
 
 
 @pytest.mark.parametrize(
     ("groups", "n_levels", "message"),
     [
-        ([(0, 0), (1, 1), (2, 2)], (3, 3), "perfectly confounded"),
+        ([(0, 0), (1, 1), (2, 2)], (3, 3), "'A' and 'B'"),  # one level of A for one of B
         ([(0, 0), (1, 0), (2, 1), (3, 1)], (4, 2), "'A' is nested in 'B'"),
-        ([(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (2, 3), (3, 2), (3, 3)], (4, 4), "2 blocks"),
-        ([g for g in np.ndindex(2, 2, 2) if g[2] == (g[0] + g[1]) // 1 % 2], (2, 2, 2), None),
+        ([(0, 0), (0, 1), (1, 1), (1, 2)] * 2, (2, 3), None),
+        ([(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (2, 3), (3, 2), (3, 3)], (4, 4), "'A' x 'B'.* 2 blocks"),
+        ([(0, 0, 0), (0, 0, 1), (0, 1, 2), (1, 0, 2)], (2, 2, 3), "'A', 'B', 'C'"),
     ],
+    ids=["confounded", "nested", "connected", "two blocks", "too few groups"],
 )
 def test_factors_that_cannot_be_separated(groups, n_levels, message):
     if message is None:
-        assert len(design_of(groups, n_levels).effects) == 3
+        assert design_of(groups, n_levels).effects == [("A",), ("B",)]
         return
     with pytest.raises(ValueError, match=message):
         design_of(groups, n_levels)
 
 
-def test_nuisance_is_fitted_without_axes_and_takes_precedence_over_interactions():
-    groups = [(a, b, (a + b) % 2) for a, b in itertools.product(range(2), range(2))]
-    labels = labels_of(np.repeat(groups, 2, axis=0), (2, 2, 2)).rename(columns={"C": "batch"})
-    design = make_design(labels, nuisance=["batch"])
-    assert design.effects == [("A",), ("B",)]
-    assert set(design.contrasts) == {("A",), ("B",), ("batch",)}
-
-
-def test_level_order_unused_categories_and_odd_names():
-    labels = pd.DataFrame(
-        {
-            "f": pd.Categorical(["b:x", "a/y", "b:x", "a/y"], categories=["b:x", "unused", "a/y"]),
-            "n": [10, 9, 9, 10],
-        }
-    )
-    design = make_design(labels)
-    assert list(design.levels["f"]) == ["b:x", "a/y"]
-    assert list(design.levels["n"]) == [9, 10]
-    assert design.counts_table()["n_cells"].tolist() == [1, 1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        (["x"] * 4, "one level"),
-        (["x", None, "y", "y"], "no label for 1 of 4 cells"),
-        ([1, "a", 2, "b"], "mixes types"),
-    ],
-)
-def test_bad_factors(column, message):
-    with pytest.raises(ValueError, match=message):
-        make_design(pd.DataFrame({"f": column}))
-
-
-def test_continuous_factor():
-    values = np.random.default_rng(0).normal(size=100)
-    with pytest.raises(ValueError, match=r"'depth' holds 100 distinct numbers.*pandas\.cut"):
-        make_design(pd.DataFrame({"depth": values}))
-    labels = pd.DataFrame({"cluster": pd.Categorical(np.arange(100) % 30)})
-    assert make_design(labels).n_groups == 30  # many levels are fine when they are labels
-
-
-def test_bad_interactions():
-    with pytest.raises(ValueError, match="interaction 'A:Q' must join"):
-        design_of([(0, 0), (1, 1), (0, 1)], (2, 2), interactions=["A:Q"])
-    with pytest.raises(ValueError, match="needs its lower-order"):
-        design_of(list(np.ndindex(2, 2, 2)), (2, 2, 2), interactions=[("A", "B", "C")])
-    with pytest.raises(ValueError, match="use 'all', None or a list"):
-        design_of(list(np.ndindex(2, 2)), (2, 2), interactions="some")
-    with pytest.raises(ValueError, match="contains ':'"):
-        make_design(pd.DataFrame({"a:b": ["x", "y"]}))
-
-
-def test_subset_keeps_the_effects_or_says_that_it_cannot():
-    design = design_of(list(np.ndindex(2, 2)), (2, 2))
-    half = design.subset(np.arange(0, 8, 2))
-    assert half.counts.tolist() == [1, 1, 1, 1]
-    assert design.subset(np.arange(6)) is None  # one group gone, the interaction with it
+def test_groups_are_found_by_their_levels():
+    table = Table(("A", "B"), (3, 2), np.array([(0, 0), (0, 1), (2, 0)]))
+    np.testing.assert_array_equal(table.find(np.array([(2, 0), (0, 0), (0, 1), (2, 0)])), [2, 0, 1, 2])
+    np.testing.assert_array_equal(table.missing(Effect.parse("A:B")), [(1, 0), (1, 1), (2, 1)])

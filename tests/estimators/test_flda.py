@@ -1,3 +1,5 @@
+"""The dense estimator: scikit-learn's contract, prediction, and what is refused."""
+
 import pickle
 
 import numpy as np
@@ -116,7 +118,7 @@ def test_inverse_transform_is_a_right_inverse_within_the_span_of_the_means():
     np.testing.assert_allclose(model.transform(back), scores, atol=1e-9)
     # all C - 1 axes together give the group means back
     np.testing.assert_allclose(model.inverse_transform(model.transform(model.means_)), model.means_, atol=1e-8)
-    with pytest.raises(ValueError, match="5 columns"):
+    with pytest.raises(ValueError, match=r"\b5\b.*\(10, 2\)"):
         model.inverse_transform(scores[:, :2])
 
 
@@ -179,17 +181,18 @@ def test_nuisance_columns():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_components": 3}, r"n_components=3 for 'A': its 1 degrees of freedom"),
-        ({"n_components": {"Q": 1}}, "n_components names the effect 'Q'"),
-        ({"penalty": {"Q": 1}}, "penalty names the effect 'Q'"),
-        ({"penalty": -1}, "must be 0 or more"),
-        ({"shrinkage": 1.5}, r"use a number in \[0, 1\]"),
-        ({"shrinkage": "lw"}, "'ledoit-wolf'"),
-        ({"shrinkage_target": "unit"}, "use one of"),
-        ({"within": "weighted"}, "use one of"),
-        ({"solver": "lu"}, "use one of"),
-        ({"nuisance": ["batch"]}, "'batch' is not one of the label columns"),
-        ({"nuisance": ["A", "B"]}, "every column"),
+        ({"n_components": 3}, "n_components=3 for 'A'"),
+        ({"n_components": {"Q": 1}}, "n_components.*'Q'"),
+        ({"penalty": {"Q": 1}}, "penalty.*'Q'"),
+        ({"penalty": -1}, "penalty of 'A' is -1"),
+        ({"shrinkage": 1.5}, "shrinkage=1.5"),
+        ({"shrinkage": "lw"}, "shrinkage='lw'.*'ledoit-wolf'"),
+        ({"shrinkage_target": "unit"}, "shrinkage_target='unit'"),
+        ({"group_means": "borrowed"}, "group_means='borrowed'.*'shrunken'"),
+        ({"within": "weighted"}, "within='weighted'"),
+        ({"solver": "lu"}, "solver='lu'"),
+        ({"nuisance": ["batch"]}, "'batch'.*'A'"),
+        ({"nuisance": ["A", "B"]}, "'A'.*nuisance"),
     ],
 )
 def test_bad_parameters(options, message):
@@ -202,25 +205,19 @@ def test_bad_data():
     X, y = problem(60, 10, (2, 3))
     with pytest.raises(ValueError, match="shrinkage=0 with 54 genes and 60 cells in 6 groups"):
         FLDA(shrinkage=0).fit(np.hstack([X] * 6)[:, :54], y)
-    with pytest.raises(ValueError, match="60 cells and y has 59 rows"):
+    with pytest.raises(ValueError, match=r"\b60 cells.*\b59 rows"):
         FLDA().fit(X, y[1:])
-    bad = X.copy()
-    bad[3, 4] = np.inf
-    with pytest.raises(ValueError, match="contains inf in row 3, column 4"):
+    bad = pd.DataFrame(X, columns=[f"g{i}" for i in range(10)])
+    bad.iloc[3, 4] = np.inf
+    with pytest.raises(ValueError, match="inf in row 3, gene 'g4'"):
         FLDA().fit(bad, y)
-    named = pd.DataFrame(bad, columns=[f"g{i}" for i in range(10)])
-    with pytest.raises(ValueError, match="gene 'g4'"):
-        FLDA().fit(named, y)
-    bad = sp.csr_array(X)
-    bad.data[5] = np.nan
-    with pytest.raises(ValueError, match="contains NaN in row 0, column 5"):
-        FLDA().fit(bad, y)
-    with pytest.raises(ValueError, match="single cell"):
+    model = FLDA(shrinkage=0.1).fit(bad.replace(np.inf, 0.0), y)
+    with pytest.raises(ValueError, match="inf in row 3, gene 'g4'"):
+        model.predict(bad)
+    with pytest.raises(ValueError, match=r"\b6 groups"):
         FLDA().fit(X[:6], pd.DataFrame({"A": list("aabbcc"), "B": list("xyxyxy")}))
-    with pytest.raises(ValueError, match="one label for each"):
-        FLDA().fit(X, y, groups=np.zeros(3))
-    with pytest.raises(ValueError, match="one donor"):
-        FLDA(shrinkage="cv").fit(X, y, groups=np.zeros(60))
+    with pytest.raises(ValueError, match="same mean"):
+        FLDA(shrinkage=0.5).fit(np.full_like(X, 0.1), y)
 
 
 def test_constant_genes_get_no_loading():
@@ -246,10 +243,3 @@ def test_groups_of_one_cell_are_fitted():
     model = FLDA(random_state=0).fit(X[keep], y[keep])
     assert model.design_.counts.min() == 1
     assert np.isfinite(model.components_).all()
-
-
-def test_bool_and_integer_expression():
-    X, y = problem(100, 15, (2, 2))
-    np.testing.assert_allclose(
-        FLDA(shrinkage=0.2).fit(X > 3, y).eigenvalues_, FLDA(shrinkage=0.2).fit((X > 3) * 1, y).eigenvalues_
-    )

@@ -1,12 +1,11 @@
+"""The factorial prior: posterior means of groups, of rare and of empty ones."""
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from flda import FLDA
 from flda._design.design import make_design
-from flda._solve.prior import FactorialMeans, borrow_means, variance_sizes
-from flda.datasets import t4t5_simulated
-from flda.metrics import effect_snr
+from flda._solve.prior import FactorialMeans, posterior_means, shrunken_by, variance_sizes
 
 
 def grid(a=2, b=4):
@@ -93,34 +92,33 @@ def test_noise_alone_has_no_size():
     assert variance_sizes(square * 5, np.ones(2000), 3).mean() == pytest.approx(4, rel=0.1)
 
 
-def test_borrowed_means_move_groups_together_and_help_where_cells_are_few():
-    adata = t4t5_simulated(1200, 150, effect_size=0.5)
-    y, rng = adata.obs[["dendrite", "axon"]], np.random.default_rng(0)
-    group = adata.obs["subtype"].to_numpy()
-    train = np.concatenate(
-        [rng.permutation(np.flatnonzero(group == g))[: 4 if g == "T5b" else 50] for g in np.unique(group)]
-    )
-    test = np.setdiff1d(np.arange(1200), train)
-    X, labels = adata.X[train].toarray().astype(float), y.iloc[train]
-    moved = borrow_means(adata.X[train], labels)
-    for g in np.unique(group):
-        own = group[train] == g
-        np.testing.assert_allclose(*(Z[own] - Z[own].mean(axis=0) for Z in (moved, X)), atol=1e-6)
-    assert np.abs(moved - X).max() > 0.05
-    design = make_design(y.iloc[test])
-    snr = {}
-    for name, Z in (("own", X), ("borrowed", moved)):
-        model = FLDA(shrinkage=0.9).fit(Z, labels)
-        first = model.axes_["component"].to_numpy() == 1
-        ratios = effect_snr(model.transform(adata.X[test])[:, first], design)
-        snr[name] = ratios["dendrite"][0], ratios["axon"][1]
-    assert np.all(np.array(snr["borrowed"]) > np.array(snr["own"]))
+def test_noise_of_means_is_that_of_their_cells():
+    """A gene that does not vary within groups has means nearly without noise, and keeps them."""
+    rng, design = np.random.default_rng(5), grid()
+    means, counts = rng.normal(size=(8, 40)), np.array([3, 50, 8, 9, 4, 5, 20, 11])
+    variances = rng.uniform(0.5, 2, size=40)
+    found = posterior_means(means, variances, counts, design)
+    expected = FactorialMeans.fit(means, variances / counts[:, None], design).at(design.table.groups)
+    np.testing.assert_array_equal(found.at(design.table.groups), expected)
+    np.testing.assert_allclose(shrunken_by(found.sizes, means, variances, counts, design), expected)
+    variances[7] = 0
+    perfect = posterior_means(means, variances, counts, design).at(design.table.groups)
+    np.testing.assert_allclose(perfect[:, 7], means[:, 7], atol=1e-3)
+    flat = posterior_means(means, np.zeros(40), counts, design).at(design.table.groups)
+    np.testing.assert_allclose(flat, means, atol=1e-3)
 
 
-def test_constant_genes_stay_and_single_cells_are_refused():
-    rng = np.random.default_rng(5)
-    y = pd.DataFrame({"A": np.repeat(["p", "q"], 20), "B": np.tile(["u", "v"], 20)})
-    X = np.c_[rng.normal(size=(40, 5)), np.full(40, 3.0)]
-    np.testing.assert_allclose(borrow_means(X, y)[:, 5], 3.0)
-    with pytest.raises(ValueError, match="single cell"):
-        borrow_means(X[[0, 1, 20, 21]], y.iloc[[0, 1, 20, 21]])
+@pytest.mark.parametrize("n_genes", [20, 3000])
+def test_an_absent_effect_is_shrunken_but_keeps_a_direction(n_genes):
+    """Additive means with little noise: next to nothing is left of the interaction, but not nothing at all."""
+    rng, design = np.random.default_rng(6), grid()
+    a, b = rng.normal(size=(2, n_genes)), rng.normal(size=(4, n_genes))
+    noise = 0.1 * rng.normal(size=(8, n_genes))
+    means = a[design.table.groups[:, 0]] + b[design.table.groups[:, 1]] + noise
+    found = posterior_means(means, np.ones(n_genes), np.full(8, 100), design).at(design.table.groups)
+    interaction = design.contrasts["A", "B"]
+    left, seen = interaction @ found, interaction @ means
+    assert np.linalg.norm(left) < 0.3 * np.linalg.norm(seen)
+    assert np.linalg.matrix_rank(found - found.mean(axis=0), tol=1e-4) == 7
+    for main in (("A",), ("B",)):
+        np.testing.assert_allclose(design.contrasts[main] @ found, design.contrasts[main] @ means, atol=0.2)

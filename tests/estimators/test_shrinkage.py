@@ -1,3 +1,5 @@
+"""The amount of shrinkage, from the data."""
+
 import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage, oas
@@ -5,7 +7,8 @@ from sklearn.covariance import ledoit_wolf_shrinkage, oas
 from flda import FLDA
 from flda._design.design import effect_components, effect_penalties, make_design
 from flda._design.splits import folds
-from flda._solve.dual import Dual
+from flda._solve.choose import SOLVERS
+from flda._solve.criterion import Criterion
 from flda._solve.primal import Primal
 from flda._solve.within import Within
 from flda.estimators import _shrinkage as shrinkage
@@ -19,14 +22,14 @@ def residuals_of(X, y, target):
     return out / out.std(axis=0) if target == "diagonal" else out
 
 
-@pytest.mark.parametrize("kind", [Primal, Dual])
+@pytest.mark.parametrize("solver", ["primal", "dual"])
 @pytest.mark.parametrize("target", ["identity", "diagonal"])
 @pytest.mark.parametrize("shape", [(200, 30), (60, 90)])
-def test_analytic_values_are_scikit_learns_on_the_residuals(kind, target, shape):
+def test_analytic_values_are_scikit_learns_on_the_residuals(solver, target, shape):
     X, y = problem(*shape, (2, 3))
     X *= np.linspace(0.5, 2, shape[1])
     design = make_design(y)
-    inverse = kind(Within.from_data(X, design.codes, design.counts, "pooled"), target)
+    inverse = SOLVERS[solver](Within.from_data(X, design.codes, design.counts, "pooled"), target)
     residuals = residuals_of(X, y, target)
     assert shrinkage.ledoit_wolf(inverse) == pytest.approx(
         ledoit_wolf_shrinkage(residuals, assume_centered=True), rel=1e-9
@@ -61,23 +64,32 @@ def test_criterion_equals_refits_from_scratch():
         grid=[g],
         random_state=3,
     )
-    held_out = {effect: [] for effect in design.effects}
-    for train, test in folds(design, None, 3, shrinkage.N_FOLDS):
-        model = FLDA(shrinkage=g, shrinkage_target="identity").fit(X[train], y.iloc[train])
-        part = make_design(y.iloc[train])
-        groups = design.codes[test]
-        weights = 1 / np.bincount(groups)[groups]
-        scores, means = model.transform(X[test]), model.transform(model.means_)
+    criteria = {effect: Criterion(1, 1) for effect in design.effects}
+    for split in folds(design, None, 3, shrinkage.N_FOLDS):
+        model = split.fit(FLDA(shrinkage=g, shrinkage_target="identity"), X, y)
+        scores, means = model.transform(X[split.test]), model.transform(model.means_)
         unit = np.sqrt(np.mean(model.within_sd_**2))  # each refit has a target, and so a scale, of its own
-        for j, effect in enumerate(part.effects):
-            fitted = (part.fitted(effect) @ means[:, j])[groups]
-            held_out[effect].append(np.column_stack([weights, unit * fitted, unit * scores[:, j]]))
-    r = {}
-    for effect, rows in held_out.items():
-        w, e, s = np.vstack(rows).T
-        r[effect] = (w * e) @ s / np.sqrt((w * e) @ e * ((w * s) @ s))
-    expected = np.mean([-np.log(1 - r[e] ** 2) for e in design.effects])
+        for j, effect in enumerate(model.effects_):
+            e = (model.design_.fitted(effect) @ means[:, [j]])[split.known_groups]
+            criteria[effect].add(0, unit * e, unit * scores[:, [j]], split.known_weights)
+    expected = np.mean([c.values() for c in criteria.values()])
     assert path["criterion"].item() == pytest.approx(expected, rel=1e-8)
+
+
+def test_ties_go_to_more_shrinkage(monkeypatch):
+    X, y = problem(120, 20, (2, 2))
+    monkeypatch.setattr(Criterion, "values", lambda self, **_: np.zeros(len(shrinkage.GRID)))
+    assert FLDA(shrinkage="cv").fit(X, y).shrinkage_ == max(shrinkage.GRID)
+
+
+def test_auto_is_cross_validation_with_folds_by_the_seed():
+    X, y = problem(120, 20, (2, 2))
+    auto, cv = FLDA().fit(X, y), FLDA(shrinkage="cv", random_state=0).fit(X, y)
+    np.testing.assert_array_equal(auto.shrinkage_path_, cv.shrinkage_path_)
+    other = FLDA(random_state=1).fit(X, y)
+    assert (other.shrinkage_path_["criterion"] != auto.shrinkage_path_["criterion"]).any()
+    assert auto.shrinkage_ in shrinkage.GRID
+    assert FLDA(shrinkage=0.3).fit(X, y).shrinkage_path_ is None
 
 
 def test_cross_validation_shrinks_where_it_helps():
@@ -99,6 +111,7 @@ def test_cross_validation_shrinks_where_it_helps():
 def test_without_usable_folds_it_falls_back_and_says_so(caplog):
     """Donors that own a group each: no training set has every group."""
     X, y = problem(80, 10, (2, 2))
-    model = FLDA(shrinkage="cv", random_state=0).fit(X, y, groups=(y["A"] + y["B"]).to_numpy())
-    assert "found no fold" in caplog.text
-    assert 0 < model.shrinkage_ <= 1
+    model = FLDA(shrinkage="cv").fit(X, y, groups=(y["A"] + y["B"]).to_numpy())
+    assert any(r.name == "flda.estimators._shrinkage" and r.levelname == "WARNING" for r in caplog.records)
+    assert model.shrinkage_ == FLDA(shrinkage="ledoit-wolf").fit(X, y).shrinkage_
+    assert model.shrinkage_path_["criterion"].isna().all()
