@@ -89,9 +89,7 @@ def bootstrap(
     genes = np.unique(np.concatenate([axis for axes in model.selected_.values() for axis in axes]))
     X = arrays.map_rows(expression(X, len(labels))[:, genes], lambda rows, block: arrays.dense(block), len(genes))
     if not np.isfinite(X).all():
-        raise ValueError(
-            "X holds a value of a selected gene that is no number; give the cells the model was fitted on."
-        )
+        raise ValueError("X holds NaN or inf for a selected gene; give the cells that the model was fitted on.")
     axes = _Frozen(model, genes)
     original = model.components_[:, genes].T
     metric = axes.of(X, design, donors)[2]

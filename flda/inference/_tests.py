@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
+from .._data.summary import NonFiniteError, first_nonfinite
 from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.splits import cell_folds
@@ -139,8 +140,8 @@ def effect_tests(
     X = expression(X, len(labels))
     if not arrays.in_memory(X):
         raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
-    if (bad := arrays.first_nonfinite(X)) is not None:
-        raise arrays.NonFiniteError(*bad)
+    if (bad := first_nonfinite(X)) is not None:
+        raise NonFiniteError(*bad)
 
     rows, nulls, genes = [], {}, []
     for scheme in schemes:
