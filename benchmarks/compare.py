@@ -46,7 +46,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flda import FLDA, SparseFLDA
 from flda._design.design import Design, make_design
-from flda._design.splits import folds
+from flda._design.splits import Split, folds
 from flda.metrics import effect_snr, explained_variance, modularity, mutual_information, mutual_information_gap
 
 from problems import PROBLEMS
@@ -170,10 +170,10 @@ def assigned(axes: np.ndarray, X: np.ndarray, design: Design) -> dict[str, np.nd
     return out
 
 
-def compare(name: str, split: int, train: np.ndarray, test: np.ndarray, methods) -> list[dict]:
+def compare(name: str, number: int, split: Split, methods) -> list[dict]:
+    """All methods on one split: one row per method and effect."""
     X, y, interactions = PROBLEMS[name]()
-    whole = make_design(y, interactions=interactions)
-    design, held_out = whole.subset(train), whole.subset(test)
+    train, test, design, held_out = split.train, split.test, split.training, split.held_out
     if design is None or held_out is None:
         return []
     dense = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
@@ -208,7 +208,7 @@ def compare(name: str, split: int, train: np.ndarray, test: np.ndarray, methods)
             j = next(i for i, effect in of.items() if effect == e)
             line = [snr[e][j], snr.iloc[j].sum() - snr[e][j], ev.loc[e, j], information.loc[e, j], modular[j]]
             rows.append(
-                {"data": name, "method": method, "effect": e, "split": split, **dict(zip(VALUES, line, strict=True))}
+                {"data": name, "method": method, "effect": e, "split": number, **dict(zip(VALUES, line, strict=True))}
                 | together
             )
     return rows
@@ -288,10 +288,10 @@ def main() -> None:
     for name in ("pbmc68k",) if args.quick else DATA:
         _, y, interactions = PROBLEMS[name]()
         design = make_design(y, interactions=interactions)
-        for split, (train, test) in enumerate(folds(design, None, 0, 5)):
-            if args.quick and split > 1:
+        for number, split in enumerate(folds(design, None, 0, 5)):
+            if args.quick and number > 1:
                 break
-            rows += compare(name, split, train, test, METHODS)
+            rows += compare(name, number, split, METHODS)
         print(name, "done", flush=True)
     table = summary(pd.DataFrame(rows))
     OUT.mkdir(exist_ok=True)

@@ -2,9 +2,9 @@
 
     FLDA_DATA_DIR=... python benchmarks/rare_groups.py [--seeds 3] [--data t4t5 rnamix pbmc68k]
 
-One group of a complete table keeps 3, 5, 10, 20 or 50 of its cells in the training part. Everything is measured on real
-cells that no arm was fitted to: half of every group, and the cells that were removed from the rare group. All arms use
-the shrinkage of the scatter that is chosen on the real training cells.
+One group keeps 3, 5, 10, 20 or 50 of its cells in the training part. Everything is measured on real cells that no arm
+was fitted to: half of every group, and the cells that were removed from the rare group. All arms use the shrinkage of
+the scatter that is chosen on the real training cells.
 
 * none: the real cells. oversampling: copies of the rare cells. balanced: ``within="balanced"``, where the covariance of
   every group has the same weight. factorial: ``group_means="shrunken"``, group means shrunken towards the factorial
@@ -119,10 +119,10 @@ def training_data(name: str, amount: float, variation: float, train: AnnData, fa
 def first_axes(X, y, **options) -> SparseFLDA:
     """Genes of the first axis of every main effect.
 
-    The interaction belongs to the model, so that shrunken means may have one, but axes are not penalised for it.
+    An interaction belongs to the model, so that shrunken means may have one, but axes are not penalised for it.
     """
-    without = options.get("interactions", "all") is None
-    penalty = 1.0 if without else {":".join(y.columns): 0.0}
+    design = make_design(y, interactions=options.get("interactions", "all"))
+    penalty = {e.name: 0.0 for e in design.effects if len(e) > 1}
     return SparseFLDA(n_genes=N_GENES, n_components=1, penalty=penalty, **options).fit(X, y)
 
 

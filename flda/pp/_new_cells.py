@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from ..simulate import CountModel
 
-MAX_FOLD = 4.0  # largest fold change that multiplies the counts of a cell; what is beyond it is drawn from the model
+MAX_FOLD = 4.0  # largest fold change by which the counts of a cell are multiplied; the rest is drawn from the model
 
 Group = tuple  # a level of every factor
 NewCells = tuple[pd.DataFrame, sp.csr_matrix]  # labels and counts
@@ -99,9 +99,9 @@ def transfer(
 
     The most similar groups are those that share the largest number of levels with the group. Let f be the ratio of
     the expected mean in the group to that in the source. A count y becomes Binomial(y, f) where f < 1 and
-    y + Poisson(y (f - 1)) where f > 1: its mean is multiplied by f, and the cell keeps its deviation from the mean. At
-    most a ratio of 4 is applied in this way, since a larger one would copy few transcripts many times; what the
-    expected mean lacks then is added from a Poisson distribution.
+    y + Poisson(y (f - 1)) where f > 1: its mean is multiplied by f, and the cell keeps its deviation from the mean. A
+    ratio above 4 would copy few transcripts many times. In its place 4 is used, and the rest of the expected mean is
+    added from a Poisson distribution.
     """
     common = np.array([sum(a == b for a, b in zip(g, group, strict=True)) for g in sources])
     nearest = [g for g, c in zip(sources, common, strict=True) if c == common.max()]

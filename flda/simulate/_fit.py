@@ -48,8 +48,8 @@ def fit_counts(
     layer
         Layer of the counts; None for ``X``.
     n_axes
-        Number of axes of correlated variation. None keeps all axes that exceed what noise alone gives, at most 50; 0
-        makes genes independent within a group.
+        Number of axes of correlated variation. None keeps all axes above the noise level, at most 50; 0 makes genes
+        independent within a group.
     random_state
         Seed of the singular value decomposition.
 
@@ -112,7 +112,8 @@ def read_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     where = "X" if layer is None else f"layers[{layer!r}]"
     if not arrays.in_memory(Y):
         raise ValueError(f"{where} is not in memory, where simulation needs it; call adata.to_memory() first.")
-    # copied, as the next two calls work in place; they make the same counts the same matrix however they were stored
+    # a copy, as the next two calls change the matrix in place; afterwards equal counts are equal matrices however they
+    # were stored
     Y = sp.csr_matrix(Y, dtype=np.float64, copy=True)
     Y.sum_duplicates()
     Y.eliminate_zeros()

@@ -142,7 +142,8 @@ def axes(
     correlation of two Pearson residuals is about the correlation of the scores z times b_g a_g for each of the genes:
     ``b_g^2 = phi m^2 / (m + phi m^2)``, the reliability, is the share of the rates in the variance of the counts, and
     a_g is the correlation of the rate with its score (:func:`gaussian_part`). The axes are singular vectors of the
-    residuals whose singular values exceed what noise alone gives (Marchenko and Pastur), shrunken for Frobenius loss.
+    residuals whose singular values exceed the edge of noise (Marchenko and Pastur); these are shrunken for Frobenius
+    loss.
 
     Parameters
     ----------

@@ -13,6 +13,8 @@ import sparse_axes
 import speed
 
 from flda import datasets
+from flda._design.design import make_design
+from flda._design.splits import folds
 
 from problems import PROBLEMS
 
@@ -37,9 +39,9 @@ def small(monkeypatch, cells):
 
 
 def test_compare():
-    _, y, _ = PROBLEMS["small"]()
-    order = np.random.default_rng(0).permutation(len(y))
-    rows = compare.compare("small", 0, np.sort(order[:250]), np.sort(order[250:]), compare.METHODS)
+    _, y, interactions = PROBLEMS["small"]()
+    split = next(iter(folds(make_design(y, interactions=interactions), None, 0, 3)))
+    rows = compare.compare("small", 0, split, compare.METHODS)
     table = compare.summary(pd.DataFrame(rows))
     assert set(table["method"]) == set(compare.METHODS)
     compare.show(table)
@@ -58,8 +60,10 @@ def test_defaults():
     assert row["g"] == 0.5
 
 
-def test_rare_groups(monkeypatch, cells):
-    monkeypatch.setitem(rare_groups.DATA, "small", lambda _: (cells, ["dendrite", "axon"], ("T4", "b")))
+@pytest.mark.parametrize("complete", [True, False])
+def test_rare_groups(monkeypatch, cells, complete):
+    adata = cells if complete else cells[cells.obs["subtype"] != "T5d"].copy()
+    monkeypatch.setitem(rare_groups.DATA, "small", lambda _: (adata, ["dendrite", "axon"], ("T4", "b")))
     rows = pd.DataFrame(rare_groups.one("small", 0, [3]))
     assert len(rows) == len(rare_groups.arms())
     assert rows["log_snr"].notna().all()

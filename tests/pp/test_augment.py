@@ -166,37 +166,6 @@ def test_transfer_carries_the_main_effects_over_and_fills_empty_groups(whole):
     assert flda.pp.augment(data, ["a", "b"], n_cells=90, layer=None).n_obs == data.n_obs
 
 
-def test_fits_accept_simulated_cells_and_everything_that_evaluates_refuses_them(adata, tmp_path):
-    more = flda.pp.augment(adata, FACTORS, method="thin", n_cells=40)
-    flda.tl.flda(more, FACTORS, shrinkage=0.5)
-    flda.tl.rank_genes(more, n_genes=4)
-    before = set(more.uns["flda"]), set(more.obsm), set(more.varm)
-    calls = [
-        flda.tl.certify,
-        flda.tl.permutation_test,
-        flda.tl.stability,
-        flda.tl.held_out_scores,
-        flda.tl.path,
-        lambda a: flda.tl.rank_genes(a, n_genes=4, n_perms=9),
-        lambda a: flda.tl.rank_genes(a, n_genes=4, n_halves=2),
-    ]
-    for call in calls:
-        with pytest.raises(ValueError, match="flda_augmented"):
-            call(more)
-    assert (set(more.uns["flda"]), set(more.obsm), set(more.varm)) == before
-    # the mark survives a file and a merge with unmarked cells, which change the type of the column
-    more.write_h5ad(tmp_path / "more.h5ad")
-    with pytest.raises(ValueError, match="flda_augmented"):
-        flda.tl.certify(ad.read_h5ad(tmp_path / "more.h5ad"))
-    merged = ad.concat([more, adata], join="outer", index_unique="-")
-    flda.tl.flda(merged, FACTORS, shrinkage=0.5)
-    with pytest.raises(ValueError, match=f"{more.obs['flda_augmented'].sum()} of {merged.n_obs} cells"):
-        flda.tl.certify(merged)
-    real = more[~more.obs["flda_augmented"]].copy()
-    flda.tl.flda(real, FACTORS, shrinkage=0.5)
-    flda.tl.certify(real, n_folds=2)
-
-
 def test_shrinkage_and_variance_come_from_real_cells(adata):
     more = flda.pp.augment(adata, FACTORS, method="thin", n_cells=60, variation=0.0)
     flda.tl.flda(more, FACTORS)

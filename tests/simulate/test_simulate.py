@@ -105,7 +105,7 @@ def test_variation_scales_the_dispersion(model):
 def test_genes_correlate_as_their_loadings_say():
     rng = np.random.default_rng(2)
     labels = two_by_two(200)
-    # half up and half down: what moves the sum of all counts would pass for library size
+    # half up and half down: what moves the sum of all counts would look like library size
     sign = np.where(np.arange(40) < 10, 1, -1)
     f, L = rng.normal(size=(800, 1)), np.where(np.arange(40) < 20, 0.7 * sign, 0.0)
     rates = gamma_rates(f * L + np.sqrt(1 - L**2) * rng.normal(size=(800, 40)), np.full(40, 0.5))
@@ -172,8 +172,8 @@ def test_new_donors_vary_as_those_seen():
     new = labels.assign(donor=[f"new{i}" for i in range(960)])
     shifts, _ = fitted._donor_shifts(new, rng)
     assert shifts.std() == pytest.approx(0.4, rel=0.15)
-    seen, place = fitted._donor_shifts(labels, rng)
-    np.testing.assert_allclose(np.corrcoef(seen[place].ravel(), shift[donor].ravel())[0, 1], 1, atol=0.1)
+    known, row = fitted._donor_shifts(labels, rng)
+    np.testing.assert_allclose(np.corrcoef(known[row].ravel(), shift[donor].ravel())[0, 1], 1, atol=0.1)
 
 
 def test_batches_are_effects_without_interactions():

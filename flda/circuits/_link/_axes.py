@@ -10,9 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy.stats import false_discovery_control
 
-from ... import get
 from ..._adata import read
-from ..._adata.results import Keys
+from ..._adata.results import Record, write
 from ..._design.design import Design
 from ..._design.effects import SEPARATOR, Effect
 from ..._logging import get_logger
@@ -118,11 +117,11 @@ def link_axes(
     """
     matrix = check_matrix(connectivity)
     listed = check_directions(directions)
-    axes = get.axes_df(adata, key=key)
-    scores, factors = _scores_of_types(adata, groupby, axes["axis"].tolist(), held_out, key)
+    record = Record(adata, key)
+    axes = record.axes
+    scores, factors = _scores_of_types(record, groupby, held_out)
     labelled = factors.index
-    interactions = read.plain(get.results(adata, key)["params"])["interactions"]
-    design = design_of_types(factors, interactions)
+    design = design_of_types(factors, record.params["interactions"])
     rows, shown = [], {f"genes {a}": scores.loc[labelled, a] for a in axes["axis"]}
     for direction in listed:
         table = profiles(matrix, labelled, direction, within=within)
@@ -152,10 +151,36 @@ def link_axes(
     rules = _rules(scores[mains], matrix, random_state)
     if rules is not None:
         found["rules"], found["rules_score"] = rules
-    get.results(adata, key)["connectivity"] = found
+    write(adata, key, connectivity=found)
     best = links.loc[links["pval"].idxmin()]
     logger.info("link_axes: %d types; smallest p %.3g (%s, %s)", len(factors), *best[["pval", "direction", "axis"]])
     return links
+
+
+def _scores_of_types(record: Record, groupby: str, held_out: bool | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean scores of all types with cells, and the factors of those that the design labels."""
+    params = record.params
+    obs = read.labels(record.adata, [groupby, *params["factors"]])
+    if held_out is None:
+        held_out = "held_out_scores" in record
+    X = record.scores
+    if held_out:  # cells without labels were not fitted either
+        outside = obs[params["factors"]].isna().any(axis=1)
+        X = record.held_out_scores.where(~outside, X)
+    names = obs[groupby].astype(object)
+    named = names.notna().to_numpy() & X.notna().all(axis=1).to_numpy()
+    scores = X[named].groupby(names[named].astype(str).to_numpy()).mean()
+    labels = obs[params["factors"]].astype(object)
+    whole = named & labels.notna().all(axis=1).to_numpy()
+    levels = labels[whole].groupby(names[whole].astype(str).to_numpy())
+    spread = levels.nunique().max(axis=1)
+    if (spread > 1).any():
+        name = spread.index[spread > 1][0]
+        raise ValueError(
+            f"cells of type {name!r} in obs[{groupby!r}] lie in several groups of the design; choose a column in which "
+            "all cells of a type have the same levels of the factors."
+        )
+    return scores, levels.first().infer_objects()
 
 
 def _link(
@@ -182,36 +207,6 @@ def _link(
         "partners": _partners(pattern, partners),
     }
     return row, t
-
-
-def _scores_of_types(
-    adata: AnnData, groupby: str, axes: list[str], held_out: bool | None, key: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean scores of all types with cells, and the factors of those that the design labels."""
-    params = read.plain(get.results(adata, key)["params"])
-    obs = read.labels(adata, [groupby, *params["factors"]])
-    keys = Keys(key)
-    if held_out and keys.obsm_held_out not in adata.obsm:
-        raise ValueError(f"obsm has no {keys.obsm_held_out!r}; run flda.tl.held_out_scores first.")
-    X = pd.DataFrame(np.asarray(adata.obsm[keys.obsm]), columns=axes, index=obs.index)
-    if held_out is not False and keys.obsm_held_out in adata.obsm:  # cells that no fold scores were not fitted either
-        honest = pd.DataFrame(np.asarray(adata.obsm[keys.obsm_held_out]), columns=axes, index=obs.index)
-        outside = obs[params["factors"]].isna().any(axis=1)
-        X = honest.where(~outside, X)
-    names = obs[groupby].astype(object)
-    named = names.notna().to_numpy() & X.notna().all(axis=1).to_numpy()
-    scores = X[named].groupby(names[named].astype(str).to_numpy()).mean()
-    labels = obs[params["factors"]].astype(object)
-    whole = named & labels.notna().all(axis=1).to_numpy()
-    levels = labels[whole].groupby(names[whole].astype(str).to_numpy())
-    spread = levels.nunique().max(axis=1)
-    if (spread > 1).any():
-        name = spread.index[spread > 1][0]
-        raise ValueError(
-            f"cells of type {name!r} in obs[{groupby!r}] lie in several groups of the design; choose a column in which "
-            "all cells of a type have the same levels of the factors."
-        )
-    return scores, levels.first().infer_objects()
 
 
 def _held_out_r2(s: np.ndarray, G: np.ndarray) -> float:
