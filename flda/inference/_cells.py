@@ -152,7 +152,7 @@ class CellStatistics:
     def _prepare(self, k: int, scale: np.ndarray) -> _Fold | None:
         train, test = np.flatnonzero(self.fold != k), np.flatnonzero(self.fold == k)
         part = self.design.subset(train)
-        if part is None:
+        if part is None or len(train) == part.n_groups:  # without its groups, or without a scatter within them
             return None
         C, codes = self.design.n_groups, self.design.codes
         residuals = Within(self.data, codes, np.ones(C), np.ones(C), self.H, codes, self.H, self.H)
