@@ -228,6 +228,15 @@ def by_columns(X):
     return X.tocsc() if _has_format(X) else X
 
 
+def canonical(X):
+    """A matrix without duplicate entries: a copy with sorted indices of a sparse one that has any or is not sorted."""
+    if not is_sparse(X) or X.has_canonical_format:
+        return X
+    X = X.copy()
+    X.sum_duplicates()
+    return X
+
+
 def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:
     """Return the C x N matrix whose row c has a one for every cell of group c, and zeros elsewhere."""
     n = len(codes)
@@ -272,6 +281,7 @@ def detected(X) -> np.ndarray:
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         if is_sparse(block):
+            block = canonical(block)
             out[0] += np.bincount(block.indices[block.data != 0], minlength=len(out[0]))
         else:
             out[0] += np.count_nonzero(block, axis=0)

@@ -11,6 +11,7 @@ from .arrays import (
     as_float,
     block_sums,
     by_rows,
+    canonical,
     indicator,
     is_dask,
     is_sparse,
@@ -89,6 +90,7 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
     p = X.shape[1]
 
     def update(out: np.ndarray, rows: slice, block) -> None:
+        block = canonical(block)
         out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
         values = block.data if is_sparse(block) else block
         square = _squared_lengths(block)

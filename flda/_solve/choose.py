@@ -93,9 +93,11 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
     ValueError
         If the residual exceeds UNSOLVED.
     """
-    rhs = solver.means.T
+    rhs, means = solver.means.T, solver.group_means
+    if np.all(np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0)):
+        raise ValueError("every gene has the same mean in all groups, so there is nothing to separate them by.")
     Z, apply = solver.solve_means(g)
-    scale = np.linalg.norm(rhs) or 1.0
+    scale = np.linalg.norm(rhs)
 
     def error_of(Z: np.ndarray) -> np.ndarray:
         return rhs - ((1 - g) * solver.within.times(Z) + g * solver.target[:, None] * Z)

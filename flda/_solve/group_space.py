@@ -17,6 +17,8 @@ from scipy.linalg import eigh, null_space
 
 # eigenvalues of K below this share of the largest are rounding error
 RANK_TOLERANCE = 1e-13
+# an effect of the group means this much smaller than the largest it could have is rounding error
+ABSENT = 1e-12
 
 
 class GroupSpace:
@@ -88,8 +90,12 @@ class GroupSpace:
         if not nulled:
             return np.eye(self.rank)
         # each effect is scaled to norm 1, so that a weak one counts as much as a strong one when the rank is decided
-        rows = [b @ self._root for b in nulled]
-        rows = [r / norm for r in rows if (norm := np.linalg.norm(r, 2)) > 0]
+        rows, largest = [], np.linalg.norm(self._root, 2)
+        for b in nulled:
+            row = b @ self._root
+            norm = np.linalg.norm(row, 2)
+            if norm > ABSENT * np.linalg.norm(b, 2) * largest:
+                rows.append(row / norm)
         basis = null_space(np.vstack(rows), rcond=1e-11) if rows else np.eye(self.rank)
         if basis.shape[1] == 0:
             raise ValueError(

@@ -26,6 +26,7 @@ from .._design.effects import Effect
 N_ROUNDS = 2  # rounds in which omega of each effect is updated given those of the others
 N_STEPS = 100  # steps of the EM algorithm for the weights of the grid
 NULL_WEIGHT = 10.0  # pseudo-count of genes with omega = 0; Stephens (2017) has it as a null-biased prior
+LEAST_SIZE = 0.01  # smallest omega^2 of an effect in units of its noise, so that the effect still has axes
 GENES_AT_ONCE = 2000  # genes in a block, which bounds the memory for the arrays of shape genes x C x coefficients
 
 
@@ -85,7 +86,7 @@ class FactorialMeans:
                 estimate, noise = _free_estimate(effect, means, variances, design, sizes)
                 grid, posterior = _mixture(np.sum(estimate**2, axis=0), noise, len(estimate))
                 grids[effect] = grid, posterior
-                sizes[effect] = posterior @ grid
+                sizes[effect] = np.maximum(posterior @ grid, LEAST_SIZE * noise)
         intercept, coefficients = _posterior(means, variances, design, sizes, None)
         return cls(design, intercept, coefficients, sizes, (means, variances), grids)
 

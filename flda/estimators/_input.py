@@ -41,7 +41,4 @@ def checked_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         estimator, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
         ensure_all_finite=False, ensure_min_samples=1,
     )  # fmt: skip
-    if arrays.is_sparse(X) and not X.has_canonical_format:
-        X = X.copy()
-        X.sum_duplicates()  # here once, instead of in every pass
-    return X
+    return arrays.canonical(X)  # here once, instead of in every pass

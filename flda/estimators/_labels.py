@@ -1,9 +1,31 @@
-"""Conversion of y and groups (donors) from every form that users have them in."""
+"""Conversion of X, y and groups (donors) from every form that users have them in."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_array
+
+from .._data import arrays
+from .._data.device import OnDevice, wrap
+
+
+def expression(X, n_cells: int):
+    """X with rows that can be sliced: as it is, or the numbers of a DataFrame, of lists or of another sparse format.
+
+    Raises
+    ------
+    ValueError
+        For what is no numeric matrix of ``n_cells`` rows.
+    """
+    X = wrap(X)
+    if not (isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X)):
+        types = (np.float64, np.float32)
+        X = check_array(X, accept_sparse=("csr", "csc"), dtype=types, ensure_all_finite=False, input_name="X")
+        X = arrays.canonical(X)
+    if X.shape[0] != n_cells:
+        raise ValueError(f"X has {X.shape[0]} cells and y has {n_cells} rows; they must match.")
+    return X
 
 
 def label_frame(y) -> tuple[pd.DataFrame, str]:

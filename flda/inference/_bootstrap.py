@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes, sqrtm
 
 from .._data import arrays
@@ -16,7 +17,7 @@ from .._progress import progress
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
 from .._solve.within import Within, target_diagonal
-from ..estimators import SparseFLDA, donor_codes, label_frame
+from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def bootstrap(
     model: SparseFLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_resamples: int = 200,
     confidence: float = 0.95,
@@ -104,7 +105,9 @@ def bootstrap(
             f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the cells of the fit."
         )
     genes = np.unique(np.concatenate([axis for axes in model.selected_.values() for axis in axes]))
-    X = arrays.map_rows(X[:, genes], lambda rows, block: arrays.dense(block), len(genes))
+    X = arrays.map_rows(expression(X, len(labels))[:, genes], lambda rows, block: arrays.dense(block), len(genes))
+    if not np.isfinite(X).all():
+        raise ValueError("X holds NaN or inf for a selected gene; give the cells that the model was fitted on.")
     axes = _Frozen(model, genes)
     original = model.components_[:, genes].T
     metric = axes.of(X, design, donors)[2]

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
-from .._data.device import wrap
 from .._design.design import Design, make_design
 from .._design.effects import Effect
 from .._design.samples import between_factors, donor_strata
 from .._design.splits import folds
 from .._logging import get_logger
 from .._progress import progress
-from ..estimators import FLDA, donor_codes, label_frame
+from ..estimators import FLDA, donor_codes, expression, label_frame
 from ..metrics import effect_snr
 
 logger = get_logger(__name__)
@@ -26,7 +26,14 @@ ACCURACY = ":accuracy"  # name of a column; no effect can have this name, becaus
 
 
 def certify(
-    model: FLDA, X, y, donor=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
+    model: FLDA,
+    X,
+    y,
+    donor: ArrayLike | None = None,
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Estimate the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis by cross-validation.
 
@@ -90,7 +97,7 @@ def certify_together(
     models: Mapping[str, FLDA],
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_folds: int = 5,
     n_repeats: int = 1,
@@ -112,7 +119,8 @@ def certify_together(
     -------
     DataFrame with the columns of :func:`certify` and, after ``axis``, the column ``genes`` with the name of the model.
     """
-    labels, X = label_frame(y)[0], wrap(X)
+    labels = label_frame(y)[0]
+    X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from ..estimators import FLDA
@@ -19,7 +20,7 @@ def choose_penalty(
     model: FLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     crosstalk: float = 0.1,
     penalties: Sequence[float] = PENALTIES,

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 
 from .._design.design import Design, make_design
 from .._design.samples import donor_strata
 from .._design.splits import Split
 from .._logging import quiet
 from .._progress import progress
-from ..estimators import SparseFLDA, donor_codes, label_frame
+from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def stability_selection(
     model: SparseFLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_resamples: int = 50,
     random_state: int | None = 0,
@@ -96,6 +97,7 @@ def stability_selection(
     (4, 'cell')
     """
     labels = label_frame(y)[0]
+    X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
     design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
     if n_resamples < 2:

@@ -10,16 +10,17 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
-from .._data.device import wrap
+from .._data.summary import NonFiniteError, first_nonfinite
 from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.splits import cell_folds
 from .._logging import get_logger
 from .._progress import progress
-from ..estimators import FLDA, donor_codes, label_frame
+from ..estimators import FLDA, donor_codes, expression, label_frame
 from ..estimators._shrinkage import GRID
 from ._cells import CellStatistics
 from ._donors import DonorStatistics
@@ -61,7 +62,7 @@ def effect_tests(
     model: FLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     effects: Sequence[str] | None = None,
     n_resamples: int = 999,
@@ -147,9 +148,11 @@ def effect_tests(
     fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
     if donors is not None:
         fold = donors % n_folds  # independent of labels; cells are exchanged within donors, so no cell changes its fold
-    X = wrap(X)
+    X = expression(X, len(labels))
     if not arrays.in_memory(X):
         raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
+    if (bad := first_nonfinite(X)) is not None:
+        raise NonFiniteError(*bad)
 
     rows, nulls, genes = [], {}, []
     for scheme in schemes:
