@@ -174,7 +174,7 @@ class CellStatistics:
         """Compute the label-free part of fold k, or None if its training cells cannot estimate every effect."""
         train, test = np.flatnonzero(self.fold != k), np.flatnonzero(self.fold == k)
         part = self.design.subset(train)
-        if part is None:
+        if part is None or len(train) == part.n_groups:  # without its groups, or without a scatter within them
             return None
         C, codes = self.design.n_groups, self.design.codes
         # weights of one and the centres H make gene_scatter the sum of r r' over cells

@@ -62,7 +62,7 @@ class BilinearModel(BaseEstimator):
         Factors A and B. Their columns have equal lengths in both, the strongest first. DataFrames if X is one.
     rules_ : ndarray or DataFrame of shape (p, q)
         Rules A B'.
-    objective_ : ndarray of shape (n_iter_,)
+    objective_ : ndarray of shape (``n_iter_``,)
         Objective after every round.
     n_iter_ : int
         Number of rounds.
