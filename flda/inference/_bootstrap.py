@@ -204,9 +204,8 @@ class _Frozen:
         """Return the axes with the signs, or rotated to the orientation, of the original ones."""
         out = U * np.where(np.sum(U * (metric @ original), axis=0) < 0, -1.0, 1.0)
         if self.model.mode == "marker":
-            root = np.real(
-                sqrtm(metric)
-            )  # multiplied by it, distances in the metric are the Euclidean ones of Procrustes
+            # multiplied by the root of the metric, axes have the Euclidean distances that Procrustes needs
+            root = np.real(sqrtm(metric))
             for effect in self.model.axes_["effect"].unique():
                 j = (self.model.axes_["effect"] == effect).to_numpy()
                 out[:, j] = U[:, j] @ orthogonal_procrustes(root @ U[:, j], root @ original[:, j])[0]
