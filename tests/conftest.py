@@ -8,8 +8,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import logging
 from pathlib import Path
 
+import fake_cupy
 import pytest
 from hypothesis import settings
+
+import array_kinds
 
 settings.register_profile("flda", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("flda")
@@ -31,11 +34,32 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs public data: set FLDA_DATA_DIR to its folder"))
 
 
-@pytest.fixture(autouse=True)
-def _logger():
-    """The command line sets up logging for its process; the tests that follow it in the same one start afresh."""
+@pytest.fixture
+def flda_logger():
+    """The package's logger, restored afterwards: the command line sets its level and handlers for the whole process."""
     logger = logging.getLogger("flda")
     level, handlers = logger.level, list(logger.handlers)
-    yield
+    yield logger
     logger.setLevel(level)
     logger.handlers = handlers
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of rows small enough that the matrices of the tests have several, in memory and on a GPU."""
+    monkeypatch.setattr("flda._data.arrays.BLOCK_BYTES", 8 * 70 * 33)
+    monkeypatch.setattr("flda._data.device.BLOCK_BYTES", 8 * 60 * 40)
+
+
+@pytest.fixture(params=["stand-in", pytest.param("GPU", marks=array_kinds.NEEDS_GPU)])
+def cupy(request, monkeypatch, small_blocks):
+    """Cupy: a stand-in that refuses to mix host and device, and the real one where there is a GPU."""
+    return fake_cupy.install(monkeypatch) if request.param == "stand-in" else pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def store(kind, monkeypatch, small_blocks):
+    """The function that stores a dense matrix as the ``kind`` of the test, see :mod:`array_kinds`."""
+    if kind.startswith(array_kinds.STAND_IN):
+        fake_cupy.install(monkeypatch)
+    return array_kinds.EVERY[kind]

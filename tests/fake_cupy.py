@@ -69,6 +69,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
 class csr_matrix:
     format = "csr"
+    __array_ufunc__ = None  # as in cupyx, the sparse operand of a product decides
 
     def __init__(self, matrix):
         self.matrix = sp.csr_matrix(matrix.matrix if isinstance(matrix, csr_matrix) else matrix)
@@ -89,6 +90,10 @@ class csr_matrix:
     def __matmul__(self, other):
         assert self.matrix.dtype == other.dtype, "cupyx casts to the type of the sparse operand"
         return ndarray(self.matrix @ _inside(other))
+
+    def __rmatmul__(self, other):
+        assert self.matrix.dtype == other.dtype, "cupyx casts to the type of the sparse operand"
+        return ndarray(_inside(other) @ self.matrix)
 
     def astype(self, dtype):
         return type(self)(self.matrix.astype(dtype))

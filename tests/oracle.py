@@ -48,7 +48,7 @@ def within_scatter(X, y, within, dtype=np.float64):
     return sum(s / k for s, k in zip(squares, n, strict=True)) / np.sum((n - 1) / n), means
 
 
-def donor_scatter(X, y, donors):
+def donor_scatter(X, y, donors, within="pooled"):
     """Cells around their donor's mean, plus n times the covariance of donor means; and means of donor means."""
     X = np.asarray(X, dtype=float)
     frame = y.assign(donor=np.asarray(donors))
@@ -56,10 +56,13 @@ def donor_scatter(X, y, donors):
     own = {key: X[i].mean(axis=0) for key, i in samples.items()}
     groups = sorted({key[:-1] for key in own})
     means = np.stack([np.mean([m for key, m in own.items() if key[:-1] == g], axis=0) for g in groups])
-    cells = sum((X[i] - own[key]).T @ (X[i] - own[key]) for key, i in samples.items())
+    n_cells = {g: sum(len(i) for key, i in samples.items() if key[:-1] == g) for g in groups}
+    weights = {g: 1.0 if within == "pooled" else 1 / n_cells[g] for g in groups}
+    cells = sum(weights[key[:-1]] * (X[i] - own[key]).T @ (X[i] - own[key]) for key, i in samples.items())
+    norm = sum(weights[key[:-1]] * (len(i) - 1) for key, i in samples.items())
     spread = np.stack([m - means[groups.index(key[:-1])] for key, m in own.items()])
     n = len(samples) / sum(1 / len(i) for i in samples.values())
-    return cells / (len(X) - len(samples)) + n * spread.T @ spread / (len(samples) - len(groups)), means
+    return cells / norm + n * spread.T @ spread / (len(samples) - len(groups)), means
 
 
 def donor_problem(n_donors, n_cells, n_genes, *, seed=0, donor_sd=0.5, effect=0.5, rank=3):
@@ -82,9 +85,12 @@ def donor_problem(n_donors, n_cells, n_genes, *, seed=0, donor_sd=0.5, effect=0.
 
 
 def shrunken(scatter, g, target):
+    """``(1 - g) M + g T``; a gene that does not vary within groups has the mean variance in T."""
+    variances = np.diag(scatter)
+    T = np.where(variances > 0, variances, variances.mean())
     if target == "identity":
-        return (1 - g) * scatter + g * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
-    return (1 - g) * scatter + g * np.diag(np.diag(scatter))
+        T = np.full_like(variances, variances.mean())
+    return (1 - g) * scatter + g * np.diag(T)
 
 
 def effect_projector(effect, n_levels):

@@ -1,4 +1,4 @@
-"""One pass over the values of a matrix: sums, squares, and whether every value is a number."""
+"""One pass over the values of a matrix: sums, sums of squares, and the check that every value is finite."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .arrays import (
     as_float,
     block_sums,
     by_rows,
+    canonical,
     indicator,
     is_dask,
     is_sparse,
@@ -22,12 +23,19 @@ from .device import OnDevice, asarray_like, is_device, namespace, to_numpy
 
 
 class NonFiniteError(ValueError):
-    """X holds a value that is no number.
+    """X contains NaN or an infinite value.
+
+    Parameters
+    ----------
+    row, column, value
+        The first such value in row order.
+    names
+        Names of the columns, for the message; without them the message gives the index of the column.
 
     Attributes
     ----------
     row, column, value
-        The first such value in row order.
+        As above.
     """
 
     def __init__(self, row: int, column: int, value: float, names: Sequence[str] | np.ndarray | None = None):
@@ -39,7 +47,7 @@ class NonFiniteError(ValueError):
 
 @dataclass(frozen=True)
 class Summary:
-    """What one pass over a matrix says about its values, see :func:`summarise`.
+    """What one pass over a matrix finds out about its values; :func:`summarise` makes it.
 
     Attributes
     ----------
@@ -48,7 +56,7 @@ class Summary:
     squares
         Sum of the squared entries of each sample, (S,).
     counts_like
-        Whether every value is a whole, non-negative number and some exceed 1, as in raw counts.
+        Whether X looks like raw counts: no value is negative or fractional, and some value exceeds 1.
     """
 
     sums: np.ndarray
@@ -57,38 +65,45 @@ class Summary:
 
 
 def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = None) -> Summary:
-    """Sums and squares of the rows of X in each sample, checked to be finite, in one pass.
+    """Compute sums and sums of squares of the rows of each sample, and check that X is finite, in one pass.
 
     Parameters
     ----------
     X
-        N x p, of any kind.
+        Expression, N x p, of any kind.
     codes
         Sample of each row, (N,).
     n_samples
-        Number of samples S.
+        The number of samples, S.
     names
-        Names of the columns, for the error.
+        Names of the columns, for the error message.
+
+    Returns
+    -------
+    A :class:`Summary`.
 
     Raises
     ------
     NonFiniteError
-        If X holds NaN or an infinite value.
+        If X contains NaN or an infinite value.
     """
     p = X.shape[1]
 
     def update(out: np.ndarray, rows: slice, block) -> None:
+        block = canonical(block)
         out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
         values = block.data if is_sparse(block) else block
         square = _squared_lengths(block)
         out[:n_samples, p] += asarray_like(block, indicator(codes[rows], n_samples)) @ square
-        # what no raw count can be; after the first such value the blocks need not be searched
+        # row n_samples of out counts what speaks against and for raw counts: [not a count, above 1]; once a value is
+        # negative or fractional, later blocks need not be searched
         if out[n_samples, 0] == 0 and values.size:
             fraction = values.dtype.kind == "f" and not bool((values == np.floor(values)).all())
             out[n_samples, 0] += fraction or bool(values.min() < 0)
             out[n_samples, 1] += bool(values.max() > 1)
 
     total = to_numpy(reduce_rows(X, update, (n_samples + 1, p + 1)))
+    # NaN and inf survive any sum, so X is searched only if a sum is not finite (it can also have overflowed)
     if not np.isfinite(total[:n_samples, :p]).all() and (bad := first_nonfinite(X)) is not None:
         raise NonFiniteError(*bad, names)
     counts_like = bool(X.dtype.kind != "b" and total[n_samples, 0] == 0 and total[n_samples, 1] > 0)
@@ -96,7 +111,7 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:
-    """Row, column and value of the first NaN or infinite entry in row order, or None."""
+    """Return row, column and value of the first NaN or infinite entry in row order, or None if X is finite."""
     if isinstance(X, OnDevice) and not is_device(X.source):
         return first_nonfinite(X.source)
     if is_dask(X):
@@ -113,7 +128,7 @@ def first_nonfinite(X) -> tuple[int, int, float] | None:
 
 
 def _squared_lengths(block) -> np.ndarray:
-    """Squared length of each row of a block, float64, where the block is."""
+    """Compute the squared length of each row of a block in float64, on the GPU if the block is there."""
     if is_sparse(block):
         rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         return np.bincount(rows, block.data.astype(np.float64) ** 2, block.shape[0])
@@ -122,6 +137,7 @@ def _squared_lengths(block) -> np.ndarray:
 
 
 def _first_in(block) -> tuple[int, int, float] | None:
+    """Return row, column and value of the first non-finite entry of a block in memory, or None."""
     if is_sparse(block):
         bad = np.flatnonzero(~np.isfinite(block.data))
         if len(bad) == 0:
@@ -138,6 +154,7 @@ def _first_in(block) -> tuple[int, int, float] | None:
 
 
 def _nonfinite_rows(block) -> np.ndarray:
+    """Mark the rows of a block that hold a non-finite entry with one, n x 1."""
     out = np.zeros((block.shape[0], 1))
     if is_sparse(block):
         bad = np.flatnonzero(~np.isfinite(block.data))

@@ -1,18 +1,21 @@
-"""Sparse axes: maximise ``u' N u / u' M u`` over u with exactly k non-zero loadings.
+"""The search for sparse axes: maximise ``u' N u / u' M u`` over u with exactly k non-zero loadings.
 
-M is the shrunken within scatter M_e(g). N = H' Q H with few rows H (m x p): the centred group means, and for later
-axes of an effect one row M u for each earlier axis, whose negative weight in Q keeps the axes M-orthogonal.
+M is the shrunken within-group scatter M_e(g). N = H' Q H has few rows H (m x p): B_T G of every effect and, for later
+axes of an effect, one row M u for each earlier axis u, whose negative weight in Q keeps the axes M-orthogonal.
 
-On a support A the optimum is the top eigenvalue of Q K with ``K = H_A M_AA^-1 H_A'`` (m x m). Adding gene j changes
-K by one rank: ``K + d d' / s`` with the part of the gene that the support does not explain,
-``d = H_j - H_A M_AA^-1 M_Aj`` and ``s = M_jj - M_jA M_AA^-1 M_Aj``; removing gene i, with P = M_AA^-1, by
-``K - z z' / P_ii``, ``z = H_A P_i``. So the exact gain of every addition, and of every swap, costs a few products with
-an m x p matrix: the search is greedy in exact gains, then swaps until none helps, from several starts.
+On a support A the optimum is the largest eigenvalue of Q K, where ``K = H_A M_AA^-1 H_A'`` (m x m). Adding a gene j or
+removing a gene i changes K by a matrix of rank one:
 
-Only rows of M are ever formed, for genes that some support has held.
+* Adding j gives ``K + d d' / s``. The support does not explain ``d = H_j - H_A M_AA^-1 M_Aj`` of the rows of H, and
+  ``s = M_jj - M_jA M_AA^-1 M_Aj`` of the scatter of the gene.
+* Removing i gives ``K - z z' / P_ii``, where P = M_AA^-1 and ``z = H_A P_i``.
 
-The truncated Rayleigh flow (Tan, Wang, Liu and Zhang, J. R. Stat. Soc. B 80:1057, 2018) is the published
-alternative; it is matrix-free and here runs until the objective is still.
+So the exact gains of all additions, and of all swaps, cost a few products with an m x p matrix. The search adds the
+gene with the largest exact gain until there are k, then swaps genes until no swap helps, and repeats this from several
+starts. It only ever forms rows of M that belong to genes which some support has held.
+
+The truncated Rayleigh flow (Tan, Wang, Liu and Zhang, J. R. Stat. Soc. B 80:1057, 2018) is the published alternative;
+see :mod:`flda._solve.flow`.
 """
 
 from __future__ import annotations
@@ -26,36 +29,30 @@ from scipy.linalg import eigh
 
 from .rows import ScatterRows
 
-# weight of a constraint inside the search, where effects weigh about 1; the refit then imposes it exactly
+# the weight of an infinite penalty within the search, where effects weigh about 1; the refit then imposes it exactly
 STRONG = 1e6
-
-
-# a gene whose scatter the support explains up to this share is a copy of what the support holds
+# a gene is linearly dependent on the support if less than this share of its scatter is unexplained
 INDEPENDENT = 1e-9
-
-
-# with no more genes than this to choose from, every one of them starts a search
+# if there are no more genes than this to choose from, every one of them starts a search
 MANY = 50
-
-
-# swaps must gain this share of the objective
+# the least relative gain in the objective for which genes are swapped
 GAIN = 1e-10
-# rounds of bounds, and matrices whose eigenvalues are taken at a time, when a gene is to be added
+# rounds of bounds, and number of matrices whose eigenvalues are computed at a time, when a gene is added
 ROUNDS, BATCH = 3, 64
 
 
 @dataclass(frozen=True)
 class SparseProblem:
-    """One axis: maximise ``u' H' Q H u / u' M u`` over supports among the allowed genes.
+    """The search for one axis: maximise ``u' H' Q H u / u' M u`` over supports among the allowed genes.
 
     Attributes
     ----------
     scatter
-        Rows of M.
+        Function that returns rows of M.
     H, Q
-        m x p and symmetric m x m.
+        The rows H (m x p) and their symmetric weights Q (m x m), which give N = H' Q H.
     allowed
-        Which genes may be taken, (p,) boolean.
+        Whether each gene may be selected, (p,) boolean.
     """
 
     scatter: ScatterRows
@@ -65,38 +62,39 @@ class SparseProblem:
 
     @cached_property
     def own_ratio(self) -> np.ndarray:
-        """``N_jj / M_jj`` of every gene: its objective when taken alone, -inf where not allowed."""
+        """``N_jj / M_jj`` of every gene, which is its objective when it is used alone; -inf where it is not allowed."""
         ratio = np.einsum("mp,mn,np->p", self.H, self.Q, self.H) / self.scatter.diagonal
         return np.where(self.allowed, ratio, -np.inf)
 
     def value(self, genes: Sequence[int] | np.ndarray) -> float:
-        """The objective of the best axis on a support."""
+        """Compute the objective of the best axis on a support."""
         return _on_support(self, np.asarray(genes))[0]
 
 
 def first(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k largest scores, ties by position."""
+    """Return the indices of the k largest scores; ties go to the lower index."""
     return np.argsort(-scores, kind="stable")[:k]
 
 
 def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.ndarray:
-    """The best support of k genes found, from several starts, each improved by swaps until none helps.
+    """Return the best support of k genes that the search finds.
 
-    The starts: greedy growth to k; greedy growth to 2 k and dropping back; those given; and with no more than
-    ``MANY`` genes to choose from, greedy growth from every one of them.
+    The search starts from greedy growth to k genes, from greedy growth to 2 k genes and removal down to k, from the
+    supports in ``starts``, and from every single gene if there are no more than MANY to choose from. Every start is
+    improved by swaps until no swap helps, and the best result is returned.
 
     Parameters
     ----------
     problem
-        The axis.
+        The axis that is sought.
     k
-        Number of genes.
+        The number of genes.
     starts
-        Further supports to start from, of at most k genes; shorter ones are extended greedily.
+        Further supports to start from, of at most k genes. Shorter ones are extended greedily.
 
     Returns
     -------
-    Sorted gene indices, (k,).
+    Gene indices in ascending order, (k,).
     """
     best, best_value = None, -np.inf
     seen: set[tuple[int, ...]] = set()
@@ -121,14 +119,18 @@ def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.n
 
 
 def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) -> np.ndarray:
-    """Add the gene of the largest exact gain until there are k; genes of a start that are copies of others go."""
+    """Add the gene with the largest exact gain until there are k genes.
+
+    Genes of the start that are not allowed, or linearly dependent on those before them, are left out.
+    """
     chosen: list[int] = []
-    half = np.empty((0, problem.H.shape[1]))  # L^-1 M_A for the Cholesky factor L of M_AA
-    rest, left = problem.H.copy(), problem.scatter.diagonal.copy()  # d and s of every gene
+    # the Cholesky factor of M_AA grows by one row for every gene, and d, s and K are updated along with it
+    half = np.empty((0, problem.H.shape[1]))  # L^-1 M_A, k x p, for the Cholesky factor L of M_AA
+    rest, left = problem.H.copy(), problem.scatter.diagonal.copy()  # d (m x p) and s (p,) of every gene
     K = np.zeros((len(problem.H),) * 2)
     queue = [int(j) for j in genes]
     if queue:
-        problem.scatter(queue)  # one pass for all
+        problem.scatter(queue)  # computes the rows of all genes in one pass over the data
     while len(chosen) < k:
         if queue:
             j = queue.pop(0)
@@ -147,7 +149,7 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
 
 
 def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
-    """Remove the gene that is missed least until k are left."""
+    """Remove the gene that is missed least until k genes are left."""
     while len(genes) > k:
         _, missed, *_ = _on_support(problem, genes)
         genes = np.delete(genes, int(np.argmin(missed)))
@@ -155,22 +157,24 @@ def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
 
 
 def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
-    """Exchange one gene at a time for the best other one, until no exchange improves the objective."""
+    """Exchange one gene at a time for another one, until no exchange improves the objective."""
     best, best_value = np.sort(genes), -np.inf
     genes = best
     while True:
         now, missed, P, Z = _on_support(problem, genes)
-        if now <= best_value:  # the promised gain was rounding error; without this the loop could go in circles
+        if now <= best_value:  # the expected gain was rounding error; without this check the loop might never end
             return best
         best, best_value = genes, now
         if len(genes) >= problem.allowed.sum():
             return best
         rows, H = problem.scatter(genes), problem.H[:, genes]
         B, K = P @ rows, Z @ H.T
-        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)
+        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)  # d and s
         size = np.trace(K)
         threshold = now + GAIN * abs(now)
-        for i in np.argsort(missed, kind="stable"):
+        for i in np.argsort(missed, kind="stable"):  # the gene that is missed least is the likeliest to be replaced
+            # without gene i, K loses z z', and every other gene has that much more unexplained: d gains z b, s gains
+            # b^2
             z = Z[:, i] / np.sqrt(P[i, i])
             b = B[i] / np.sqrt(P[i, i])
             found = _best_addition(
@@ -184,29 +188,31 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
 
 
 def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """Objective, how much each gene would be missed, ``P = M_AA^-1`` and ``Z = H_A P``.
+    """Compute the objective of a support, how much each gene would be missed, ``P = M_AA^-1`` and ``Z = H_A P``.
 
-    Without gene i the best axis loses about ``u_i^2 / P_ii`` of its metric, the usual test of a single coefficient.
+    Setting the loading u_i to zero costs about ``u_i^2 / P_ii`` of ``u' M u = 1``, as in the test of a single
+    coefficient of a regression.
     """
     P = np.linalg.inv(problem.scatter(genes)[:, genes])
     Z = problem.H[:, genes] @ P
-    R = _root(Z @ problem.H[:, genes].T)
-    if R.shape[1] == 0:
+    R = _root(Z @ problem.H[:, genes].T)  # K = R R'
+    if R.shape[1] == 0:  # the rows of H are zero on this support
         return -np.inf, np.zeros(len(genes)), P, Z
     tops, V = np.linalg.eigh(R.T @ problem.Q @ R)
-    u = Z.T @ (R / np.sum(R**2, axis=0)) @ V[:, -1]  # the columns of R are orthogonal
+    # u = M_AA^-1 H_A' w with w = R (R'R)^-1 v, as in the group space; R'R is diagonal
+    u = Z.T @ (R / np.sum(R**2, axis=0)) @ V[:, -1]
     return float(tops[-1]), u**2 / np.diag(P), P, Z
 
 
 def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
-    """R with K = R R', without the directions that are rounding error next to K or to ``size``."""
+    """Compute R with K = R R', without the directions that are rounding error next to K or to ``size``."""
     values, vectors = eigh(K)
     keep = values > 1e-12 * max(values[-1], size, 0.0)
     return vectors[:, keep] * np.sqrt(values[keep])
 
 
 def _top(K: np.ndarray, Q: np.ndarray) -> float:
-    """Largest eigenvalue of Q K on the range of K."""
+    """Compute the largest eigenvalue of Q K on the range of K, or -inf if K is zero."""
     R = _root(K)
     return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf
 
@@ -220,31 +226,42 @@ def _best_addition(
     size: float = 0.0,
     threshold: float = -np.inf,
 ) -> tuple[int, float]:
-    """The gene with the largest objective once added, and that objective; (-1, -inf) if none exceeds the threshold.
+    """Find the gene with the largest objective once it is added.
 
     Parameters
     ----------
     problem
-        The axis.
+        The axis that is sought.
     K
         ``H_A M_AA^-1 H_A'`` of the support, m x m.
     rest, left
         d (m x p) and s (p,) of every gene: what the support does not explain of it.
     taken
-        Genes of the support, and those that may not be added.
+        Genes of the support, and others that may not be added.
     size
         Scale on which directions of K count as rounding error.
+    threshold
+        The objective that the gene must exceed.
+
+    Returns
+    -------
+    The index of the gene and its objective, or (-1, -inf) if no gene exceeds the threshold.
+
+    Raises
+    ------
+    ValueError
+        If every allowed gene is linearly dependent on the support.
     """
     free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
     free[np.asarray(taken, dtype=np.int64)] = False
     genes = np.flatnonzero(free)
     if len(genes) == 0:
-        raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes.")
-    e = rest[:, genes] / np.sqrt(left[genes])  # gene j changes K by e_j e_j'
+        raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes (n_genes).")
+    e = rest[:, genes] / np.sqrt(left[genes])  # e_j = d / sqrt(s): gene j changes K by e_j e_j'
     Qe = problem.Q @ e
     c = np.einsum("mp,mp->p", e, Qe)
     R = _root(K, size)
-    if R.shape[1] == 0:
+    if R.shape[1] == 0:  # K = 0, so the objective of gene j is e_j' Q e_j
         j = first(c, 1)[0]
         return int(genes[j]), float(c[j])
     L, V = np.linalg.eigh(R.T @ problem.Q @ R)
@@ -254,19 +271,20 @@ def _best_addition(
 
 @dataclass(frozen=True)
 class _Arrowheads:
-    """Top eigenvalues of the arrowhead matrices ``[[L, b_j], [b_j', c_j]]``, one for every gene j that may be added.
+    """The largest eigenvalues of the arrowhead matrices ``[[L, b_j], [b_j', c_j]]``, one for each gene j to add.
 
-    With K = R R' and R' Q R = V L V', the objective of ``K + e_j e_j'`` is the top eigenvalue for ``b_j = V' R' Q e_j``
-    and ``c_j = e_j' Q e_j``: the largest root of ``m = c + sum_i b_i^2 / (m - L_i)``. With the largest L alone left in
-    the sum that is a quadratic equation, and a bound on m in the other terms bounds m from the other side. A few rounds
-    of bounds leave few genes to evaluate.
+    With ``K = R R'`` and ``R' Q R = V L V'``, the objective of ``K + e_j e_j'`` is the largest eigenvalue of the
+    arrowhead matrix with ``b_j = V' R' Q e_j`` and ``c_j = e_j' Q e_j``. That is the largest root m of
+    ``m = c + sum_i b_i^2 / (m - L_i)``. If all terms of the sum but that of the largest L_i are held fixed, this is a
+    quadratic equation for m. The fixed terms fall with m, so evaluating them at a lower bound of the root gives an
+    upper bound, and the other way round. A few rounds of bounds leave few genes whose eigenvalues must be computed.
 
     Attributes
     ----------
     L
-        Ascending, (r,).
+        Eigenvalues of R' Q R in ascending order, (r,).
     b, c
-        r x n and (n,).
+        The borders b_j (r x n) and corners c_j (n,) of n genes.
     """
 
     L: np.ndarray
@@ -274,12 +292,17 @@ class _Arrowheads:
     c: np.ndarray
 
     def best(self, threshold: float) -> tuple[int, float]:
-        """The gene with the largest top eigenvalue, and that value; (-1, -inf) if no bound reaches the threshold."""
+        """Find the gene with the largest of all top eigenvalues.
+
+        Returns
+        -------
+        The gene, as an index into ``c``, and its eigenvalue, or (-1, -inf) if no upper bound reaches the threshold.
+        """
         genes, upper = self._candidates(threshold)
         r, best, best_value = len(self.L), -1, -np.inf
         for start in range(0, len(genes), BATCH):
             part = genes[start : start + BATCH]
-            if upper[start] < best_value:  # bounds descend: no later gene can be better
+            if upper[start] < best_value:  # the bounds are in descending order, so no later gene can be better
                 break
             arrow = np.zeros((len(part), r + 1, r + 1))
             arrow[:, np.arange(r), np.arange(r)] = self.L
@@ -291,10 +314,10 @@ class _Arrowheads:
         return best, best_value
 
     def _candidates(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        """Genes that may hold the largest root, by descending upper bound, and the bounds."""
+        """Return the genes that may hold the largest root, by descending upper bound, and these bounds."""
         genes = np.arange(len(self.c))
-        lower = self._root_with(0.0, genes)
-        # rounding, on the scale of the heaviest weights, must not hide the best gene between its own bounds
+        lower = self._root_with(0.0, genes)  # the other terms are positive above the largest L
+        # rounding errors, on the scale of the largest weights, must not exclude the best gene by its own bounds
         slack = 1e-12 * max(np.abs(self.L).max(), np.abs(lower).max())
         for _ in range(ROUNDS):
             upper = self._root_with(self._others_at(lower, genes), genes)
@@ -308,12 +331,12 @@ class _Arrowheads:
         return genes[stay][order], upper[stay][order]
 
     def _root_with(self, others: np.ndarray | float, genes: np.ndarray) -> np.ndarray:
-        """Largest root when the terms of all but the largest L add ``others``: a quadratic equation."""
+        """Solve the quadratic equation for the largest root when all other terms add up to ``others``."""
         top, corner = self.L[-1], self.c[genes] + others
         return (top + corner) / 2 + np.sqrt(((top - corner) / 2) ** 2 + self.b[-1, genes] ** 2)
 
     def _others_at(self, m: np.ndarray, genes: np.ndarray) -> np.ndarray:
-        """What the terms of all but the largest L add at m."""
+        """Compute the sum of the terms of all but the largest L at m."""
         squares = self.b[:-1, genes] ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
             terms = squares / np.maximum(m - self.L[:-1, None], 0)

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pandas as pd
+from labels import texts
 
 import flda
 from flda._adata.results import write
-
-from labels import texts
 
 FACTORS = ["dendrite", "axon"]
 

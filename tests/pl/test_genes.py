@@ -2,12 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from labels import texts
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 import flda
-
-from labels import texts
 
 FACTORS = ["dendrite", "axon"]
 

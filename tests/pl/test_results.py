@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from labels import texts
 
 import flda
 from flda._adata.results import write
-
-from labels import texts
 
 AXES = ["dendrite_1", "axon_1", "axon_2", "axon_3", "dendrite:axon_1", "dendrite:axon_2", "dendrite:axon_3"]
 

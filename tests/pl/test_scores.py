@@ -4,11 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from labels import texts
 from matplotlib.colors import to_rgb
 
 import flda
-
-from labels import texts
 
 FACTORS = ["dendrite", "axon"]
 

@@ -1,0 +1,91 @@
+"""Which solver, and the solve that checks and refines itself."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from flda import FLDA
+from flda._data import device
+from flda._data.arrays import Stream
+from flda._design.design import make_design
+from flda._solve.choose import SOLVERS, choose_solver, solve
+from flda._solve.primal import Primal
+from flda._solve.within import Within
+
+from oracle import problem
+
+
+def test_the_smaller_side_is_taken():
+    X = sp.csr_array((2000, 3000))
+    assert choose_solver("auto", X, 0.5, 8).name == "dual"
+    assert choose_solver("auto", sp.csr_array((3000, 2000)), 0.5, 8).name == "primal"
+    assert choose_solver("auto", Stream.of(X), 0.5, 8).name == "primal"  # no Gram matrix of cells from a file
+    assert choose_solver("auto", X, 0, 8).name == "primal"
+    for name, kind in SOLVERS.items():
+        assert choose_solver(name, X, 0.5, 8) is kind
+        assert kind.name == name
+
+
+def test_little_memory_asks_for_the_iterative_solver(monkeypatch, caplog):
+    X = sp.csr_array((2000, 3000))
+    monkeypatch.setattr("flda._solve.choose.available_memory", lambda: 1e8)
+    with caplog.at_level("INFO", logger="flda"):
+        assert choose_solver("auto", X, 0.5, 8).name == "iterative"
+    (record,) = caplog.records
+    assert "iterative" in record.getMessage()
+    assert choose_solver("auto", X, "oas", 8).name == "iterative"
+    assert choose_solver("auto", X, 0, 8).name == "primal"
+
+
+def test_memory_of_the_device_counts_there(monkeypatch, cupy):
+    X = device.OnDevice(sp.csr_array((2000, 3000)))
+    monkeypatch.setattr("flda._solve.choose.available_memory", lambda: 1e8)
+    assert choose_solver("auto", X, 0.5, 8).name == "dual"
+    monkeypatch.setattr("flda._solve.choose.free_memory", lambda: 1e8)
+    assert choose_solver("auto", X, 0.5, 8).name == "iterative"
+
+
+def test_large_sides_need_no_matrix():
+    X = sp.csr_array((12_000, 11_000))
+    assert choose_solver("auto", X, "auto", 8).name == "iterative"
+    assert choose_solver("auto", sp.csr_array((12_000, 3000)), "auto", 8).name == "primal"
+    assert choose_solver("auto", sp.csr_array((3000, 11_000)), "auto", 8).name == "dual"
+    assert choose_solver("auto", X, 0, 8).name == "primal"  # nothing else can do without shrinkage
+
+
+def test_the_residual_is_the_error_of_the_solve():
+    """It is that of the true matrix-free scatter, so a wrong factored matrix shows."""
+    X, y = problem(200, 30, (2, 2))
+    design = make_design(y)
+    inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
+    Z, residual = solve(inverse, 0.1)
+    M = 0.9 * inverse.scatter + 0.1 * np.diag(inverse.target)
+    G = inverse.means.T
+    assert residual == pytest.approx(np.linalg.norm(M @ Z - G) / np.linalg.norm(G), abs=1e-14)
+    assert residual < 1e-13
+    inverse.scatter = inverse.scatter * 0.3  # too far off for refinement
+    with pytest.raises(ValueError, match="solver='primal'"):
+        solve(inverse, 0.1)
+
+
+@pytest.mark.parametrize(("solver", "g", "condition"), [("dual", 1e-9, 1e2), ("dual", 1e-7, 1e4)])
+def test_a_solve_that_loses_digits_is_refined(solver, g, condition):
+    """Woodbury's identity cancels at small shrinkage: one solve leaves a residual of 1e-5, refinement the primal's."""
+    X, y = problem(200, 60, (2, 2), condition=condition)
+    model = FLDA(shrinkage=g, solver=solver).fit(X, y)
+    assert model.residual_ < 1e-8
+    expected = FLDA(shrinkage=g, solver="primal").fit(X, y)
+    np.testing.assert_allclose(model.eigenvalues_, expected.eigenvalues_, rtol=1e-7)
+
+
+def test_refinement_mends_an_inexact_factor():
+    """A factor that is off by a hundredth: the residual falls a hundredfold a step, until it is small enough."""
+    X, y = problem(200, 30, (2, 2))
+    design = make_design(y)
+    inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
+    expected, _ = solve(inverse, 0.1)
+    apply = inverse.factor(0.1)
+    inverse.factor = lambda g: lambda B: 1.01 * apply(B)
+    Z, residual = solve(inverse, 0.1)
+    assert residual < 1e-12
+    np.testing.assert_allclose(Z, expected, rtol=1e-10)

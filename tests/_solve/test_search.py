@@ -1,0 +1,141 @@
+"""The search for sparse axes against exhaustive search, and the truncated Rayleigh flow."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.linalg as sl
+
+from flda import FLDA
+from flda._design.design import make_design
+from flda._solve.dual import Dual
+from flda._solve.flow import flow
+from flda._solve.primal import Primal
+from flda._solve.rows import ScatterRows
+from flda._solve.search import SparseProblem, extend, first, select, swap
+from flda._solve.within import Within
+
+from oracle import effect_scatters, effects_of, problem, shrunken, within_scatter
+
+G = 0.1
+
+
+def sparse_problem(X, y, effect, kind=Primal, g=G):
+    design = make_design(y)
+    inverse = kind(Within.from_data(X, design.codes, design.counts, "pooled"), "diagonal")
+    own = design.effects[effect]
+    Q = design.scatter_weights(own) - sum(design.scatter_weights(e) for e in design.effects if e != own)
+    p = X.shape[1]
+    return SparseProblem(ScatterRows(inverse, g), inverse.within.centred_means, Q, np.ones(p, bool))
+
+
+def dense_pair(X, y, n_levels, effect, g=G):
+    """N and M of one effect by their definitions."""
+    scatter, means = within_scatter(X, y, "pooled")
+    scatters = effect_scatters(means, n_levels)
+    own = effects_of(len(n_levels))[effect]
+    N = scatters[own] - sum(m for e, m in scatters.items() if e != own)
+    return N, shrunken(scatter, g, "diagonal")
+
+
+def starts_of(p, N, M, k):
+    dense = sl.eigh(N, M)[1][:, -1]
+    return dense, [first(np.abs(dense) * np.sqrt(np.diag(M)), k), first(p.own_ratio, k)]
+
+
+def random_case(seed):
+    rng = np.random.default_rng(seed)
+    n_levels = [(2, 4), (2, 2), (3, 3), (2, 2, 2)][seed % 4]
+    n_genes, k = int(rng.integers(8, 21)), int(rng.integers(1, 6))
+    X, y = problem(int(rng.integers(40, 150)), n_genes, n_levels, seed=seed, condition=[1, 30][seed % 2])
+    return X, y, n_levels, k, int(rng.integers(2 ** len(n_levels) - 1))
+
+
+def exhaustive(N, M, k):
+    p = len(M)
+    supports = np.array(list(itertools.combinations(range(p), k)))
+    best = -np.inf
+    for part in np.array_split(supports, max(1, len(supports) // 4000)):
+        n, m = N[part[:, :, None], part[:, None, :]], M[part[:, :, None], part[:, None, :]]
+        inverse_root = np.linalg.inv(np.linalg.cholesky(m))
+        values = np.linalg.eigvalsh(inverse_root @ n @ inverse_root.transpose(0, 2, 1))[:, -1]
+        best = max(best, values.max())
+    return best
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_selector_finds_the_global_optimum_and_never_less_than_the_flow(block):
+    """200 random problems of up to 20 genes; at least 95 % must be optimal."""
+    found = []
+    for seed in range(50 * block, 50 * (block + 1)):
+        X, y, n_levels, k, effect = random_case(seed)
+        N, M = dense_pair(X, y, n_levels, effect)
+        p = sparse_problem(X, y, effect, kind=[Primal, Dual][seed % 2])
+        dense, starts = starts_of(p, N, M, k)
+        value = p.value(select(p, k, starts))
+        best = exhaustive(N, M, k)
+        found.append(value >= best - 1e-9 * abs(best))
+        reached = flow(p, dense, k)[1]
+        assert value >= reached - 1e-9 * abs(reached)
+    assert np.mean(found) >= 0.95
+
+
+@pytest.mark.parametrize(("n_cells", "n_genes"), [(300, 1000), (1500, 1000)])
+@pytest.mark.parametrize("k", [5, 20])
+def test_selector_is_never_below_the_flow_on_many_genes(n_cells, n_genes, k):
+    X, y = problem(n_cells, n_genes, (2, 4), seed=k)
+    for effect in range(3):
+        p = sparse_problem(X, y, effect, kind=Primal if n_cells > n_genes else Dual, g=0.5)
+        model = FLDA(shrinkage=0.5).fit(X, y)
+        u = model.components_[(model.axes_["effect"] == ["A", "B", "A:B"][effect]).to_numpy()][0]
+        starts = [first(np.abs(u) * model.within_sd_, k), first(p.own_ratio, k)]
+        value = p.value(select(p, k, starts))
+        for begin in (u, np.where(np.isin(np.arange(n_genes), starts[1]), u, 0)):
+            assert value >= flow(p, begin, k)[1] * (1 - 1e-9)
+        assert value <= model.eigenvalues_.max() * (1 + 1e-9)  # no sparse axis beats the dense one
+
+
+@pytest.mark.parametrize("kind", [Primal, Dual])
+def test_rows_are_those_of_the_scatter(kind):
+    X, y = problem(60, 30, (2, 3))
+    M = dense_pair(X, y, (2, 3), 0, g=0.3)[1]
+    rows = sparse_problem(X, y, 0, kind=kind, g=0.3).scatter
+    np.testing.assert_allclose(rows([3, 7, 3]), M[[3, 7, 3]], atol=1e-12)
+    np.testing.assert_allclose(rows.diagonal, np.diag(M))
+    scale = np.sqrt(np.diag(M))
+    assert rows.largest_eigenvalue == pytest.approx(np.linalg.eigvalsh(M / np.outer(scale, scale))[-1], rel=1e-2)
+
+
+def test_extension_takes_the_largest_exact_gain():
+    """Against refitting with every gene in turn."""
+    X, y = problem(100, 25, (2, 3), seed=2)
+    p = sparse_problem(X, y, 1)
+    genes = extend(p, [4, 9], 2)
+    gains = {j: p.value([4, 9, j]) for j in range(25) if j not in (4, 9)}
+    assert set(extend(p, genes, 3)) == {4, 9, max(gains, key=gains.get)}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_after_swapping_no_single_exchange_helps(seed):
+    """Genes correlate strongly here, so the gains are right only if those of the removed gene's partners are too."""
+    X, y = problem(100, 25, (2, 3), seed=seed, condition=20)
+    p = sparse_problem(X, y, seed % 3, g=0.01)
+    genes = swap(p, np.array([0, 1, 2, 3, 4]))
+    value = p.value(genes)
+    for out, new in itertools.product(genes, set(range(25)) - set(genes)):
+        assert p.value([new if j == out else j for j in genes]) <= value * (1 + 1e-8)
+
+
+def test_flow_is_safe_when_the_quotient_is_negative():
+    """Started where the axis separates the wrong effect, it still climbs to the optimum of its support."""
+    X, y = problem(150, 20, (2, 3), seed=4)
+    N, M = dense_pair(X, y, (2, 3), 0)
+    p = sparse_problem(X, y, 0)
+    worst = sl.eigh(N, M)[1][:, 0]
+    assert worst @ N @ worst < 0
+    u, value, _ = flow(p, worst, 5)
+    assert value > 0
+    assert np.count_nonzero(u) == 5
+    support = np.flatnonzero(u)
+    assert value == pytest.approx(p.value(support), rel=1e-4)
+    assert (u @ N @ u) / (u @ M @ u) == pytest.approx(value, rel=1e-9)

@@ -1,0 +1,184 @@
+"""The exact solution against dense generalised eigenproblems and extended precision."""
+
+import numpy as np
+import pytest
+from scipy.linalg import eigh
+
+from flda import FLDA
+from flda._design.design import make_design
+from flda._solve.group_space import GroupSpace
+
+from oracle import dense_flda, donor_problem, donor_scatter, problem, shrunken, within_scatter
+
+SHAPES = {
+    "2x4, p < N": (300, 40, (2, 4)),
+    "2x4, p > N": (120, 200, (2, 4)),
+    "2x3x2, p < N": (300, 40, (2, 3, 2)),
+    "2x3x2, p > N": (130, 180, (2, 3, 2)),
+}
+
+
+def assert_same_axes(model, expected, metric):
+    for name, (values, axes) in expected.items():
+        rows = (model.axes_["effect"] == name).to_numpy()
+        np.testing.assert_allclose(model.eigenvalues_[rows], values, rtol=1e-8)
+        components = model.components_[rows]
+        np.testing.assert_allclose(components @ metric @ components.T, np.eye(rows.sum()), atol=1e-8)
+        cosines = np.abs(np.sum((components @ metric) * axes.T, axis=1))
+        np.testing.assert_array_less(1 - 1e-8, cosines)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+@pytest.mark.parametrize("target", ["identity", "diagonal"])
+@pytest.mark.parametrize("within", ["pooled", "balanced"])
+def test_axes_equal_a_dense_generalised_eigensolver(shape, solver, target, within):
+    n_cells, n_genes, n_levels = SHAPES[shape]
+    X, y = problem(n_cells, n_genes, n_levels)
+    expected, metric = dense_flda(X, y, n_levels, g=0.2, target=target, within=within)
+    model = FLDA(shrinkage=0.2, shrinkage_target=target, within=within, solver=solver).fit(X, y)
+    assert_same_axes(model, expected, metric)
+    assert model.residual_ < 1e-12
+    assert model.solver_ == solver
+
+
+def test_float32_input_is_accumulated_in_float64():
+    X, y = problem(150, 60, (2, 3))
+    single = X.astype(np.float32)
+    expected, metric = dense_flda(single.astype(np.float64), y, (2, 3), g=0.1)
+    assert_same_axes(FLDA(shrinkage=0.1).fit(single, y), expected, metric)
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e3])
+def test_ill_conditioned_scatter_without_shrinkage(condition):
+    """Condition numbers of M_e of 1e4 and 1e6."""
+    X, y = problem(400, 50, (2, 4), condition=condition)
+    expected, metric = dense_flda(X, y, (2, 4), g=0)
+    assert np.linalg.cond(metric) > condition**2
+    assert_same_axes(FLDA(shrinkage=0).fit(X, y), expected, metric)
+
+
+@pytest.mark.parametrize(("solver", "g"), [("primal", 1e-9), ("dual", 1e-5)])
+def test_worse_conditioned_scatter_against_extended_precision(solver, g):
+    """M_e of rank below p and almost no shrinkage; a float64 reference would itself be too inexact."""
+    X, y = problem(60, 80, (2, 2), condition=1e2)
+    scatter, means = within_scatter(X, y, "pooled", np.longdouble)
+    metric = shrunken(scatter, np.longdouble(g), "identity")
+    centred = means - means.mean(axis=0)
+    Z = _cholesky_solve(metric, centred.T)
+    K = np.asarray(centred @ Z, dtype=np.float64)
+    design = make_design(y)
+    expected = {}
+    for effect in design.effects:
+        others = [(b, 1.0) for e, b in design.contrasts.items() if e != effect]
+        expected[effect] = GroupSpace(K).axes(design.contrasts[effect], others, 1)[0]
+    model = FLDA(shrinkage=g, shrinkage_target="identity", solver=solver).fit(X, y)
+    np.testing.assert_allclose(model.eigenvalues_, np.concatenate([*expected.values()]), rtol=1e-6)
+    assert np.linalg.cond(np.asarray(metric, dtype=np.float64)) > 1e4
+
+
+def _cholesky_solve(A, B):
+    """Cholesky solve in the precision of A."""
+    n = len(A)
+    L = np.zeros_like(A)
+    for j in range(n):
+        L[j, j] = np.sqrt(A[j, j] - L[j, :j] @ L[j, :j])
+        L[j + 1 :, j] = (A[j + 1 :, j] - L[j + 1 :, :j] @ L[j, :j]) / L[j, j]
+    Y = np.zeros_like(B)
+    for i in range(n):
+        Y[i] = (B[i] - L[i, :i] @ Y[:i]) / L[i, i]
+    for i in reversed(range(n)):
+        Y[i] = (Y[i] - L[i + 1 :, i] @ Y[i + 1 :]) / L[i, i]
+    return Y
+
+
+def test_large_means_do_not_spoil_the_scatter():
+    """Means 1e6 times the noise: a one-pass sum of squares would lose everything."""
+    X, y = problem(200, 20, (2, 2))
+    near = FLDA(shrinkage=0.1).fit(X, y)
+    far = FLDA(shrinkage=0.1).fit(X + 1e6, y)
+    np.testing.assert_allclose(far.eigenvalues_, near.eigenvalues_, rtol=1e-7)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3, 10.0])
+def test_finite_penalties(penalty):
+    X, y = problem(200, 30, (2, 3))
+    expected, metric = dense_flda(X, y, (2, 3), g=0.2, penalty=penalty)
+    assert_same_axes(FLDA(shrinkage=0.2, penalty=penalty).fit(X, y), expected, metric)
+
+
+def test_fewer_genes_than_degrees_of_freedom():
+    X, y = problem(200, 2, (2, 5))
+    model = FLDA(shrinkage=0.0).fit(X, y)
+    assert model.axes_.groupby("effect").size().max() == 2
+    assert np.isfinite(model.components_).all()
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual", "iterative"])
+@pytest.mark.parametrize("target", ["identity", "diagonal"])
+@pytest.mark.parametrize("n_genes", [25, 160], ids=["p < N", "p > N"])
+@pytest.mark.parametrize("g", [0.2, 1.0])
+def test_a_gene_that_varies_between_groups_only(solver, target, n_genes, g):
+    """A perfect marker: its denominator is that of the shrinkage target, the mean variance of all genes."""
+    X, y = problem(120, n_genes, (2, 3))
+    a, b = ((y[f].str[1]).astype(int) for f in "AB")
+    X[:, 4] = 3 * a - 2 * b  # main effects
+    X[:, 9] = a * (b == 1)  # all three effects
+    X[:, 11] = 5.0  # varies nowhere
+    expected, metric = dense_flda(X, y, (2, 3), g=g, target=target)
+    model = FLDA(shrinkage=g, shrinkage_target=target, solver=solver).fit(X, y)
+    assert (np.flatnonzero(model.within_sd_ == 0) == [4, 9, 11]).all()
+    assert_same_axes(model, expected, metric)
+    assert np.abs(model.components_[:, 4]).max() > 0.1
+    np.testing.assert_allclose(model.components_[:, 11], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual", "iterative"])
+@pytest.mark.parametrize("g", [0.05, 0.7])
+def test_axes_with_donors_in_the_error_term_equal_a_dense_computation(solver, g):
+    X, y, donors = donor_problem(4, 25, 30)
+    model = FLDA(shrinkage=g, solver=solver).fit(X, y, groups=donors)
+    scatter, means = donor_scatter(X, y, donors)
+    np.testing.assert_allclose(model.means_, means)
+    np.testing.assert_allclose(model.within_sd_**2, np.diag(scatter))
+    metric = shrunken(scatter, g, "diagonal")
+    signs = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+    contrasts = {"treatment": signs[:, 0], "type": signs[:, 1], "treatment:type": signs.prod(axis=1)}
+    # a contrast of +-1 over four groups is twice an orthonormal one; M_S divides by the levels of the other factors
+    part = {e: np.outer(c @ means, c @ means) / 4 / (1 if ":" in e else 2) for e, c in contrasts.items()}
+    for j, effect in enumerate(part):
+        objective = 2 * part[effect] - sum(part.values())
+        values, vectors = eigh(objective, metric)
+        assert model.eigenvalues_[j] == pytest.approx(values[-1], rel=1e-8)
+        assert abs(model.components_[j] @ metric @ vectors[:, -1]) == pytest.approx(1, abs=1e-8)
+    assert model.residual_ < 1e-10
+
+
+@pytest.mark.parametrize("solver", ["primal", "dual"])
+def test_singular_scatter_is_refused_with_advice(solver):
+    X, y = problem(100, 20, (2, 2))
+    X[:, 7] = 2 * X[:, 3]
+    with pytest.raises(ValueError, match="shrinkage"):
+        FLDA(shrinkage=0, solver=solver).fit(X, y)
+    assert np.isfinite(FLDA(shrinkage=0.1, solver=solver).fit(X, y).components_).all()
+
+
+def test_a_perfect_marker_needs_shrinkage():
+    X, y = problem(100, 20, (2, 2))
+    X[:, 4] = y["A"] == "A1"
+    with pytest.raises(ValueError, match="shrinkage"):
+        FLDA(shrinkage=0).fit(X, y)
+
+
+def test_fits_by_tiles_are_those_of_whole_matrices(monkeypatch):
+    """Large matrices are factored and summed by tiles, see the tests of devices and of the scatter."""
+    for shape in ((60, 20), (30, 60)):
+        X, y = problem(*shape, (2, 2))
+        whole = FLDA(shrinkage="cv").fit(X, y)
+        with monkeypatch.context() as small:
+            for module in ("_data.device", "_solve.within"):
+                small.setattr(f"flda.{module}.MAX_TRIANGLE", 8)
+            small.setattr("flda._data.device.PANEL", 5)
+            tiled = FLDA(shrinkage="cv").fit(X, y)
+        np.testing.assert_allclose(tiled.components_, whole.components_, rtol=1e-9, atol=1e-12)
+        assert tiled.shrinkage_ == whole.shrinkage_

@@ -1,0 +1,207 @@
+"""Sparse axes: the estimator."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.linalg as sl
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from flda import FLDA, SparseFLDA
+
+from array_kinds import IN_BLOCKS, SINGLE, kinds
+from oracle import effect_projector, effect_scatters, problem, shrunken, within_scatter
+
+
+@pytest.mark.parametrize("penalty", [1.0, {"B": np.inf}])
+@pytest.mark.parametrize("selector", ["refit", "flow"])
+def test_axes_are_optimal_on_their_support(selector, penalty):
+    """Every axis against a dense problem on its genes, M-orthogonal to the axes before it."""
+    if selector == "flow" and penalty != 1.0:
+        with pytest.raises(ValueError, match="selector='flow'"):
+            SparseFLDA(n_genes=8, selector=selector, penalty=penalty).fit(*problem(60, 20, (2, 4)))
+        return
+    n_levels = (2, 4)
+    X, y = problem(200, 40, n_levels)
+    scatter, means = within_scatter(X, y, "pooled")
+    M, scatters = shrunken(scatter, 0.2, "diagonal"), effect_scatters(means, n_levels)
+    nulled = sl.orth(effect_projector((1,), n_levels)).T @ means  # rows that an infinite penalty on B sets to zero
+    model = SparseFLDA(n_genes=9, shrinkage=0.2, selector=selector, penalty=penalty).fit(X, y)
+    for effect, own in scatters.items():
+        name = ":".join("AB"[j] for j in effect)
+        earlier = []
+        for row in np.flatnonzero(model.axes_["effect"] == name):
+            u = model.components_[row]
+            genes = np.flatnonzero(u)
+            assert len(genes) == 9
+            exact = penalty != 1.0 and effect != (1,)
+            N = own - sum(m for e, m in scatters.items() if e != effect and not (exact and e == (1,)))
+            constraints = [u @ M[:, genes] for u in earlier] + ([*nulled[:, genes]] if exact else [])
+            free = sl.null_space(np.array(constraints)) if constraints else np.eye(9)
+            n, d = N[np.ix_(genes, genes)], M[np.ix_(genes, genes)]
+            best = sl.eigh(free.T @ n @ free, free.T @ d @ free, eigvals_only=True)[-1]
+            assert model.eigenvalues_[row] == pytest.approx(best, rel=1e-6)
+            assert u @ M @ u == pytest.approx(1)
+            np.testing.assert_allclose([u @ M @ v for v in earlier], 0, atol=1e-9)
+            earlier.append(u)
+
+
+@pytest.mark.parametrize(
+    ("kind", "solver"),
+    [*((k, "primal") for k in kinds(but=SINGLE)), *((k, "dual") for k in kinds(but=[*SINGLE, *IN_BLOCKS]))],
+)
+def test_array_kinds_and_solvers_agree(store, kind, solver):
+    X, y = problem(90, 60, (2, 3), seed=7)
+    X[np.random.default_rng(0).random(X.shape) < 0.5] = 0
+    expected = SparseFLDA(n_genes=4, shrinkage=0.3).fit(X, y)
+    model = SparseFLDA(n_genes=4, shrinkage=0.3, solver=solver).fit(store(X), y)
+    np.testing.assert_allclose(model.components_, expected.components_, atol=1e-8)
+
+
+def test_all_genes_give_the_dense_axes():
+    X, y = problem(200, 12, (2, 4))
+    dense, sparse = FLDA(shrinkage=0.2).fit(X, y), SparseFLDA(n_genes=12, shrinkage=0.2).fit(X, y)
+    np.testing.assert_allclose(sparse.eigenvalues_, dense.eigenvalues_, rtol=1e-8)
+    np.testing.assert_allclose(sparse.components_, dense.components_, atol=1e-6)
+    np.testing.assert_array_equal(sparse.predict(X), dense.predict(X))
+    scores = sparse.transform(X)
+    np.testing.assert_allclose(sparse.transform(sparse.inverse_transform(scores)), scores, atol=1e-8)
+
+
+def test_prediction_and_reconstruction_use_the_selected_genes_only():
+    X, y = problem(200, 40, (2, 3))
+    model = SparseFLDA(n_genes=5, shrinkage=0.2).fit(X, y)
+    used = np.unique(np.concatenate([g for axes in model.selected_.values() for g in axes]))
+    other = X.copy()
+    other[:, np.setdiff1d(np.arange(40), used)] = 99.0
+    np.testing.assert_array_equal(model.predict(other), model.predict(X))
+    np.testing.assert_allclose(model.transform(other), model.transform(X))
+    assert model.score(X, y) > 0.7
+
+
+def mixed_selectivity(n=400, seed=0):
+    """Genes 0-19 carry A and B alike, 20-24 weakly A alone; noise is shared in pairs of mixed genes."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(list(np.ndindex(2, 2)), n, axis=0)
+    signs = 2.0 * codes - 1
+    X = rng.normal(size=(4 * n, 60))
+    X[:, :20] += signs[:, :1] * rng.choice([-1, 1], 20) + signs[:, 1:] * rng.choice([-1, 1], 20)
+    X[:, 20:25] += 0.6 * signs[:, :1]
+    return X, pd.DataFrame(codes.astype(str), columns=["A", "B"])
+
+
+def test_modes_and_kinds_on_mixed_selectivity():
+    X, y = mixed_selectivity()
+    axis = SparseFLDA(n_genes=5, shrinkage=0.3).fit(X, y)
+    marker = SparseFLDA(n_genes=5, shrinkage=0.3, mode="marker").fit(X, y)
+    assert set(axis.selected_["A"][0]) <= set(range(20))  # mixed genes that cancel B in each other
+    assert set(marker.selected_["A"][0]) == set(range(20, 25))
+    report = marker.gene_report_.query("axis == 'A_1'")
+    assert (report["kind"] == "pure").all()
+    # B is as strong as A in the mixed genes: shares are near one half, far from the markers' near 1
+    assert axis.gene_report_.query("axis == 'A_1'")["specificity"].max() < 0.7 < report["specificity"].min()
+    assert axis.eigenvalues_[0] > marker.eigenvalues_[0]
+
+
+def test_selected_gene_constant_in_a_group_is_no_trouble():
+    X, y = problem(120, 15, (2, 2))
+    rows = ((y["A"] == "A0") & (y["B"] == "B0")).to_numpy()
+    X[rows] = 0
+    model = SparseFLDA(n_genes=5, shrinkage=0.1).fit(X, y)
+    assert np.isfinite(model.components_).all()
+
+
+def test_path_is_nested_in_value_and_leaves_the_estimator_alone():
+    X, y = problem(200, 60, (2, 3))
+    model = SparseFLDA(n_genes=7, shrinkage=0.3)
+    table = model.path(X, y, [10, 2, 5])
+    assert not hasattr(model, "axes_")
+    assert table["n_genes"].unique().tolist() == [2, 5, 10]
+    assert (table["genes"].str.len() == table["n_genes"]).all()
+    firsts = table[table["component"] == 1].pivot_table(index="effect", columns="n_genes", values="eigenvalue")
+    assert (np.diff(firsts.to_numpy(), axis=1) > 0).all()
+    for k in (2, 10):
+        fitted = clone(model).set_params(n_genes=k).fit(X, y)
+        ours = table[table["n_genes"] == k].set_index("axis")["eigenvalue"]
+        best = fitted.axes_.set_index("axis")["eigenvalue"]
+        assert (ours[["A_1", "B_1", "A:B_1"]] >= best[["A_1", "B_1", "A:B_1"]] * (1 - 1e-9)).all()
+
+
+def test_number_of_genes_by_cross_validation_finds_the_planted_number():
+    rng = np.random.default_rng(0)
+    codes = np.repeat(list(np.ndindex(2, 2)), 150, axis=0)
+    y = pd.DataFrame(codes.astype(str), columns=["A", "B"])
+    X = rng.normal(size=(600, 80))
+    X[:, :5] += 0.8 * (2.0 * codes[:, :1] - 1)
+    X[:, 10:30] += 0.5 * (2.0 * codes[:, 1:] - 1)
+    model = SparseFLDA(n_genes="cv", interactions=None, shrinkage=0.5, random_state=0).fit(X, y)
+    assert model.n_genes_ == {"A": 5, "B": 20}
+    assert set(model.selected_["A"][0]) == set(range(5))
+    path = model.n_genes_path_
+    assert path.groupby("effect").size().tolist() == [5, 5]
+
+
+def test_candidates_restrict_the_selection():
+    X, y = problem(150, 30, (2, 3))
+    mask = np.arange(30) % 3 == 0
+    model = SparseFLDA(n_genes=4, shrinkage=0.3, candidates=mask).fit(X, y)
+    assert all(mask[genes].all() for axes in model.selected_.values() for genes in axes)
+    assert model.shrinkage_ == 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_genes": 11}, "n_genes=11 for 'A'.* 10 "),
+        ({"n_genes": 0}, "n_genes=0"),
+        ({"n_genes": 2.5}, "n_genes=2.5"),
+        ({"n_genes": {"Q": 3}}, "n_genes.*'Q'.*'A:B'"),
+        ({"n_genes": "best"}, "n_genes='best'"),
+        ({"n_genes": 1, "n_components": {"B": 2}}, "n_genes=1 for 'B'.*n_components=2"),
+        ({"n_genes": 4, "mode": "gene"}, "mode='gene'"),
+        ({"n_genes": 4, "selector": "lasso"}, "selector='lasso'"),
+        ({"n_genes": 4, "candidates": np.ones(3, bool)}, "candidates.* 10 "),
+        ({"n_genes": 4, "candidates": np.arange(10) < 3}, "n_genes=4.* 3 "),
+    ],
+)
+def test_bad_parameters(options, message):
+    X, y = problem(60, 10, (2, 3))
+    with pytest.raises(ValueError, match=message):
+        SparseFLDA(shrinkage=0.2, **options).fit(X, y)
+
+
+def test_constant_genes_cannot_be_selected():
+    X, y = problem(60, 10, (2, 3))
+    X[:, 2] = 1.5
+    model = SparseFLDA(n_genes=9, shrinkage=0.2).fit(X, y)
+    assert all(2 not in genes for axes in model.selected_.values() for genes in axes)
+    with pytest.raises(ValueError, match="n_genes=10.* 9 "):
+        SparseFLDA(n_genes=10, shrinkage=0.2).fit(X, y)
+
+
+def test_one_gene_gives_one_axis_per_effect():
+    X, y = problem(100, 10, (2, 4))
+    model = SparseFLDA(n_genes=1, shrinkage=0.2).fit(X, y)
+    assert model.axes_["axis"].tolist() == ["A_1", "B_1", "A:B_1"]
+
+
+@given(st.integers(0, 2**16), st.sampled_from(["axis", "marker"]))
+def test_invariances(seed, mode):
+    """Order of cells and genes and units of genes do not change the selection."""
+    p = 55  # with more than 50 genes the search has four starts, not one from every gene
+    X, y = problem(80, p, (2, 3), seed=seed)
+    rng = np.random.default_rng(seed)
+    cells, genes, units = rng.permutation(80), rng.permutation(p), np.exp(rng.normal(size=p))
+    model = SparseFLDA(n_genes=4, shrinkage=0.3, mode=mode).fit(X, y)
+    other = clone(model).fit((X * units)[cells][:, genes], y.iloc[cells])
+    np.testing.assert_allclose(other.eigenvalues_, model.eigenvalues_, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        np.abs(other.components_), np.abs(model.components_ / units)[:, genes], rtol=1e-4, atol=1e-6
+    )
+
+
+@parametrize_with_checks([SparseFLDA(n_genes=2, random_state=0)])
+def test_common_estimator_checks(estimator, check):
+    check(estimator)
