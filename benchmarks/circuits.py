@@ -1,4 +1,4 @@
-"""Recovery of known circuits: what sign constraints and an L1 penalty are worth, and where they are not.
+"""Recovery of known circuits: how much sign constraints and an L1 penalty help, and where they do not.
 
     python benchmarks/circuits.py grid --kernels 3            # the paper's central figure, about 10 minutes on one core
     python benchmarks/circuits.py grid --kernels 28 --circuits 2 3B --samples 340 1400 5500
@@ -6,8 +6,8 @@
     python benchmarks/circuits_t4t5.py && python benchmarks/circuits_optimisers.py
     python benchmarks/circuits_figures.py
 
-Every part appends to its table in ``benchmarks/results/circuits_<part>.csv`` as it goes and leaves out what the table
-already holds.
+Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it runs, and skips the rows that the file
+already has.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flda.circuits import simulate
-from flda.circuits._fit import fit_lanes
-from flda.circuits.diagnose import unit_report
-from flda.circuits.metrics import support_recovery, system_recovery
-from flda.circuits.recover import r_squared, recover_circuit
+from flda.circuits import (
+    CircuitModel,
+    fit_circuit,
+    recover_circuit,
+    simulate,
+    support_recovery,
+    system_recovery,
+    unit_report,
+)
 
 OUT = Path(__file__).parent / "results"
 CIRCUITS = ["1", "2", "3A", "3B"]
@@ -33,14 +37,14 @@ POOL = 5500
 
 
 def penalty_of(circuit: str, kernels: int) -> float:
-    """L1 weight in units of half the mean squared error; picked on seeds that are not in the tables."""
+    """L1 weight in units of half the mean squared error, chosen on seeds that are not in the tables."""
     if circuit == "1":
         return 0.2
     return 0.005 if kernels <= 3 else 0.05
 
 
 def rate_of(circuit: str) -> float:
-    """Weights of circuit 1 are three times as large."""
+    """Learning rate; the weights of circuit 1 are three times as large as those of the others."""
     return 0.1 if circuit == "1" else 0.03
 
 
@@ -63,13 +67,15 @@ def dice(weights, truth) -> float:
     return support_recovery(weights, truth) if any((np.abs(w) > 0.07).any() for w in weights.values()) else 0.0
 
 
-def data(circuit: simulate.RetinaCircuit, stimulus: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    X, y = circuit.sample(n, stimulus=stimulus, random_state=seed)
-    return X, y[:, None]
+def r_squared(model: CircuitModel, fit: np.ndarray, X: np.ndarray, y: np.ndarray) -> float:
+    return model.score(model.weights(fit), X, y)
 
 
 def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="grid") -> None:
-    """R_sys, R_supp and test R2 against N; each seed has its own samples, starts and batches."""
+    """System recovery, support recovery and test R^2 against the number of samples.
+
+    Each seed has its own samples, starting weights and minibatches.
+    """
     for name in circuits:
         for k in kernels:
             todo = [
@@ -81,20 +87,21 @@ def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="gri
             if not todo:
                 continue
             retina = simulate.retina_circuit(name, n_kernels=k, random_state=7)
-            X, y = data(retina, stimulus, POOL, 1)
-            X_val, y_val = data(retina, stimulus, 500, 2)
-            X_test, y_test = data(retina, stimulus, 500, 3)
+            X, y = retina.sample(POOL, stimulus=stimulus, random_state=1)
+            validation = retina.sample(500, stimulus=stimulus, random_state=2)
+            X_test, y_test = retina.sample(500, stimulus=stimulus, random_state=3)
             for n, (signs, l1) in todo:
                 model = retina.model if signs == "signed" else retina.model.unsigned()
-                lanes = np.repeat(np.arange(N_SEEDS), restarts)
-                subsets = np.stack([np.random.default_rng(s).permutation(POOL)[:n] for s in lanes])
+                n_fits = N_SEEDS * restarts
+                samples_of = np.repeat(np.arange(N_SEEDS), restarts)  # restarts of one seed have the same samples
                 clock = time.perf_counter()
-                fits = fit_lanes(
-                    model, X, y, X_val, y_val, np.full(len(lanes), penalty_of(name, k) if l1 else 0.0),
-                    seeds=np.arange(len(lanes)) + 100, subsets=subsets, learning_rate=rate_of(name),
+                fits = fit_circuit(
+                    model, X, y, validation=validation, penalties=np.full(n_fits, penalty_of(name, k) if l1 else 0.0),
+                    seeds=np.arange(n_fits) + 100, learning_rate=rate_of(name),
+                    subsets=np.stack([np.random.default_rng(s).permutation(POOL)[:n] for s in samples_of]),
                 )  # fmt: skip
-                seconds = (time.perf_counter() - clock) / len(lanes)
-                held = np.array([r_squared(model, f, X_val, y_val) for f in fits]).reshape(N_SEEDS, restarts)
+                seconds = (time.perf_counter() - clock) / n_fits
+                held = np.array([r_squared(model, f, *validation) for f in fits]).reshape(N_SEEDS, restarts)
                 rows = []
                 for seed, best in enumerate(held.argmax(axis=1)):
                     fit = fits[seed * restarts + best]
@@ -115,17 +122,17 @@ def grid(circuits, kernels, samples, *, stimulus="smooth", restarts=2, part="gri
 
 
 def wrong_signs() -> None:
-    """Some signs are wrong: loss of fit and of recovery, and whether a user could see it in held-out R2."""
+    """Recovery and fit if some signs are wrong, and whether the held-out R^2 would show it to a user."""
     retina = simulate.retina_circuit("2", n_kernels=3)
-    X, y = data(retina, "smooth", 1400, 11)
-    X_val, y_val = data(retina, "smooth", 500, 12)
-    X_test, y_test = data(retina, "smooth", 500, 13)
+    X, y = retina.sample(1400, random_state=11)
+    X_val, y_val = retina.sample(500, random_state=12)
+    X_test, y_test = retina.sample(500, random_state=13)
     true = np.flatnonzero(retina.model.parameters(retina.truth))
 
     def best_fit(model, target, target_val, penalty, seed):
-        fits = fit_lanes(
-            model, X, target, X_val, target_val, np.full(2, penalty), seeds=np.array([2 * seed, 2 * seed + 1]),
-            learning_rate=0.03,
+        fits = fit_circuit(
+            model, X, target, validation=(X_val, target_val), penalties=np.full(2, penalty),
+            seeds=[2 * seed, 2 * seed + 1], learning_rate=0.03,
         )  # fmt: skip
         best = max(fits, key=lambda f: r_squared(model, f, X_val, target_val))
         return {
@@ -161,7 +168,7 @@ def wrong_signs() -> None:
 
 
 def reach() -> None:
-    """P8: circuit 2, K = 3, N = 340, signed + L1: the public function, alone in the machine."""
+    """Time and recovery of one call of recover_circuit: circuit 2, 3 kernels, 340 samples, signs and L1."""
     rows = []
     for seed in range(N_SEEDS):
         retina = simulate.retina_circuit("2", n_kernels=3)

@@ -1,13 +1,13 @@
-"""T4 and T5: real input weights of the fly connectome, recovered from simulated activity of their inputs.
+"""T4 and T5: input weights from the fly connectome, recovered from simulated activity of the inputs.
 
     FLDA_DATA_DIR=... python benchmarks/circuits_t4t5.py          # about five minutes on one core
 
-Truth: sign x mean synapse count of every input (type, column offset) of T4a-d and T5a-d in the flyvis connectome.
-Candidates are all input types of the cell at every column within four of it. Activity is simulated: the columns see a
-Gaussian contrast field with exponential spatial correlation (length 2 columns); an input type responds with its
-polarity to 0.8 of that field plus 0.6 of a field of its own, rectified above its mean. The response is linear with
-noise of half its standard deviation. Penalties are chosen on validation samples: the largest within one standard
-error of the best.
+The true weight of every input (type, column offset) of T4a-d and T5a-d is its sign times its mean synapse count in the
+flyvis connectome. Candidate inputs are all input types of the cell in every column within a distance of four. Activity
+is simulated: the columns receive a Gaussian contrast field with exponential spatial correlation (length 2 columns). An
+input type responds, with its polarity, to 0.8 times that field plus 0.6 times a field of its own, rectified. The
+response is linear, with noise of half its standard deviation. The penalty is chosen on validation samples: the largest
+within one standard error of the best.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ N_SEEDS, N_HELD, NOISE = 10, 500, 0.5
 
 
 def candidates(edges: pd.DataFrame, post: str) -> pd.DataFrame:
-    """Every (type, column) that could be an input of a type, with its true signed weight."""
+    """All candidate inputs (type, column) of a type, with their true signed weights."""
     own = edges[edges["post"] == post].copy()
     own["weight"] = own["n_synapses"] * own["sign"]
     hexagon = [(u, v) for u in range(-4, 5) for v in range(-4, 5) if abs(u + v) <= 4]
@@ -42,16 +42,16 @@ def candidates(edges: pd.DataFrame, post: str) -> pd.DataFrame:
 
 
 def activity(table: pd.DataFrame, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Rectified, correlated responses of all candidate inputs."""
+    """Rectified and correlated responses of all candidate inputs."""
     columns = table[["du", "dv"]].drop_duplicates().to_numpy(float)
-    place = np.column_stack([columns[:, 0] + columns[:, 1] / 2, columns[:, 1] * np.sqrt(3) / 2])
-    distance = np.linalg.norm(place[:, None] - place[None], axis=2)
-    root = np.linalg.cholesky(np.exp(-distance / 2.0) + 1e-9 * np.eye(len(place)))
+    xy = np.column_stack([columns[:, 0] + columns[:, 1] / 2, columns[:, 1] * np.sqrt(3) / 2])
+    distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    root = np.linalg.cholesky(np.exp(-distance / 2.0) + 1e-9 * np.eye(len(xy)))
     at = pd.MultiIndex.from_arrays(columns.T.astype(int))
-    shared = rng.normal(size=(n, len(place))) @ root.T
+    shared = rng.normal(size=(n, len(xy))) @ root.T
     X = np.empty((n, len(table)))
     for i, (_, part) in enumerate(table.groupby("pre")):
-        own = rng.normal(size=(n, len(place))) @ root.T
+        own = rng.normal(size=(n, len(xy))) @ root.T
         polarity = 1.0 if i % 2 else -1.0
         field = np.maximum(polarity * 0.8 * shared + 0.6 * own + 0.5, 0)
         X[:, part.index] = field[:, at.get_indexer(pd.MultiIndex.from_frame(part[["du", "dv"]]))]

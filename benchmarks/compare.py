@@ -1,25 +1,25 @@
-"""The paper's comparison, run on held-out cells: which method's axes carry one effect, and only that.
+"""The comparison of the FLDA paper on held-out cells: which method has axes that carry one effect and no other.
 
     FLDA_DATA_DIR=... python benchmarks/compare.py [--quick]
 
-Every method sees the training cells of the same five folds and the 1,000 genes that vary most in them, and gives axes;
-all numbers are of the held-out cells. Methods that do not name the effect of an axis (PCA, LDA, CCA, PLS) get the
-effects dealt to their axes by training SNR, as well as can be (one axis per effect, Hungarian). Of every effect the
-first axis counts.
+Every method is fitted to the training cells of the same five folds, on the 1,000 genes that vary most in them. All
+numbers are measured on the held-out cells, for the first axis of every effect. The axes of PCA, LDA, CCA and PLS belong
+to no effect; they are assigned to effects by training SNR, one axis per effect, by the Hungarian algorithm.
 
-* FLDA, sparse FLDA: this package, default settings, 20 genes per axis; FLDA x 10 charges ten times for other effects.
+* FLDA, sparse FLDA: this package with default settings, 20 genes per axis. FLDA x 10 has a penalty of 10.
 * PCA: as many components as FLDA has axes. LDA: scikit-learn, one class per group, shrinkage "auto". 2LDA: one such LDA
-  per factor, which has nothing for interactions.
+  per factor, which has no axes for interactions.
 * CCA, PLS: scikit-learn, expression (CCA: 50 principal components) against the coded effects.
-* dPCA: demixed PCA (Kobak et al., eLife 5:e10989, 2016, eqs. 1-3 and the ridge of the decoder), from its equations and
-  on single cells, with the least-squares effects of this package as marginalisations: the package on PyPI takes no
-  empty group. The ridge is the one of seven with the best held-out reconstruction in an inner fold.
-* lasso: sparse optimal scoring (Clemmensen et al. 2011 without the ridge), scikit-learn's MultiTaskLasso of the coded
-  effect, the penalty with about 20 genes.
+* dPCA: demixed PCA of single cells, implemented from the paper (Kobak et al., eLife 5:e10989, 2016, eqs. 1-3 and the
+  ridge of the decoder) with the least-squares effects of this package as marginalisations, since the published package
+  does not accept empty groups. The ridge is chosen among seven by held-out reconstruction in an inner fold.
+* lasso: sparse optimal scoring (Clemmensen et al., Technometrics 53:406, 2011, without the ridge), by scikit-learn's
+  MultiTaskLasso of the coded effect with the penalty that selects about 20 genes.
 
-``snr``, ``crosstalk``: flda.metrics.effect_snr. ``ev``, ``mi``: share of the axis's variance and bits about its own
-effect; ``modularity`` over all effects, interactions included. ``mig``: mutual information gap over all axes of a
-method, the axes of one effect as one. ``accuracy``: balanced, of the factors' levels, by shrunken LDA on all axes.
+``snr``, ``crosstalk``: flda.metrics.effect_snr. ``ev``, ``mi``: share of the variance of the axis that belongs to its
+effect, and bits about it. ``modularity`` is over all effects, interactions included. ``mig``: mutual information gap
+over all axes of a method, where the axes of an effect count as one. ``accuracy``: balanced accuracy of the levels of
+the factors, predicted by shrunken LDA on all axes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flda import FLDA, SparseFLDA
 from flda._design.design import Design, make_design
-from flda._design.splits import folds
+from flda._design.splits import Split, folds
 from flda.metrics import effect_snr, explained_variance, modularity, mutual_information, mutual_information_gap
 
 from problems import PROBLEMS
@@ -59,12 +59,12 @@ VALUES = ["snr", "crosstalk", "ev", "mi", "modularity"]
 
 
 def coding(design: Design) -> np.ndarray:
-    """Sum-to-zero coding of every effect, a row per cell."""
+    """Sum-to-zero coding of all effects, one row per cell."""
     return np.hstack([design.table.coding(e) for e in design.contrasts])[design.codes]
 
 
 def demixed(X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
-    """dPCA decoders, p x df for each effect: the ridge regression of a marginalisation on the data, cut to its rank."""
+    """dPCA decoders, p x df for each effect: reduced-rank ridge regression of a marginalisation on the data."""
     order = np.random.default_rng(0).permutation(len(X))
     inner, outer = order[: len(X) // 5], order[len(X) // 5 :]
 
@@ -104,7 +104,7 @@ def demixed(X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
 
 
 def lasso(X: np.ndarray, design: Design, n_genes: int = 20) -> dict[str, np.ndarray]:
-    """Sparse optimal scoring: the axes of the penalised regression of the coded effect with about n_genes genes."""
+    """Axes of sparse optimal scoring: penalised regression of the coded effect on about n_genes genes."""
     scaler = StandardScaler().fit(X)
     Z, out = scaler.transform(X), {}
     for e in design.effects:
@@ -131,7 +131,7 @@ def lda(X: np.ndarray, labels: np.ndarray, n: int) -> np.ndarray:
 
 
 def axes_of(method: str, X: np.ndarray, y: pd.DataFrame, design: Design, interactions):
-    """Axes of a method: by effect, or in one matrix if it does not name effects."""
+    """Axes of a method: a dictionary by effect, or one matrix if its axes belong to no effect."""
     n = sum(design.df(e) for e in design.effects)
     if "FLDA" in method:
         options = {"interactions": interactions, "random_state": 0, "penalty": 10 if method == "FLDA x 10" else 1}
@@ -154,8 +154,8 @@ def axes_of(method: str, X: np.ndarray, y: pd.DataFrame, design: Design, interac
     return pca.components_.T @ CCA(n, max_iter=2000).fit(pca.transform(X), coding(design)).x_rotations_
 
 
-def dealt(axes: np.ndarray, X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
-    """Every effect gets the axis that carries it best in training, each axis once."""
+def assigned(axes: np.ndarray, X: np.ndarray, design: Design) -> dict[str, np.ndarray]:
+    """Assign axes to effects so that each effect has the axis that carries it best in training."""
     snr = pd.DataFrame(effect_snr(X @ axes, design))
     names = [e.name for e in design.effects]
     own = snr[names].clip(lower=0)
@@ -163,17 +163,17 @@ def dealt(axes: np.ndarray, X: np.ndarray, design: Design) -> dict[str, np.ndarr
     rows, columns = linear_sum_assignment(-value.to_numpy())
     rest = [j for j in range(axes.shape[1]) if j not in rows]
     out = {names[c]: axes[:, [r]] for r, c in zip(rows, columns, strict=True)}
-    # axes that are left go to the effect that they carry best
+    # further axes are added to the effect that they carry best
     for j in rest:
         name = names[int(value.iloc[j].to_numpy().argmax())]
         out[name] = np.column_stack([out[name], axes[:, j]]) if name in out else axes[:, [j]]
     return out
 
 
-def compare(name: str, split: int, train: np.ndarray, test: np.ndarray, methods) -> list[dict]:
+def compare(name: str, number: int, split: Split, methods) -> list[dict]:
+    """All methods on one split: one row per method and effect."""
     X, y, interactions = PROBLEMS[name]()
-    whole = make_design(y, interactions=interactions)
-    design, held_out = whole.subset(train), whole.subset(test)
+    train, test, design, held_out = split.train, split.test, split.training, split.held_out
     if design is None or held_out is None:
         return []
     dense = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
@@ -185,7 +185,7 @@ def compare(name: str, split: int, train: np.ndarray, test: np.ndarray, methods)
         start = time.perf_counter()
         found = axes_of(method, A, y_train, design, interactions)
         seconds = time.perf_counter() - start
-        found = dealt(found, A, design) if isinstance(found, np.ndarray) else found
+        found = assigned(found, A, design) if isinstance(found, np.ndarray) else found
         U = np.column_stack(list(found.values()))
         of = dict(enumerate(np.repeat(list(found), [u.shape[1] for u in found.values()])))
         centre = A.mean(axis=0)
@@ -208,21 +208,21 @@ def compare(name: str, split: int, train: np.ndarray, test: np.ndarray, methods)
             j = next(i for i, effect in of.items() if effect == e)
             line = [snr[e][j], snr.iloc[j].sum() - snr[e][j], ev.loc[e, j], information.loc[e, j], modular[j]]
             rows.append(
-                {"data": name, "method": method, "effect": e, "split": split, **dict(zip(VALUES, line, strict=True))}
+                {"data": name, "method": method, "effect": e, "split": number, **dict(zip(VALUES, line, strict=True))}
                 | together
             )
     return rows
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over folds; cross-talk over signal from the means."""
+    """Means over folds, and the ratio of mean cross-talk to mean SNR."""
     table = rows.groupby(["data", "method", "effect"], sort=False).mean().drop(columns="split").reset_index()
     table["crosstalk / snr"] = table["crosstalk"] / table["snr"].where(table["snr"] > 0)
     return table
 
 
 def show(table: pd.DataFrame) -> None:
-    """Markdown: a row per data set and method, the effects of a data set side by side."""
+    """Print Markdown tables, one per data set, with one row per method and the effects side by side."""
     for name, part in table.groupby("data", sort=False):
         effects = list(dict.fromkeys(part["effect"]))
         print(f"\n**{name}**\n")
@@ -244,7 +244,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Signal against impurity, a panel per effect."""
+    """Draw cross-talk / SNR against SNR, one panel per effect."""
     panels = table[["data", "effect"]].drop_duplicates().to_numpy()
     n = -(-len(panels) // 2)
     figure, axes = plt.subplots(2, n, figsize=(3.1 * n, 6.4), squeeze=False)
@@ -288,10 +288,10 @@ def main() -> None:
     for name in ("pbmc68k",) if args.quick else DATA:
         _, y, interactions = PROBLEMS[name]()
         design = make_design(y, interactions=interactions)
-        for split, (train, test) in enumerate(folds(design, None, 0, 5)):
-            if args.quick and split > 1:
+        for number, split in enumerate(folds(design, None, 0, 5)):
+            if args.quick and number > 1:
                 break
-            rows += compare(name, split, train, test, METHODS)
+            rows += compare(name, number, split, METHODS)
         print(name, "done", flush=True)
     table = summary(pd.DataFrame(rows))
     OUT.mkdir(exist_ok=True)

@@ -1,9 +1,10 @@
-"""The same fit on the CPU and on a GPU, in one run (P7).
+"""Time of the same fit on the CPU and on a GPU, in one run (P7).
 
     python benchmarks/gpu.py [--cells 100000 --genes 20000 --density 0.05]
 
-Synthetic sparse expression in 2 x 4 groups, fixed shrinkage. The GPU fit runs twice; the second one is quoted, the
-first pays for loading libraries. Transfers from host memory are counted. Fails if eigenvalues differ by more than 1e-6.
+Simulated sparse expression in 2 x 4 groups, with fixed shrinkage. The GPU fit runs twice and the second time is
+reported, as the first includes the loading of libraries. Transfers from the memory of the computer are included. Fails
+if eigenvalues differ by more than 1e-6.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import scale
 
 from flda import FLDA
-from flda._data import device as _device
+from flda._data import device
 
 
 def timed(X, y) -> tuple[float, FLDA]:
@@ -33,23 +34,23 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=20_000)
     parser.add_argument("--density", type=float, default=scale.DENSITY)
     args = parser.parse_args()
-    _device.require("cuda")
+    device.require("cuda")
     import cupy
 
     scale.DENSITY = args.density
     with tempfile.TemporaryDirectory() as folder:
         adata = ad.read_h5ad(scale.store(Path(folder) / "data.h5ad", args.cells, args.genes))
     y = adata.obs[scale.FACTORS]
-    on_device = _device.OnDevice(adata.X)
+    on_device = device.OnDevice(adata.X)
     first, _ = timed(on_device, y)
     gpu, fitted = timed(on_device, y)
     cpu, expected = timed(adata.X, y)
     difference = np.max(np.abs(fitted.eigenvalues_ / expected.eigenvalues_ - 1))
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     print("| device | cells | genes | seconds | solver | residual |\n|---|---|---|---|---|---|")
-    for device, seconds, model in (("CPU", cpu, expected), (name, gpu, fitted)):
+    for label, seconds, model in (("CPU", cpu, expected), (name, gpu, fitted)):
         print(
-            f"| {device} | {args.cells:,} | {args.genes:,} | {seconds:.2f} | {model.solver_} | {model.residual_:.1e} |"
+            f"| {label} | {args.cells:,} | {args.genes:,} | {seconds:.2f} | {model.solver_} | {model.residual_:.1e} |"
         )
     print(f"\nratio {cpu / gpu:.1f}; first run on the GPU {first:.2f} s; eigenvalues differ by {difference:.1e}")
     if difference > 1e-6:

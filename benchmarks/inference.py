@@ -1,9 +1,9 @@
-"""Do the tests hold their level, the certificates their word and the gene lists their false discovery rate?
+"""Level and power of the tests, accuracy of the certificates, and false discoveries in the gene lists.
 
     python benchmarks/inference.py [STUDY ...] [--jobs 2]
 
-Every study prints its table and writes it to ``benchmarks/results/inference_<study>.csv``. All data are simulated, from
-the truth stated in each function; ``counts`` makes them look like single-cell counts.
+Every study prints its table and writes it to ``benchmarks/results/inference_<study>.csv``. All data are simulated from
+the truth that is stated in each function; ``counts`` simulates log-normalised single-cell counts.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from flda import FLDA, SparseFLDA
 from flda._design.design import make_design
 from flda._logging import quiet
 from flda.datasets import t4t5_simulated
-from flda.inference import stability_selection
+from flda.inference import effect_tests, stability_selection
 from flda.inference._certificate import certify_together
-from flda.inference._tests import permutation_test
 from flda.metrics import effect_snr, mean_products
 
 OUT = Path(__file__).parent / "results"
-SHARES = np.array([0.40, 0.30, 0.20, 0.10])  # of the cells, over the groups of a 2 x 2 table
+SHARES = np.array([0.40, 0.30, 0.20, 0.10])  # of the cells, by group of a 2 x 2 table
 
 
 def counts(rng, a, b, *, effects, size=0.5, n_genes=80, donors=None, donor_sd=0.0):
     """Log-normalised negative-binomial counts; 10 genes for each of ``effects`` among A, B and A:B.
 
-    Library sizes vary twofold, three latent factors correlate the genes. Effects are +-size in log expression,
-    balanced, on genes of their own, so an effect that is not named is exactly absent. Donors differ along two random
-    directions of the genes, in log expression.
+    Library sizes vary twofold, and three latent factors correlate the genes. Every effect moves genes of its own by
+    +-size in log expression and is balanced, so an effect that is not named is exactly absent. Donors differ along two
+    random directions of the genes, in log expression.
     """
     n = len(a)
     signs = {"A": 2.0 * a - 1, "B": 2.0 * b - 1}
@@ -67,10 +66,10 @@ def donor_cells(rng, n_donors, n_cells):
     return donors % 2, rng.choice(2, p=[0.6, 0.4], size=len(donors)), donors
 
 
-def p_value(seed, effect, present, interactions, donor, n_perms):
-    """One simulated data set: the p-value of an absent effect.
+def p_value(seed, effect, present, interactions, donor, n_resamples):
+    """The p-value of an absent effect in one simulated data set.
 
-    ``donor``: None without donors, "donor" with donors given to the test, "cell" with donors that it is not told of.
+    ``donor``: None without donors, "donor" with donors that are passed to the test, "cell" with donors that are not.
     """
     rng = np.random.default_rng(seed)
     if donor is None:
@@ -82,22 +81,24 @@ def p_value(seed, effect, present, interactions, donor, n_perms):
     groups = groups if donor == "donor" else None
     model = FLDA(interactions=interactions)
     with quiet():
-        test = permutation_test(model, X, frame(a, b), groups, effects=[effect], n_perms=n_perms, random_state=seed)
+        test = effect_tests(model, X, frame(a, b), groups, effects=[effect], n_resamples=n_resamples, random_state=seed)
     return test.table["pval"].item()
 
 
-def levels(settings, jobs, n_sims, n_perms):
+def levels(settings, jobs, n_sims, n_resamples):
     rows = []
     for effect, present, interactions, donor in settings:
         p = np.array(
-            Parallel(jobs)(delayed(p_value)(s, effect, present, interactions, donor, n_perms) for s in range(n_sims))
+            Parallel(jobs)(
+                delayed(p_value)(s, effect, present, interactions, donor, n_resamples) for s in range(n_sims)
+            )
         )
         rows.append(
             {
                 "tested (absent)": effect,
                 "present": " + ".join(present),
                 "interactions in the fit": interactions or "none",
-                "donors": {None: "none", "donor": "given", "cell": "there, not given"}[donor],
+                "donors": {None: "none", "donor": "given", "cell": "present, not given"}[donor],
                 **{f"rejected at {a}": np.mean(p <= a) for a in (0.05, 0.1, 0.2)},
                 "data sets": n_sims,
             }
@@ -106,7 +107,7 @@ def levels(settings, jobs, n_sims, n_perms):
     return pd.DataFrame(rows)
 
 
-def level(jobs, n_sims=400, n_perms=99):
+def level(jobs, n_sims=400, n_resamples=99):
     """Type-I error without donors; 2 x 2, 300 cells in shares of 40, 30, 20, 10 %."""
     settings = [
         ("A", ["B"], None, None),
@@ -114,10 +115,10 @@ def level(jobs, n_sims=400, n_perms=99):
         ("B", ["A", "A:B"], "all", None),
         ("A:B", ["A", "B"], "all", None),
     ]
-    return levels(settings, jobs, n_sims, n_perms)
+    return levels(settings, jobs, n_sims, n_resamples)
 
 
-def level_donors(jobs, n_sims=400, n_perms=99):
+def level_donors(jobs, n_sims=400, n_resamples=99):
     """Type-I error with 6 + 6 donors of 15 to 60 cells; A varies between them, B within."""
     settings = [
         ("A", ["B"], None, "donor"),
@@ -127,27 +128,27 @@ def level_donors(jobs, n_sims=400, n_perms=99):
         ("A:B", ["A", "B"], "all", "cell"),
         ("B", ["A"], "all", "donor"),
     ]
-    return levels(settings, jobs, n_sims, n_perms)
+    return levels(settings, jobs, n_sims, n_resamples)
 
 
-def rejects(seed, n_donors, size, n_perms):
+def rejects(seed, n_donors, size, n_resamples):
     rng = np.random.default_rng(seed)
     a, b, donors = donor_cells(rng, n_donors, 40)
     X = counts(rng, a, b, effects=["A", "B"], size=size, donors=donors, donor_sd=0.3)
     with quiet():
-        test = permutation_test(
-            FLDA(interactions=None), X, frame(a, b), donors, effects=["A"], n_perms=n_perms, random_state=seed
+        test = effect_tests(
+            FLDA(interactions=None), X, frame(a, b), donors, effects=["A"], n_resamples=n_resamples, random_state=seed
         )
     return test.table["pval"].item() <= 0.05
 
 
-def power(jobs, n_sims=60, n_perms=99):
-    """Power at 0.05 for an effect between donors: 10 of 80 genes move by +-size in log expression."""
+def power(jobs, n_sims=60, n_resamples=99):
+    """Power at 0.05 for an effect between donors that moves 10 of 80 genes by +-size in log expression."""
     rows = []
     for n_donors in (3, 4, 6, 10):
         row = {"donors per level": n_donors}
         for size in (0.0, 0.1, 0.2, 0.4):
-            hits = Parallel(jobs)(delayed(rejects)(s, n_donors, size, n_perms) for s in range(n_sims))
+            hits = Parallel(jobs)(delayed(rejects)(s, n_donors, size, n_resamples) for s in range(n_sims))
             row[f"size {size}"] = np.mean(hits)
         rows.append(row)
         print(row, flush=True)
@@ -155,7 +156,7 @@ def power(jobs, n_sims=60, n_perms=99):
 
 
 def one_certificate(seed):
-    """Certificate on 1,500 cells, and the truth of the same fit on 20,000 others."""
+    """The certificate of 1,500 cells, and the SNR of the same fit on 20,000 other cells."""
     adata = t4t5_simulated(21500, 600, random_state=seed)
     y = adata.obs[["dendrite", "axon"]].reset_index(drop=True)
     X = adata.X.toarray()
@@ -186,8 +187,8 @@ def certificate(jobs, n_sims=8):
     return mean.reset_index()
 
 
-def twins(rng, size_of_b):
-    """400 cells x 500 genes, 20 of them true for A, 100 null ones correlated with these, 40 true for B."""
+def correlated_genes(rng, size_of_b):
+    """400 cells x 500 genes: 20 carry A, 100 without an effect are correlated with these, and 40 carry B."""
     a, b = cells(rng, 400)
     shared = rng.normal(size=(400, 20))
     eta = rng.normal(0.5, 1.0, size=500) + np.zeros((400, 1))
@@ -197,9 +198,9 @@ def twins(rng, size_of_b):
     return np.log1p(rng.poisson(rng.gamma(3, np.exp(eta) / 3))), frame(a, b)
 
 
-def one_gene_list(seed, n_perms):
-    X, y = twins(np.random.default_rng(seed), 0.3)
-    genes = permutation_test(FLDA(shrinkage=0.5), X, y, effects=["A"], n_perms=n_perms).genes
+def one_gene_list(seed, n_resamples):
+    X, y = correlated_genes(np.random.default_rng(seed), 0.3)
+    genes = effect_tests(FLDA(shrinkage=0.5), X, y, effects=["A"], n_resamples=n_resamples).genes
     hit = genes["pval_adj"] <= 0.1
     return {
         "fdp": hit[20:].sum() / max(hit.sum(), 1),
@@ -211,9 +212,9 @@ def one_gene_list(seed, n_perms):
     }
 
 
-def genes(jobs, n_sims=200, n_perms=99):
-    """Realised false discovery proportion at a reported rate of 0.1; 500 genes, 20 true, 100 null ones like them."""
-    table = pd.DataFrame(Parallel(jobs)(delayed(one_gene_list)(s, n_perms) for s in range(n_sims)))
+def genes(jobs, n_sims=200, n_resamples=99):
+    """False discovery proportion at a reported rate of 0.1: 20 of 500 genes are true, 100 null genes resemble them."""
+    table = pd.DataFrame(Parallel(jobs)(delayed(one_gene_list)(s, n_resamples) for s in range(n_sims)))
     return (
         pd.DataFrame({"mean": table.mean(), "standard error": table.std() / np.sqrt(len(table))})
         .rename_axis("")
@@ -222,9 +223,9 @@ def genes(jobs, n_sims=200, n_perms=99):
 
 
 def one_stability(seed):
-    X, y = twins(np.random.default_rng(seed), 0.0)
+    X, y = correlated_genes(np.random.default_rng(seed), 0.0)
     model = SparseFLDA(n_genes=20, shrinkage=0.5)
-    found = stability_selection(model, X, y, n_halves=50, random_state=seed).genes
+    found = stability_selection(model, X, y, n_resamples=50, random_state=seed).genes
     found = found[found["effect"] == "A"].set_index("gene")["frequency"].reindex(range(500), fill_value=0.0)
     kinds = {"true (20)": found[:20], "null, correlated with true (100)": found[20:120], "null (380)": found[120:]}
     return [
@@ -234,13 +235,13 @@ def one_stability(seed):
 
 
 def stability(jobs, n_sims=20):
-    """Selection frequencies over 50 halves, 20 genes selected in each; genes per data set above a threshold."""
+    """Selection frequencies over 50 halves with 20 genes selected in each, and genes per data set above a threshold."""
     rows = Parallel(jobs)(delayed(one_stability)(s) for s in range(n_sims))
     return pd.DataFrame([r for row in rows for r in row]).groupby("genes", sort=False).mean().reset_index()
 
 
 def variances(jobs, n_sims=40000):
-    """Corrected mean squares with no effect, in cells 10/300/60/40 with standard deviations 3/1/1/0.5."""
+    """Corrected mean squares without any effect, in groups of 10/300/60/40 cells with sd 3/1/1/0.5."""
     rng = np.random.default_rng(0)
     n, v = np.array([10, 300, 60, 40]), np.array([3.0, 1.0, 1.0, 0.5]) ** 2
     group = np.repeat(np.arange(4), n)
@@ -264,20 +265,20 @@ def variances(jobs, n_sims=40000):
     return pd.DataFrame(rows)
 
 
-def permutations(jobs, n_perms=1000):
-    """P5: permutations of one effect on 3,833 x 2,000 CSR, 2 x 4, tuning and five folds in each."""
+def permutations(jobs, n_resamples=1000):
+    """P5: permutations of one effect on 3,833 x 2,000 CSR, 2 x 4, each with its own tuning and five folds."""
     adata = t4t5_simulated(3833, 2000)
     y = adata.obs[["dendrite", "axon"]]
     rows = []
     for effect in ("dendrite", "dendrite:axon"):
         start = time.perf_counter()
-        permutation_test(FLDA(), adata.X, y, effects=[effect], n_perms=n_perms)
-        rows.append({"effect": effect, "permutations": n_perms, "seconds": time.perf_counter() - start})
+        effect_tests(FLDA(), adata.X, y, effects=[effect], n_resamples=n_resamples)
+        rows.append({"effect": effect, "permutations": n_resamples, "seconds": time.perf_counter() - start})
     start = time.perf_counter()
     FLDA(random_state=0).fit(adata.X, y)
     one = time.perf_counter() - start
     return pd.DataFrame(rows).assign(
-        **{"one fit with tuning, s": one, "ratio to refitting": lambda t: n_perms * one / t["seconds"]}
+        **{"one fit with tuning, s": one, "ratio to refitting": lambda t: n_resamples * one / t["seconds"]}
     )
 
 

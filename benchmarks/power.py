@@ -1,13 +1,13 @@
-"""Does flda.simulate.power say what a study will give? Predicted intervals against fresh studies from the truth.
+"""Accuracy of flda.simulate.power: predicted intervals against new studies that are simulated from the truth.
 
     FLDA_DATA_DIR=... python benchmarks/power.py [--pilots 2] [--studies 16]
 
 A truth is a fitted model of counts: of the simulated T4/T5 cells (80 genes, effects of half the default size, with
 donors), and of the RNA mixtures (80 genes, protocol x mixture, main effects). Pilots of 15 cells per group are drawn
-from it, each predicts purity and stability of studies of 10 and 40 cells per group; studies drawn from the truth
-itself show what comes out. ``covered``: share of their values inside the 90 % interval of the prediction. ``plug-in``:
-the same prediction with the group means as the pilot estimates them, without their uncertainty and without the
-factorial prior.
+from it. From each pilot, purity and stability of studies of 10 and 40 cells per group are predicted and compared with
+studies that are drawn from the truth itself. ``covered``: share of their values inside the predicted 90 % interval.
+``plug-in``: the same prediction from the group means of the pilot as observed, without their uncertainty and without
+the factorial prior.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TRUTHS = {"t4t5": t4t5, "rnamix": rnamix}
 
 
 def realised(truth: CountModel, donor: str | None, n_donors: int, n_studies: int) -> pd.DataFrame:
-    """Studies from the truth, measured as flda.simulate.power measures its own."""
+    """Draw studies from the truth and measure them as flda.simulate.power does."""
     interactions = [e.name for e in truth.design.effects if len(e) > 1] or None
     options = {"interactions": interactions, "nuisance": truth.design.nuisance, "random_state": 0}
     test = _power._cells(truth, 50, 50 if donor else 1, 1, "test")
@@ -69,7 +69,7 @@ def realised(truth: CountModel, donor: str | None, n_donors: int, n_studies: int
 
 
 def plug_in(model: CountModel, rng) -> CountModel:
-    """The means that the pilot shows, as they are."""
+    """Replace the draw of the group means by the observed means of the pilot."""
     means, _ = model.means._data
     table = model.design.table
     coefficients = {e: b @ means for e, b in model.design.contrasts.items()}
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def report() -> None:
-    """Coverage and figure from the CSV."""
+    """Print the coverage and draw the figure, from the CSV."""
     table = pd.read_csv(OUT / "power.csv")
     table["within"] = (table["realised"] >= table["lower"]) & (table["realised"] <= table["upper"])
     print(table.groupby(["truth", "kind", "measure"])[["covered", "within"]].mean().round(2).to_string())
@@ -140,7 +140,7 @@ def report() -> None:
                 )  # fmt: skip
         ax.plot([0, 1], [0, 1], color="0.5", ls=":", lw=1)
         ax.set(title=measure, xlabel="predicted from a pilot", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes[0].set_ylabel("realised in fresh studies")
+    axes[0].set_ylabel("realised in new studies")
     axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     sns.despine(fig)
     fig.savefig(OUT / "power.png", dpi=130)

@@ -1,4 +1,4 @@
-"""The data sets that benchmarks share, three simulated and two real: (X, labels, interactions)."""
+"""Data sets that several benchmarks use, three simulated and two real: functions that return (X, y, interactions)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def t4t5():
 
 
 def t4t5_small():
-    """The same with 400 cells and 5,000 genes: far more genes than cells."""
+    """Simulated T4/T5 with far more genes than cells: 400 x 5,000, 2 x 4."""
     adata = t4t5_simulated(400, 5000, random_state=1)
     return adata.X, adata.obs[["dendrite", "axon"]], "all"
 
@@ -35,7 +35,7 @@ def correlated():
 def rnamix_real():
     """RNA mixtures, 636 x 16,469, mixture 7 x amount 4 x protocol 2, one empty group.
 
-    Main effects: mixing and diluting RNA plants no interaction, so there is none to be right about.
+    Main effects only, as mixing and diluting RNA creates no interaction.
     """
     adata = rnamix()
     return adata.X, adata.obs[["mixture", "amount", "protocol"]], None

@@ -1,12 +1,13 @@
-"""From ten thousand to a million cells: time and memory, in memory and streamed (P3 and P6).
+"""Time and memory from ten thousand to a million cells, in memory and streamed (P3 and P6).
 
     python benchmarks/scale.py [--quick | --kernel]
 
-Synthetic log-normalised-like CSR at 5 % density, 2 x 4 groups, float32. Every measurement has a process of its own that
-reads the data and reports wall time, processor time and how far memory rose while it worked (streamed: from before the
-file was opened). PCA is scanpy's with its defaults (50 components); incremental PCA is scikit-learn's on dense
-batches of 4,096. Prints Markdown, writes results/scale.csv and results/scale.png. ``--kernel`` times the compiled
-product of sparse rows against BLAS on the same rows made dense, by density: where they cross is ``arrays.THIN``.
+The data are simulated CSR matrices of 5 % density in 2 x 4 groups, float32, with values like those of log-normalised
+expression. Every measurement runs in its own process, which reads the data and reports wall time, processor time and
+the rise of its memory during the work (streamed: from before the file is opened). PCA is scanpy's with its defaults (50
+components); incremental PCA is scikit-learn's on dense batches of 4,096. Prints Markdown and writes results/scale.csv
+and results/scale.png. ``--kernel`` compares, by density, the compiled product of sparse rows with BLAS on the same rows
+as a dense block; ``arrays.THIN`` is the density at which both are equally fast.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FACTORS = ["dendrite", "axon"]
 
 
 def store(path: Path, n_cells: int, n_genes: int) -> Path:
-    """Cells in blocks, so that the generator needs no more memory than the result."""
+    """Simulate cells in blocks, so that this needs no more memory than the result, and write them."""
     rng = np.random.default_rng(0)
     codes = rng.integers(8, size=n_cells)
     boost = 1 + rng.exponential(0.3, size=(8, n_genes)).astype(np.float32)
@@ -120,13 +121,13 @@ def memory(field: str) -> float:
 
 
 def measure(name: str, path: Path) -> dict[str, float]:
-    np.ones((500, 500)) @ np.ones((500, 500))  # BLAS threads are up
-    # compiled loops are ready
+    np.ones((500, 500)) @ np.ones((500, 500))  # starts the threads of BLAS
+    # the first fit compiles loops
     tiny = sp.random_array((64, 30), density=0.05, format="csr", rng=np.random.default_rng(0), dtype=np.float32)
     FLDA(shrinkage=G).fit(tiny, np.arange(64) % 2)
     _, work = MEASURES[name](path)
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the memory to the present value
     start, processor = time.perf_counter(), time.process_time()
     work()
     return {
@@ -167,7 +168,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 def kernel() -> None:
-    """One block of rows each; the BLAS side makes it dense and centres it, as a fit does."""
+    """Time both products of one block of rows; for BLAS the block is made dense and centred first, as in a fit."""
     rng = np.random.default_rng(0)
     print("| genes | density | compiled, ms | BLAS, ms | BLAS, GFLOP/s | ratio |\n|---|---|---|---|---|---|")
     for p in (2000, 8000):
@@ -221,7 +222,7 @@ def main() -> None:
             if n_genes == 2000 and n_cells == max(cells):
                 works += ["in_memory_cv", "streamed_cv"]
             if n_genes == 2000 and n_cells <= 40_000:
-                works += ["incremental_pca"]  # a million cells take it a quarter of an hour
+                works += ["incremental_pca"]  # a million cells take a quarter of an hour
             rows += [in_child(work, path, n_cells, n_genes) for work in works]
     table = pd.DataFrame(rows)
     OUT.mkdir(exist_ok=True)

@@ -1,27 +1,28 @@
-"""Sparse axes on cells that were not fitted: how SparseFLDA compares with other ways to k genes.
+"""Sparse axes on held-out cells: SparseFLDA against other methods that select k genes.
 
     FLDA_DATA_DIR=... python benchmarks/sparse_axes.py [--quick]
 
-The first axis of every main effect, with 5, 10, 20 and 50 genes, fitted on a training half and scored on the other
-(mixed: on new cells). ``snr`` is the held-out variance of the axis's own effect over the within-group variance,
-``crosstalk`` that of all other effects together, ``purity`` crosstalk over snr: lower is purer, and unbiased
-estimates of 0 may be negative. Means over splits or seeds, then over main effects; purity averages the effects' ratios.
+The first axis of every main effect, with 5, 10, 20 and 50 genes, is fitted on a training half of the cells and
+evaluated on the other half (mixed: on new cells). ``snr`` is the held-out variance of the effect of the axis over the
+within-group variance, ``crosstalk`` that of all other effects together, and ``purity`` is crosstalk over snr: lower is
+purer, and an unbiased estimate of 0 may be negative. Values are means over splits or seeds, then over main effects;
+purity is the mean of the ratios of the effects.
 
-* reference scheme: dense axis with a ridge of 0.01 towards the identity, two steps of the truncated Rayleigh flow
-  (eta 0.01, or less where that would diverge) on unscaled genes, no refit.
-* converged flow: the flow on scaled genes until its objective is still, then a refit (``selector="flow"``).
+* reference scheme: the dense axis with a ridge of 0.01 towards the identity, then two steps of the truncated Rayleigh
+  flow (eta 0.01, or less where that would diverge) on unscaled genes, without a refit.
+* converged flow: the flow on scaled genes until its objective no longer changes, then a refit (``selector="flow"``).
 * F ranking + refit: the k genes with the largest F of the effect, then the best axis on them.
-* no factorial penalty: ``penalty=0``, sparse LDA of one effect.
-* L1 logistic: multinomial, one per factor, on standardised genes (the 1,000 of largest F in training where there are
-  more: rnamix and t4t5). C is the one of a fine path whose number of genes is nearest to k; ``genes`` has that number.
-  The axis is the leading right-singular vector of the class-centred coefficients.
+* no factorial penalty: ``penalty=0``, which is sparse LDA of one effect.
+* L1 logistic: multinomial regression, one per factor, on standardised genes (on rnamix and t4t5, on the 1,000 genes
+  with the largest F in training). Of a fine path of C, the value is used whose number of genes is nearest to k;
+  ``genes`` has that number. The axis is the leading right-singular vector of the class-centred coefficients.
 * flda (default) and flda marker: ``SparseFLDA()`` and ``SparseFLDA(mode="marker")``.
 
-All but the reference scheme and the logistic regression use one shrinkage per split, the choice of
+All but the reference scheme and the logistic regression use the same shrinkage in a split, the choice of
 ``FLDA(shrinkage="cv")`` in training, so they differ in selection only. ``objective`` is the training objective of FLDA
-over that of flda (default), negative where the other effects outweigh the axis's own. ``seconds`` are of one fit of all
-axes, dense solve included (F ranking: a fit per effect; logistic: the path for all k). Prints Markdown; writes a CSV
-and a figure.
+divided by that of flda (default); it is negative where other effects outweigh the effect of the axis. ``seconds`` is
+the time of one fit of all axes, the dense solve included (F ranking: one fit per effect; logistic: the path for all
+k). Prints Markdown and writes a CSV and a figure.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from problems import PROBLEMS
 SIZES = (5, 10, 20, 50)
 SPLITS = {"mixed": 3, "t4t5": 2, "rnamix": 2, "pbmc68k": 2}
 REAL = ("rnamix", "pbmc68k")
-FLOOR = 1e-3  # purity is drawn no lower
+FLOOR = 1e-3  # lower values of purity are drawn here
 DEFAULT, FLOW = "flda (default)", "converged flow"
 OURS = {
     DEFAULT: {},
@@ -64,7 +65,7 @@ VALUES = ["snr", "crosstalk", "genes", "objective", "g", "seconds"]
 
 
 def mixed(seed: int):
-    """2 x 2, 500 genes: 30 carry A and B with signs of their own, 8 weak ones A only and 8 B only.
+    """2 x 2, 500 genes: 30 carry both A and B with independent signs, 8 weak ones A only and 8 B only.
 
     Effects of +-0.35 to 0.65 (pure genes 0.3) noise sd; each gene shares one of five factors, correlation 0.3.
     200 cells per group for training, then 2,000 per group for testing.
@@ -83,7 +84,7 @@ def mixed(seed: int):
 
 
 def halved(name: str, seed: int):
-    """A problem and a random half of the cells of every group; a group's odd cell goes to training."""
+    """A problem, and a random half of the cells of every group for training; the odd cell of a group is one of them."""
     X, y, interactions = PROBLEMS[name]()
     order = np.random.default_rng(seed).permutation(len(y))
     codes = pd.Series(make_design(y, interactions=interactions).codes[order])
@@ -93,7 +94,7 @@ def halved(name: str, seed: int):
 
 
 class Training:
-    """Group means, residuals and scatter of the training cells, written out plainly."""
+    """Group means, residuals and scatter of the training cells, computed directly, independently of the package."""
 
     def __init__(self, X, design: Design):
         X = (X.toarray() if hasattr(X, "toarray") else np.asarray(X)).astype(float)
@@ -132,13 +133,13 @@ def reference_scheme(training: Training, effect: Effect, dense: np.ndarray, k: i
 
 
 def logistic_axes(X, labels: pd.Series, f: np.ndarray) -> dict[int, np.ndarray]:
-    """Axis of every k from one path of C, each fit started from the one before."""
+    """Axis for every k from one path of C, where each fit starts from the previous one."""
     kept = np.sort(np.argsort(-f, kind="stable")[:1000])
     X = X[:, kept].toarray() if hasattr(X, "toarray") else X[:, kept]
     scaler = StandardScaler().fit(X)
     Z = scaler.transform(X)
     levels = pd.get_dummies(labels).to_numpy(float)
-    C = 1.05 / np.abs(Z.T @ (levels - levels.mean(axis=0))).max()  # just above the C that keeps every gene out
+    C = 1.05 / np.abs(Z.T @ (levels - levels.mean(axis=0))).max()  # just above the largest C that selects no gene
     model = LogisticRegression(l1_ratio=1, solver="saga", tol=1e-3, max_iter=1000, warm_start=True, random_state=0)
     best: dict[int, np.ndarray] = {}
     for _ in range(200):
@@ -158,7 +159,7 @@ def logistic_axes(X, labels: pd.Series, f: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict]:
-    """All methods on one split: a row per method, k and main effect."""
+    """All methods on one split: one row per method, k and main effect."""
     design, held_out = (make_design(y, interactions=interactions).subset(part) for part in (train, test))
     if design is None or held_out is None:
         return []
@@ -201,7 +202,7 @@ def compare(X, y, interactions, train, test, name: str, split: int) -> list[dict
         for e in mains:
             candidates = np.zeros(X.shape[1], dtype=bool)
             candidates[np.argsort(-ratios[e.name].to_numpy(), kind="stable")[:k]] = True
-            axes[e] = sparse(k, candidates=candidates, mode="marker")[e]  # k of k: only the weights are left to find
+            axes[e] = sparse(k, candidates=candidates, mode="marker")[e]  # k of k genes: only the weights are optimised
         record("F ranking + refit", k, axes, time.perf_counter() - start)
     start = time.perf_counter()
     logistic = {e: logistic_axes(X_train, y_train[e[0]], ratios[e[0]].to_numpy()) for e in mains}
@@ -240,7 +241,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 def report(rows: pd.DataFrame) -> pd.DataFrame:
-    """Print the comparison of objectives and a table; a row per data set, method and k."""
+    """Print the comparison of objectives and a table with one row per data set, method and k."""
     case = ["data", "k", "effect", "split"]
     wide = rows.pivot(index=case, columns="method", values="objective")
     gain = (wide[DEFAULT] - wide[FLOW]) / wide[FLOW].abs()

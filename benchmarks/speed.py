@@ -2,8 +2,9 @@
 
     python benchmarks/speed.py [--quick]
 
-Every measurement has a process of its own, fed from disk, and reports its wall time and how far its memory rose over
-what the data took. The fit is timed three times and the median is quoted; slow references run once. Prints Markdown.
+Every measurement runs in its own process, which reads the data from disk and reports its wall time and the rise of its
+memory over that of the data. The fit is timed three times and the median is reported; slow references run once. Prints
+Markdown.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from flda._solve.within import Within, target_diagonal
 G = 0.3  # fixed shrinkage of every fit here
 
 
-# --- what is measured: each takes the data and returns the timed function -------------------------------------
+# --- what is measured: each function takes the data and returns the function to be timed -----------------------
 
 
 def fit(X, y, **options):
@@ -53,7 +54,7 @@ def sparse_first(X, y):
 
 
 def dense_flow(X, y):
-    """Truncated Rayleigh flow of one effect on p x p matrices, from the dense axis; forming N and M is not counted."""
+    """Truncated Rayleigh flow of one effect on p x p matrices from the dense axis, without the time to form N and M."""
     objective, metric, axis = dense_pair(X, y)
     scale = np.sqrt(np.diag(metric))
     N, M = objective / np.outer(scale, scale), metric / np.outer(scale, scale)
@@ -75,20 +76,20 @@ def dense_flow(X, y):
 
 
 def gram(X, y):
-    """One BLAS Gram product of the dense matrix over its smaller side."""
+    """One BLAS product of the dense matrix with its transpose, over the smaller side."""
     dense = X.toarray().astype(np.float64) if sp.issparse(X) else np.asarray(X, np.float64)
     return (lambda: dense @ dense.T) if dense.shape[0] < dense.shape[1] else (lambda: dense.T @ dense)
 
 
 def dense_eigh(X, y, *, whole: bool = False):
-    """One effect by a dense generalised eigensolver; forming the two matrices is not counted."""
+    """One effect by a dense generalised eigensolver, without the time to form the two matrices."""
     objective, metric, _ = dense_pair(X, y)
     last = len(objective) - 1
     return lambda: scipy.linalg.eigh(objective, metric, subset_by_index=None if whole else [last, last])
 
 
 def whole_eigh(X, y):
-    """The same with all eigenvectors, as scikit-learn's eigen solver and the reference implementation take them."""
+    """The same with all eigenvectors, as scikit-learn's eigen solver and the reference implementation compute them."""
     return dense_eigh(X, y, whole=True)
 
 
@@ -122,7 +123,7 @@ MEASURES = {
 }
 
 
-# --- one measurement, in a process of its own -----------------------------------------------------------------
+# --- one measurement, in its own process -----------------------------------------------------------------------
 
 
 def memory(field: str) -> float:
@@ -137,10 +138,10 @@ def measure(name: str, data: Path, repeats: int) -> dict[str, float]:
 
         y = pd.DataFrame({k: stored[k] for k in stored.files})
     X = sp.load_npz(data / "X.npz") if (data / "X.npz").exists() else np.load(data / "X.npy")
-    np.ones((500, 500)) @ np.ones((500, 500))  # BLAS threads are up
+    np.ones((500, 500)) @ np.ones((500, 500))  # starts the threads of BLAS
     work = MEASURES[name](X, y)
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the memory to the present value
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -233,7 +234,7 @@ def p2(folder: Path, *, quick: bool) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:

@@ -1,9 +1,9 @@
-"""Genes and wiring: the worm's gap junctions, the speed of the bilinear model, links, T4/T5, and signs of the fly.
+"""Genes and wiring: gap junctions of the worm, the bilinear model's speed, links, T4/T5, and signs of the fly.
 
     FLDA_DATA_DIR=... python benchmarks/wiring.py [--parts worm ...] [--seeds 40]
 
-About five minutes on one core. Every part writes ``results/wiring_<part>.csv`` as it goes; the parts are described
-where they are computed.
+Takes about five minutes on one core. Every part writes ``results/wiring_<part>.csv`` as it runs; its function
+describes it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ PARTS = ("worm", "rules", "binding", "speed", "links", "t4t5", "signs", "whole",
 
 
 def planted(sizes: tuple[int, int], linked: bool, seed: int) -> tuple[AnnData, pd.DataFrame]:
-    """Cells of crossed types, 12 genes that follow a level score of factor A, 12 of B, 76 of neither, and their wiring.
+    """Simulated cells of types with two factors, and the wiring of the types.
 
-    Inputs from 20 partners follow the level scores of A and outputs those of B, with 14 % of the variance;
-    without ``linked`` all of it is noise.
+    Of 100 genes 12 depend on factor A, 12 on factor B and 76 on neither. Inputs from 20 partners depend on A and
+    outputs on B, with 14 % of their variance; if not ``linked``, all of it is noise.
     """
     rng = np.random.default_rng([seed, *sizes, linked])
     n_a, n_b = sizes
@@ -70,14 +70,14 @@ def planted(sizes: tuple[int, int], linked: bool, seed: int) -> tuple[AnnData, p
 
 
 def links(n_seeds: int) -> None:
-    """Rejections at .05 of right links (A to inputs, B to outputs), wrong ones, and of all where there is none."""
+    """Share of links with p <= 0.05: true ones (A to inputs, B to outputs), wrong ones, and all if there is no link."""
     rows = []
     for sizes in TABLES:
         for linked in (True, False):
             for seed in range(n_seeds):
                 adata, wiring = planted(sizes, linked, seed)
                 flda.tl.flda(adata, ["A", "B"], interactions=None, n_comps=1, shrinkage=0.1)
-                found = link_axes(adata, wiring, "type", n_permutations=499, random_state=seed)
+                found = link_axes(adata, wiring, "type", n_resamples=499, random_state=seed)
                 for row in found.itertuples():
                     right = (row.direction, row.effect) in (("inputs", "A"), ("outputs", "B"))
                     rows.append(
@@ -99,7 +99,7 @@ def links(n_seeds: int) -> None:
 
 
 def connectomes() -> dict[str, pd.DataFrame]:
-    """Synapses between types of both connectomes; flyvis with the signs of its edges."""
+    """Synapses between the types of both connectomes; those of flyvis have signs."""
     tables = {}
     for name, edges in (("flyvis", datasets.flyvis_connectome()), ("FlyWire", datasets.flywire_connectivity())):
         weight = edges["n_synapses"].astype(float) * edges.get("sign", 1)
@@ -110,7 +110,7 @@ def connectomes() -> dict[str, pd.DataFrame]:
 
 
 def t4t5() -> None:
-    """Inputs and outputs of T4a to T5d by dendrite, axon and interaction in both connectomes; whether these agree."""
+    """Inputs and outputs of T4a to T5d by dendrite, axon and interaction in two connectomes, and their agreement."""
     tables, rows = connectomes(), []
     scales = {"synapses": lambda m: m, "square root": lambda m: np.sign(m) * np.sqrt(np.abs(m))}
     for (name, table), (scale, change), within in (
@@ -136,7 +136,7 @@ def t4t5() -> None:
 
 
 def signs() -> None:
-    """Every edge of flyvis against the transmitter measured in its presynaptic type."""
+    """The sign of every edge of flyvis compared with the transmitter measured in its presynaptic type."""
     measured = signs_from_transmitters(datasets.flywire_optic_types())
     table = audit_signs(datasets.flyvis_connectome(), measured, names=ALIASES)
     write("signs", table)
@@ -169,12 +169,12 @@ def fly_cells(rng: np.random.Generator, transmitters: dict[str, str]) -> AnnData
 
 
 def whole(n_seeds: int) -> None:
-    """The whole way on simulated genes and real T4/T5 wiring: signs, mask, signed weights per type pair, links.
+    """All steps on simulated genes and real T4/T5 wiring: signs, mask, signed weights per pair of types, links.
 
-    Truth: signed synapses of every (type, column) onto T4a to T5d in flyvis, summed by type pair for scoring. All
-    columns within two of the cell are candidates. Activity: rectified, correlated between columns and types. Noise:
-    half of the response's standard deviation. ``no genes``: the same without signs; ``wrong``: two of the types with
-    the other transmitter's marker.
+    The true weights are the signed synapses of every (type, column) onto T4a to T5d in flyvis, summed by pair of types.
+    Candidate inputs are all columns within a distance of two. Activity is rectified, and correlated between columns and
+    types. The noise is half of the response's standard deviation. ``no genes``: the same without signs. ``wrong``: two
+    types have the marker of the other transmitter.
     """
     edges = datasets.flyvis_connectome()
     edges = edges[edges["post"].isin(TYPES) & ~edges["pre"].isin(TYPES)].copy()
@@ -194,8 +194,8 @@ def whole(n_seeds: int) -> None:
     for seed in range(n_seeds):
         rng = np.random.default_rng(seed)
         for n in (200, 800):
-            place = np.array([(u + v / 2, v * np.sqrt(3) / 2) for _, u, v in units])
-            spread = np.exp(-np.linalg.norm(place[:, None] - place[None], axis=2) / 2)
+            xy = np.array([(u + v / 2, v * np.sqrt(3) / 2) for _, u, v in units])
+            spread = np.exp(-np.linalg.norm(xy[:, None] - xy[None], axis=2) / 2)
             same = np.array(units.get_level_values(0))
             spread *= np.where(same[:, None] == same[None], 1.0, 0.4)
             field = rng.normal(size=(n, len(units))) @ np.linalg.cholesky(spread + 1e-6 * np.eye(len(units))).T
@@ -298,7 +298,7 @@ def figure() -> None:
     ax = axes[3]
     table = pd.read_csv(RESULTS / "wiring_signs.csv")
     counts = table.groupby(["verdict", "referenced"]).size().unstack(fill_value=0)
-    order = ["agree", "conflict", "reference only", "no evidence"]
+    order = ["agree", "conflict", "reference only", "unsupported"]
     counts = counts.reindex(order, fill_value=0)
     ax.barh(order, counts[True], color=blue, label="sign with a reference")
     ax.barh(order, counts[False], left=counts[True], color=orange, label="default +1")

@@ -1,4 +1,4 @@
-"""Rules between genes and connections, for ``wiring.py``: the worm's gap junctions, binding pairs, speed of the fit."""
+"""Rules between genes, for ``wiring.py``: gap junctions of the worm, binding pairs, and the speed of the fit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from flda import datasets
-from flda.circuits import BilinearModel, SpatialConnectomeModel
-from flda.circuits.wiring import cross_validate, differential_expression
+from flda.circuits.wiring import BilinearModel, SpatialConnectomeModel, cross_validate, differential_expression
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,7 +23,7 @@ def write(name: str, rows: list[dict] | pd.DataFrame) -> pd.DataFrame:
 
 
 def worm() -> None:
-    """Gap junctions from innexins: in sample, held-out pairs, neurons and classes, both nulls."""
+    """Gap junctions predicted from innexins: in sample, and for held-out pairs, neurons and classes, with nulls."""
     data = datasets.celegans_gap_junctions()
     X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
     models = {
@@ -39,8 +38,8 @@ def worm() -> None:
     rows = []
     for name, (model, n_nulls) in models.items():
         table = cross_validate(model, X, B, contact=C, classes=data["classes"], n_nulls=n_nulls)
-        plain = {"contact": C, "classes": data["classes"], "n_nulls": 0, "n_boots": 0}
-        again = [cross_validate(model, X, B, **plain, random_state=k)["score"] for k in (1, 2, 3)]  # other folds
+        plain = {"contact": C, "classes": data["classes"], "n_nulls": 0, "n_resamples": 0}
+        again = [cross_validate(model, X, B, **plain, random_state=k)["score"] for k in (1, 2, 3)]  # with other folds
         table["sd_partitions"] = pd.concat([table["score"], *again], axis=1).std(axis=1)
         rows.append(table.rename_axis("held_out").reset_index().assign(model=name))
         print(name, table[["score", "permutation_mean", "degree_mean"]].round(3).to_dict("index"), flush=True)
@@ -48,7 +47,7 @@ def worm() -> None:
 
 
 def rules() -> None:
-    """Single rules against random networks, and pairs of genes with neurons or whole classes exchanged."""
+    """Single rules compared with random networks, and pairs of genes with neurons or whole classes permuted."""
     data = datasets.celegans_gap_junctions()
     X, B, C = (data[k] for k in ("genes", "gap_junctions", "contact"))
     keys = ["gene_pre", "gene_post"]
@@ -65,11 +64,11 @@ def rules() -> None:
 
 
 def binding(n_seeds: int) -> None:
-    """Are rules found that are there? Wiring simulated from the measured binding pairs of Beat, Side, dpr and DIP.
+    """Recovery of known rules: wiring is simulated from the measured binding pairs of Beat, Side, dpr and DIP.
 
-    150 types express each of these genes with probability .15; half of the ordered pairs of types touch; the log odds
-    of a connection are -4, plus effects of both types (standard deviation .7), plus .8 for each measured pair of which
-    the presynaptic type has one gene and the postsynaptic the other (in either direction).
+    Each of 150 types expresses each of these genes with probability 0.15, and half of the ordered pairs of types touch.
+    The log odds of a connection are -4, plus effects of both types (standard deviation 0.7), plus 0.8 for each measured
+    pair of which one gene is expressed by the presynaptic and the other by the postsynaptic type (either way round).
     """
     measured = datasets.fly_binding_pairs()
     families = {"Beat", "Side", "Dpr", "DIP", "DIPc"}
@@ -86,7 +85,7 @@ def binding(n_seeds: int) -> None:
         effects = rng.normal(scale=0.7, size=(2, 150))
         odds = -4 + effects[0][:, None] + effects[1] + 0.8 * (X.to_numpy() @ truth.to_numpy() @ X.to_numpy().T)
         B = C * (rng.random((150, 150)) < 1 / (1 + np.exp(-odds)))
-        found = differential_expression(X, B, contact=C, directed=True, n_permutations=999, random_state=seed)
+        found = differential_expression(X, B, contact=C, directed=True, n_resamples=999, random_state=seed)
         scm = SpatialConnectomeModel(directed=True).fit(X, B, contact=C)
         bilinear = BilinearModel(10, alpha=10.0, directed=True, max_iter=100).fit(X, B, contact=C)
         right = truth.to_numpy()[
@@ -110,7 +109,10 @@ def binding(n_seeds: int) -> None:
 def descend(
     X: np.ndarray, B: np.ndarray, C: np.ndarray, d: int, alpha: float, rate: float, goals: np.ndarray, seconds: float
 ) -> np.ndarray:
-    """Alternating gradient steps on ``sum c (b - x'A B'x)^2 + alpha / 2 (|A|^2 + |B|^2)``; seconds until each goal."""
+    """Seconds in which alternating gradient steps reach each goal.
+
+    The objective is ``sum c (b - x'A B'x)^2 + alpha / 2 (|A|^2 + |B|^2)``.
+    """
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, X.shape[1], d)) * 0.1
     reached = np.full(len(goals), np.nan)
@@ -130,10 +132,10 @@ def descend(
 
 
 def speed(seconds: float) -> None:
-    """Seconds until the objective is within a share of the best, alternating exact solutions and gradient descent.
+    """Seconds until the objective is close to the best, for exact alternating solutions and for gradient descent.
 
-    Gradient descent as published: alternating steps of one size from small random factors. Four step
-    sizes; each may take ``seconds`` of the processor, so a ratio may be a lower bound.
+    Gradient descent is as published: alternating steps of one size, from small random factors. Each of four step sizes
+    may take ``seconds`` of processor time, so a ratio may be a lower bound.
     """
     data = datasets.celegans_gap_junctions()
     X, B, C = (data[k].to_numpy() for k in ("genes", "gap_junctions", "contact"))

@@ -1,6 +1,6 @@
 """Run the tutorials and write them as notebooks with their outputs: ``python docs/execute.py [NAME.py ...]``.
 
-The text twins in ``tutorials/`` are what is edited. Needs the extra ``tutorials``.
+Edit the ``.py`` files in ``tutorials/``; the notebooks are generated from them. Needs the extra ``tutorials``.
 """
 
 import sys
@@ -14,20 +14,20 @@ NOISE = ("it/s", "TqdmWarning")
 FOLDER = Path(__file__).parents[1] / "tutorials"
 
 
-def run(twin: Path) -> None:
-    notebook = jupytext.read(twin)
+def run(script: Path) -> None:
+    notebook = jupytext.read(script)
     start = time.perf_counter()
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(FOLDER)}}).execute()
     seconds = time.perf_counter() - start
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{twin.stem[:2]}-{number:02d}"  # the same when run again
+        cell["id"] = f"{script.stem[:2]}-{number:02d}"  # the same when run again
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            # progress bars and what libraries say about the terminal belong to the run
+            # progress bars and messages about the terminal belong to this run only
             cell.outputs = [o for o in cell.outputs if not any(word in o.get("text", "") for word in NOISE)]
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
-    target = twin.with_suffix(".ipynb")
+    target = script.with_suffix(".ipynb")
     jupytext.write(notebook, target)
     print(f"{target.name}  {seconds:.0f} s  {target.stat().st_size / 1000:.0f} kB", flush=True)
 

@@ -28,6 +28,6 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    if name == "circuits":  # loaded on first use: nothing in the core needs it
+    if name == "circuits":  # loaded on first use, because nothing in the core needs it
         return import_module(".circuits", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

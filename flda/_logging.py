@@ -1,4 +1,4 @@
-"""The package's loggers, and silence for fits within fits, which would repeat what the main fit has logged."""
+"""Loggers of the package, and a way to silence the fits inside a fit, which would repeat its messages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-# a context variable rather than the level of the logger: threads that fit side by side do not see each other's
+# a context variable, not the level of the logger, because threads that fit in parallel must not silence each other
 _SILENT: ContextVar[bool] = ContextVar("flda_silent", default=False)
 
 
 class _Silence(logging.Filter):
-    """Lets only errors through within :func:`quiet`."""
+    """A filter that lets only errors through within :func:`quiet`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR or not _SILENT.get()
@@ -22,7 +22,7 @@ _FILTER = _Silence()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module, silent within :func:`quiet`."""
+    """Return the logger of a module, which logs only errors within :func:`quiet`."""
     logger = logging.getLogger(name)
     logger.addFilter(_FILTER)
     return logger
@@ -30,7 +30,7 @@ def get_logger(name: str) -> logging.Logger:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Only errors are logged within, in this thread and in what it calls."""
+    """Log only errors within this context, in the current thread and in everything that it calls."""
     token = _SILENT.set(True)
     try:
         yield

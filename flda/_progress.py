@@ -1,4 +1,4 @@
-"""Progress bars: seen on a terminal or in a notebook once work has taken a second, silent in pipes and logs."""
+"""Progress bars that appear on a terminal or in a notebook after one second of work, and never in pipes or logs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from tqdm.auto import tqdm
 
 T = TypeVar("T")
 
-DELAY = 1.0  # seconds before a bar appears; shorter work shows none
+DELAY = 1.0  # seconds before a bar appears; work that takes less shows none
 
 
 def progress(iterable: Iterable[T], *, desc: str, total: int | None = None) -> Iterator[T]:
-    """The items of ``iterable``, counted on a bar that vanishes when the work is done.
+    """Yield the items of ``iterable`` and count them on a progress bar, which vanishes when the work is done.
 
     Parameters
     ----------
     iterable
-        What to loop over.
+        The items to loop over.
     desc
-        What the bar counts, e.g. ``"certificate"``.
+        The text in front of the bar, such as ``"certificate"``.
     total
-        Number of items where ``len(iterable)`` is unknown.
+        The number of items, needed where ``len(iterable)`` is unknown.
 
     Examples
     --------
     >>> [n for n in progress(range(3), desc="counting")]
     [0, 1, 2]
     """
-    # disable=None: no bar where standard error is not a terminal
+    # disable=None means that there is no bar where standard error is not a terminal
     yield from tqdm(iterable, desc=desc, total=total, disable=None, delay=DELAY, leave=False)

@@ -1,14 +1,30 @@
-"""Results as tidy DataFrames; nothing is changed."""
+"""Results as tidy DataFrames. Nothing in the AnnData is changed, and the tables are copies."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from ._adata import read
-from ._adata.results import Keys
+from ._adata.results import Record
+from ._docs import documented
 from .metrics import specificity
+
+__all__ = [
+    "axes_df",
+    "certificate_df",
+    "design_df",
+    "effect_tests_df",
+    "estimability_df",
+    "gene_tests_df",
+    "path_df",
+    "penalties_df",
+    "rank_genes_df",
+    "stability_df",
+    "variance_df",
+]
 
 RANKING_COLUMNS = [
     "effect", "axis", "rank", "gene", "score", "loading",
@@ -16,138 +32,408 @@ RANKING_COLUMNS = [
 ]  # fmt: skip
 
 
+@documented
 def axes_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """One row per axis: ``axis, effect, component, eigenvalue``.
+    """Return the axes of all genes.
+
+    Parameters
+    ----------
+    {adata}
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is that of the fitted cells;
+    :func:`flda.tl.certify` measures the axes on held-out cells.
+
+    {not_fitted}
 
     Examples
     --------
     >>> import flda
     >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
     >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
-    >>> axes_df(adata)["axis"].tolist()[:2]
+    >>> flda.get.axes_df(adata)["axis"].tolist()[:2]
     ['dendrite_1', 'axon_1']
     """
-    return results(adata, key)["axes"].copy()
+    return Record(adata, key).axes
 
 
+@documented
 def design_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """Contingency table in long form: a row per combination of levels with ``n_cells``, empty ones included.
+    """Return the number of cells in every combination of levels, including combinations without cells.
 
-    What could be estimated is in ``adata.uns["flda"]["estimability"]``.
+    Parameters
+    ----------
+    {adata}
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per combination: the levels of every factor and nuisance factor as text, and ``n_cells``.
+
+    {not_fitted}
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> len(flda.get.design_df(adata))
+    8
     """
-    return results(adata, key)["design"].copy()
+    return Record(adata, key).design
 
 
+@documented
+def estimability_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return which effects the design can estimate, and why it cannot estimate the others.
+
+    Parameters
+    ----------
+    {adata}
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per effect: ``effect, df, estimable`` (boolean) and ``reason``, which is empty for effects that
+    can be estimated.
+
+    {not_fitted}
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata[adata.obs["subtype"] != "T5c"], ["dendrite", "axon"], shrinkage=0.5, copy=True) is None
+    False
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.get.estimability_df(adata)["estimable"].all()
+    np.True_
+    """
+    return Record(adata, key).estimability
+
+
+@documented
+def variance_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return the share of every effect in the variance of expression, summed over genes and corrected for noise.
+
+    Parameters
+    ----------
+    {adata}
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per effect and a last row, ``within``, for the variance within groups: ``effect, df, variance,
+    share``. Shares are those of a table with equally many cells per group. The noise that the group means carry is
+    subtracted, so that a share can be negative.
+
+    {not_fitted}
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.get.variance_df(adata)["effect"].tolist()
+    ['dendrite', 'axon', 'dendrite:axon', 'within']
+    """
+    return Record(adata, key).variance
+
+
+@documented
+def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda") -> pd.DataFrame:
+    """Rank the genes of every axis: those selected by :func:`flda.tl.rank_genes` first, then all others.
+
+    Before :func:`flda.tl.rank_genes` has run, the ranking is that of the axes of all genes and no gene is selected.
+
+    Parameters
+    ----------
+    {adata}
+    effect
+        Only the axes of this effect, such as ``"dendrite"``.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per axis and gene:
+
+    * ``effect, axis, rank, gene``: rank by absolute score; genes with a score of zero follow in the order of the axis
+      of all genes; ties by gene name
+    * ``score``: standardised loading, which is the loading times the standard deviation within groups
+    * ``loading``: loading, zero for genes that were not selected
+    * ``selected``: whether the axis uses the gene
+    * ``frequency``: share of the halves of the data that select the gene for the effect; NaN before
+      :func:`flda.tl.stability`
+    * ``pval, pval_adj``: p-value of the gene for the effect, and its false discovery rate; NaN before
+      :func:`flda.tl.effect_tests`
+    * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
+    * ``kind``: ``pure`` if that share is at least one half, else ``cancelling``: the gene varies more with other
+      effects, and helps the axis by cancelling them in the other genes
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.flda` has not run, or for an effect without axes.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> table = flda.get.rank_genes_df(adata, "dendrite")
+    >>> table.shape, table["rank"].iloc[0]
+    ((200, 12), np.int64(1))
+    """
+    record = Record(adata, key)
+    sparse = "sparse_axes" in record
+    axes, loadings = (record.sparse_axes, record.sparse_loadings) if sparse else (record.axes, record.loadings)
+    names, sd, F = record.gene_names.to_numpy(), record.within_sd.to_numpy(), record.F.reset_index(drop=True)
+    unknown = pd.DataFrame(np.nan, record.gene_names, record.effects_with_axes)
+    tested = "pval" in record
+    columns = {
+        "frequency": record.frequency.reindex(columns=unknown.columns) if "stability" in record else unknown,
+        "pval": record.pval if tested else unknown,
+        "pval_adj": record.pval_adj if tested else unknown,
+    }
+    tables = []
+    for axis, own in zip(axes["axis"], axes["effect"], strict=True):
+        if effect is not None and own != effect:
+            continue
+        loading, dense_score = loadings[axis].to_numpy(), record.loadings[axis].to_numpy() * sd
+        score = loading * sd
+        share, kind = specificity(F, own)
+        order = np.lexsort((names.astype(str), -np.abs(dense_score), -np.abs(score)))
+        table = pd.DataFrame(
+            {
+                "effect": own,
+                "axis": axis,
+                "rank": np.arange(1, len(names) + 1),
+                "gene": names[order],
+                "score": score[order],
+                "loading": loading[order],
+                "selected": (loading[order] != 0) if sparse else False,
+                "specificity": share[order],
+                "kind": kind[order],
+                **{name: values[own].to_numpy()[order] for name, values in columns.items()},
+            }
+        )
+        tables.append(table[RANKING_COLUMNS])
+    if not tables:
+        raise ValueError(f"no axes for the effect {effect!r}; effects are {axes['effect'].drop_duplicates().tolist()}.")
+    return pd.concat(tables, ignore_index=True)
+
+
+@documented
+def gene_tests_df(adata: AnnData, effect: str | Sequence[str] | None = None, *, key: str = "flda") -> pd.DataFrame:
+    """Return for every gene and effect whether the gene differs between any levels of the effect.
+
+    Parameters
+    ----------
+    {adata_tested}
+    effect
+        One or several effects; None for all that were tested.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per effect and gene: ``effect, gene, F`` (F ratio of the gene for the effect), ``pval``,
+    ``pval_adj`` (false discovery rate over the genes) and ``pval_max`` (family-wise p-value over the genes). The genes
+    of an effect are sorted by p-value, then by decreasing F, then by name; genes without variance come last, with NaN.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.effect_tests` has not run, or for an effect that was not tested.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.effect_tests(adata, n_resamples=19)
+    >>> flda.get.gene_tests_df(adata, "dendrite").columns.tolist()
+    ['effect', 'gene', 'F', 'pval', 'pval_adj', 'pval_max']
+    """
+    record = Record(adata, key)
+    tested = record.tests["table"]["effect"].tolist()
+    wanted = tested if effect is None else [effect] if isinstance(effect, str) else list(effect)
+    tables = []
+    for name in wanted:
+        if name not in tested:
+            raise ValueError(f"the effect {name!r} was not tested; the effects that were are {tested}.")
+        table = pd.DataFrame(
+            {
+                "effect": name,
+                "gene": record.gene_names,
+                "F": record.F[name].to_numpy(),
+                "pval": record.pval[name].to_numpy(),
+                "pval_adj": record.pval_adj[name].to_numpy(),
+                "pval_max": record.pval_max[name].to_numpy(),
+            }
+        )
+        tables.append(table.sort_values(["pval", "F", "gene"], ascending=[True, False, True], kind="stable"))
+    return pd.concat(tables, ignore_index=True)
+
+
+@documented
+def effect_tests_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return the test of every effect.
+
+    Parameters
+    ----------
+    {adata_tested}
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per effect: the columns of :attr:`flda.inference.EffectTests.table`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.effect_tests` has not run since the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.effect_tests(adata, n_resamples=19)
+    >>> flda.get.effect_tests_df(adata).set_index("effect").loc["dendrite", "pval"]
+    np.float64(0.05)
+    """
+    return Record(adata, key).tests["table"]
+
+
+@documented
 def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """Held-out certificates, a row per axis and set of genes: the columns of :func:`flda.inference.certify`.
+    """Return the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis.
+
+    Parameters
+    ----------
+    {adata}
+        And of :func:`flda.tl.certify`.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per axis and set of genes: the columns of :func:`flda.inference.certify`, and ``genes``, which
+    is ``"all"`` or ``"selected"``.
 
     Raises
     ------
     ValueError
         If :func:`flda.tl.certify` has not run since the fit, or since genes were selected.
-    """
-    found = results(adata, key)
-    if "certificate" not in found:
-        raise ValueError("there is no certificate of this fit yet; run flda.tl.certify.")
-    return found["certificate"].copy()
-
-
-def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda") -> pd.DataFrame:
-    """Genes of every axis: those selected by :func:`flda.tl.rank_genes` first, then all others.
-
-    Before :func:`flda.tl.rank_genes` has run, the ranking is that of the dense axes and nothing is selected.
-
-    Parameters
-    ----------
-    adata
-        With the results of :func:`flda.tl.flda`.
-    effect
-        Only the axes of this effect, e.g. ``"dendrite"``.
-    key
-        The ``key_added`` of the fit.
-
-    Returns
-    -------
-    DataFrame with the columns
-
-    * ``effect, axis, rank, gene``: rank by absolute score; genes with a score of zero follow in the order of the
-      dense axis; ties by gene name
-    * ``score``: standardised loading, loading x within-group standard deviation
-    * ``loading``: raw loading, zero for genes that were not selected
-    * ``selected``: whether the axis uses the gene
-    * ``frequency``: share of halves that select the gene for the effect, empty before :func:`flda.tl.stability`
-    * ``pval, pval_adj``: permutation p-value of the gene for the effect, and its false discovery rate; empty before
-      :func:`flda.tl.permutation_test`
-    * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
-    * ``kind``: ``pure`` if that share is at least one half, else ``cancelling``: the gene carries other effects
-      more, and helps the axis by cancelling them in its partners
 
     Examples
     --------
     >>> import flda
     >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
     >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
-    >>> table = rank_genes_df(adata, "dendrite")
-    >>> table.shape, table["rank"].iloc[0]
-    ((200, 12), np.int64(1))
+    >>> flda.tl.certify(adata)
+    >>> flda.get.certificate_df(adata)[["axis", "genes"]].values.tolist()[0]
+    ['dendrite_1', 'all']
     """
-    keys, found = Keys(key), results(adata, key)
-    dense_axes, dense = found["axes"]["axis"].tolist(), np.asarray(adata.varm[keys.varm])
-    sparse = "sparse_axes" in found
-    axes = found["sparse_axes"] if sparse else found["axes"]
-    loadings = np.asarray(adata.varm[keys.varm_sparse]) if sparse else dense
-    if effect is not None and effect not in set(axes["effect"]):
-        raise ValueError(f"no axes for the effect {effect!r}; effects are {list(dict.fromkeys(axes['effect']))}.")
-    sd = read.in_memory(adata.var)[keys.var_sd].to_numpy()
-    used = np.flatnonzero(~np.isnan(sd))
-    names, sd = adata.var_names.to_numpy()[used], sd[used]
-    ratios = pd.DataFrame(np.asarray(adata.varm[keys.varm_f])[used], columns=list(found["effects"]))
-    frequency = _frequencies(found, names)
-    effects = list(dict.fromkeys(found["axes"]["effect"]))
-    tested = {c: adata.varm.get(f"{keys.key}_{c}", np.full((adata.n_vars, len(effects)), np.nan))[used]
-              for c in ("pval", "pval_adj")}  # fmt: skip
-    tables = []
-    for j, (axis, own) in enumerate(zip(axes["axis"], axes["effect"], strict=True)):
-        if effect is not None and own != effect:
-            continue
-        loading = loadings[used, j]
-        score = loading * sd
-        share, kind = specificity(ratios, own)
-        order = np.lexsort((names.astype(str), -np.abs(dense[used, dense_axes.index(axis)] * sd), -np.abs(score)))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "effect": own,
-                    "axis": axis,
-                    "rank": np.arange(1, len(used) + 1),
-                    "gene": names[order],
-                    "score": score[order],
-                    "loading": loading[order],
-                    "selected": (loading[order] != 0) if sparse else False,
-                    "frequency": frequency[own][order] if own in frequency else np.nan,
-                    "pval": tested["pval"][order, effects.index(own)],
-                    "pval_adj": tested["pval_adj"][order, effects.index(own)],
-                    "specificity": share[order],
-                    "kind": kind[order],
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)[RANKING_COLUMNS]
+    return Record(adata, key).certificate
 
 
-def _frequencies(found: dict, names: np.ndarray) -> dict[str, np.ndarray]:
-    """Effect -> share of halves that select each gene."""
-    if "stability" not in found:
-        return {}
-    genes = found["stability"]["genes"]
-    return {
-        effect: part.set_index("gene")["frequency"].reindex(names, fill_value=0.0).to_numpy()
-        for effect, part in genes.groupby("effect", sort=False, observed=True)
-    }
+@documented
+def stability_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return how often halves of the data select each gene.
+
+    Parameters
+    ----------
+    {adata}
+        And of :func:`flda.tl.rank_genes` and :func:`flda.tl.stability`.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per effect and gene that was selected at least once, the most frequent genes of an effect
+    first: ``effect, gene, frequency, expected_false``, the columns of :attr:`flda.inference.Stability.genes`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.stability` has not run since genes were selected.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.rank_genes(adata, n_genes=5)
+    >>> flda.tl.stability(adata, n_resamples=4, n_bootstraps=0)
+    >>> flda.get.stability_df(adata).columns.tolist()
+    ['effect', 'gene', 'frequency', 'expected_false']
+    """
+    return Record(adata, key).stability["genes"]
 
 
-def results(adata: AnnData, key: str) -> dict:
-    """The results of :func:`flda.tl.flda` in ``uns``, or an error that says what to run."""
-    if Keys(key).uns not in adata.uns:
-        raise ValueError(f"uns has no {key!r}; run flda.tl.flda first, or name its key_added.")
-    return adata.uns[Keys(key).uns]
+@documented
+def path_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return objective, held-out SNR and held-out cross-talk of every axis for several numbers of genes.
+
+    Parameters
+    ----------
+    {adata}
+        And of :func:`flda.tl.path`.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per number of genes and axis: ``n_genes, axis, effect, component, eigenvalue,
+    dense_eigenvalue, snr, crosstalk``, see :func:`flda.tl.path`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.path` has not run since the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], interactions=None, shrinkage=0.5)
+    >>> flda.tl.path(adata, n_genes=[3, 6], n_folds=2)
+    >>> flda.get.path_df(adata)["n_genes"].unique().tolist()
+    [3, 6]
+    """
+    return Record(adata, key).path
+
+
+@documented
+def penalties_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return the held-out certificates of all penalties that were tried, and which penalty was chosen.
+
+    Parameters
+    ----------
+    {adata}
+        And of :func:`flda.tl.choose_penalty`.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per penalty and axis: ``penalty``, ``chosen`` (whether this is the penalty chosen for the
+    effect of the axis), and the columns of :func:`flda.inference.certify`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.choose_penalty` has not run since the fit.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.choose_penalty(adata, penalties=[1, 10], n_folds=3)
+    >>> flda.get.penalties_df(adata).query("chosen and effect == 'dendrite'")["penalty"].tolist()
+    [1.0]
+    """
+    found = Record(adata, key).penalties
+    table = found["table"]
+    table.insert(1, "chosen", table["penalty"] == table["effect"].map(found["chosen"]))
+    return table

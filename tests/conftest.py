@@ -8,11 +8,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import logging
 from pathlib import Path
 
+import fake_cupy
 import pytest
 from hypothesis import settings
 
 import array_kinds
-import fake_cupy
 
 settings.register_profile("flda", deadline=None, max_examples=20, derandomize=True)
 settings.load_profile("flda")

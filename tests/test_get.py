@@ -56,9 +56,9 @@ def test_specificity_is_the_share_of_anova_f(adata):
 def test_one_effect_and_bad_names(adata):
     table = flda.get.rank_genes_df(adata, "axon")
     assert set(table["axis"]) == {"axon_1", "axon_2", "axon_3"}
-    with pytest.raises(ValueError, match="no axes for the effect 'leg'; effects are"):
+    with pytest.raises(ValueError, match=r"'leg'.*'dendrite'"):
         flda.get.rank_genes_df(adata, "leg")
-    with pytest.raises(ValueError, match=r"run flda\.tl\.flda first"):
+    with pytest.raises(ValueError, match=r"'other'.*flda\.tl\.flda"):
         flda.get.axes_df(adata, key="other")
 
 
@@ -82,3 +82,90 @@ def test_planted_genes_rank_first(adata):
     assert np.mean(hits) > 0.6
     base = np.mean([adata.var[f"truth_{e}"].mean() for e in first["effect"]])
     assert np.mean(hits) > 4 * base
+
+
+@pytest.fixture(scope="module")
+def tested(adata):
+    adata = adata.copy()
+    flda.tl.effect_tests(adata, effects=["axon", "dendrite"], n_resamples=19)
+    return adata
+
+
+def test_gene_tests_are_those_of_the_genes_in_order(tested):
+    table = flda.get.gene_tests_df(tested)
+    assert list(table.columns) == ["effect", "gene", "F", "pval", "pval_adj", "pval_max"]
+    assert table["effect"].unique().tolist() == ["axon", "dendrite"]
+    assert len(table) == 2 * 200
+    for effect, part in table.groupby("effect", sort=False):
+        j = ["dendrite", "axon", "dendrite:axon"].index(effect)
+        at = tested.var_names.get_indexer(part["gene"])
+        np.testing.assert_array_equal(part["F"], tested.varm["flda_F"][at, j])
+        for column in ("pval", "pval_adj", "pval_max"):
+            np.testing.assert_array_equal(part[column], tested.varm[f"flda_{column}"][at, j])
+        known = part[part["pval"].notna()]
+        order = np.lexsort((known["gene"], -known["F"], known["pval"]))
+        assert order.tolist() == list(range(len(known)))
+    assert (table["pval_max"] >= table["pval"]).all()
+    pd.testing.assert_frame_equal(
+        flda.get.gene_tests_df(tested, "dendrite"), table[table["effect"] == "dendrite"].reset_index(drop=True)
+    )
+    pd.testing.assert_frame_equal(flda.get.gene_tests_df(tested, ["axon", "dendrite"]), table)
+
+
+def test_genes_without_variance_come_last_in_the_order_of_their_names():
+    adata = flda.datasets.t4t5_simulated(n_obs=200, n_vars=60)
+    adata.var_names = adata.var_names[::-1]
+    dense = adata.X.toarray()
+    dense[:, :3] = 0
+    adata.X = dense
+    flda.tl.flda(adata, FACTORS, shrinkage=0.5)
+    flda.tl.effect_tests(adata, effects="axon", n_resamples=9)
+    last = flda.get.gene_tests_df(adata).tail(3)
+    assert last["pval"].isna().all()
+    assert last["gene"].tolist() == sorted(adata.var_names[:3])
+
+
+def test_effects_that_were_not_tested_are_named(tested):
+    with pytest.raises(ValueError, match=r"'dendrite:axon'.*'axon'"):
+        flda.get.gene_tests_df(tested, "dendrite:axon")
+
+
+@pytest.mark.parametrize(
+    ("table", "call"),
+    [
+        ("gene_tests_df", "flda.tl.effect_tests"),
+        ("effect_tests_df", "flda.tl.effect_tests"),
+        ("certificate_df", "flda.tl.certify"),
+        ("stability_df", "flda.tl.stability"),
+        ("path_df", "flda.tl.path"),
+        ("penalties_df", "flda.tl.choose_penalty"),
+    ],
+)
+def test_what_was_not_run_names_the_call_to_run(adata, table, call):
+    with pytest.raises(ValueError, match=call.replace(".", r"\.")):
+        getattr(flda.get, table)(adata)
+
+
+@pytest.mark.parametrize("name", flda.get.__all__)
+def test_every_table_asks_for_a_fit_first(name):
+    adata = flda.datasets.t4t5_simulated(n_obs=100, n_vars=50)
+    with pytest.raises(ValueError, match=r"flda\.tl\.flda"):
+        getattr(flda.get, name)(adata)
+
+
+@pytest.mark.parametrize("name", ["axes_df", "design_df", "estimability_df", "variance_df"])
+def test_tables_are_copies(adata, name):
+    before = getattr(flda.get, name)(adata)
+    table = getattr(flda.get, name)(adata)
+    table[table.columns[0]] = "changed"
+    table.drop(index=0, inplace=True)
+    pd.testing.assert_frame_equal(getattr(flda.get, name)(adata), before)
+
+
+def test_estimability_says_what_is_missing():
+    adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=50)
+    part = adata[adata.obs["subtype"] != "T5c"].copy()
+    flda.tl.flda(part, FACTORS, shrinkage=0.5)
+    table = flda.get.estimability_df(part).set_index("effect")
+    assert table["estimable"].astype(bool).to_dict() == {"dendrite": True, "axon": True, "dendrite:axon": False}
+    assert "T5" in table.loc["dendrite:axon", "reason"]

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import flda
+
 FOLDER = Path(__file__).parents[1] / "tutorials"
-TWINS = sorted(path.name for path in FOLDER.glob("[0-9]*.py"))
+SCRIPTS = sorted(path.name for path in FOLDER.glob("[0-9]*.py"))
 
 
 def run(name, seed):
@@ -36,8 +38,8 @@ def t4t5(space):
 
 def design(space):
     assert space["without"] > 3 * space["with_nuisance"]
-    assert space["naive"]["pval"] < 0.05 < space["honest"]["pval"]
-    report = space["partial"].uns["flda"]["estimability"].set_index("effect")["estimable"]
+    assert space["by_cell"]["pval"] < 0.05 < space["by_donor"]["pval"]
+    report = flda.get.estimability_df(space["partial"]).set_index("effect")["estimable"]
     assert not report["dendrite:axon"]
     assert report[["dendrite", "axon"]].all()
 
@@ -48,7 +50,7 @@ def genes(space):
     assert space["stable"]["frequency"].median() > 0.8
 
 
-def evidence(space):
+def is_it_real(space):
     true, shuffled = space["certificates"]["true"], space["certificates"]["shuffled"]
     assert (true["snr"] > 1).all()
     assert (shuffled["snr"].abs() < 0.3).all()
@@ -90,7 +92,7 @@ CLAIMS = {
     "01_t4t5_in_ten_minutes.py": t4t5,
     "02_design_donors_batch.py": design,
     "03_genes.py": genes,
-    "04_is_it_real.py": evidence,
+    "04_is_it_real.py": is_it_real,
     "05_circuits.py": circuits,
     "06_genes_to_wiring.py": wiring,
     "07_million_cells.py": million,
@@ -99,7 +101,7 @@ CLAIMS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_tutorial(name, seed):
     if name.startswith("05"):
         pytest.importorskip("optax", reason="needs the extra 'circuits'")
@@ -108,8 +110,8 @@ def test_tutorial(name, seed):
     CLAIMS[name](run(name, seed))
 
 
-@pytest.mark.parametrize("name", TWINS)
-def test_notebooks_are_their_twins_with_outputs(name):
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_notebooks_are_the_scripts_with_outputs(name):
     notebook = json.loads((FOLDER / name).with_suffix(".ipynb").read_text("utf-8"))
     text = (FOLDER / name).read_text("utf-8")
     for cell in notebook["cells"]:

@@ -14,12 +14,13 @@
 # %% [markdown]
 # # 1. T4 and T5 in ten minutes
 #
-# **Data: simulated T4/T5 cells, not real ones.** 3,557 cells, 2,000 genes, planted effects; nothing is downloaded. For the real
-# cells of Kurmangaliyev et al. (2019) replace the line marked *the one line to change*.
+# **Data: simulated T4/T5 cells, not real ones.** There are 3,557 cells and 2,000 genes with planted effects, and
+# nothing is downloaded. For the real cells of Kurmangaliyev et al. (2019), replace the line marked *the one line to
+# change*.
 #
-# T4 and T5 neurons of the fly's eye come in eight types: the dendrite lies in one of two neuropils (T4, T5) and the axon
-# ends in one of four layers (a, b, c, d). Two phenotypes that cross, so one can ask: which genes go with the
-# dendrite *and not* with the axon? That is an axis of factorized linear discriminant analysis.
+# T4 and T5 neurons of the fly's eye come in eight types. The dendrite lies in one of two neuropils (T4 or T5), and the
+# axon ends in one of four layers (a, b, c or d). These two phenotypes cross, so one can ask which genes vary with the
+# dendrite *and not* with the axon. An axis of factorized linear discriminant analysis answers this question.
 
 # %%
 import flda
@@ -30,19 +31,19 @@ adata = flda.datasets.t4t5_simulated(random_state=SEED)
 adata
 
 # %% [markdown]
-# `X` holds log1p of counts per 10,000, the counts are in a layer. Own data need the same: `sc.pp.normalize_total`,
-# `sc.pp.log1p`, and one column of `obs` per phenotype.
+# `X` holds log1p of counts per 10,000; the counts are in a layer. Prepare your own data in the same way: run
+# `sc.pp.normalize_total` and `sc.pp.log1p`, and give `obs` one column per phenotype.
 #
 # ## Fit
 #
-# One call. It estimates every effect that the table of cell types can identify: two main effects and their
+# One call estimates every effect that the table of cell types can identify. Here these are two main effects and their
 # interaction, with 1, 3 and 3 axes.
 
 # %%
 flda.tl.flda(adata, ["dendrite", "axon"])
 flda.pl.design(adata);
 # %% [markdown]
-# Unequal numbers do no harm: every cell type counts the same.
+# The types have different numbers of cells. This does no harm, because every type counts equally in the fit.
 #
 # ## The few genes behind each axis
 
@@ -51,42 +52,48 @@ flda.tl.rank_genes(adata, n_genes=20)
 flda.get.rank_genes_df(adata, "dendrite").head(8)
 
 # %% [markdown]
-# `score` is the loading in units of the gene's own spread. `specificity` is the share of the dendrite in what the gene
-# says about all effects; a gene below one half is called *cancelling*: it is there because it takes another effect out
-# of its partners.
+# `score` is the gene's loading, multiplied by the gene's standard deviation within types. `specificity` is the share of
+# the dendrite in the gene's F ratios over all effects. A gene with a share below one half is called *cancelling*: it
+# helps the axis because it cancels another effect of the other genes.
 #
 # ## Does it hold on cells that were not fitted?
 #
-# An axis always separates the cells it was fitted on. `certify` refits everything five times without a fifth of the cells,
-# and measures on those.
+# An axis always separates the cells that it was fitted on. `certify` therefore refits everything five times, each time
+# without a fifth of the cells, and measures the axes on that fifth.
 
 # %%
 flda.tl.certify(adata)
 certificate = flda.get.certificate_df(adata)
 certificate[["axis", "genes", "snr", "crosstalk", "accuracy", "chance"]].round(3)
 
+# %% [markdown]
+# `snr`, the signal-to-noise ratio, is the variance of the axis's own effect between types, in units of the variance
+# within types. `crosstalk` is the same ratio, summed over all other effects. `accuracy` says how well the axes of the
+# effect assign its levels to held-out cells.
+
 # %%
 flda.pl.certificate(adata);
 # %% [markdown]
-# Rows are axes, columns effects, in units of the variance within cell types. Boxed: the effect that the axis is for. All else in
-# a row is cross-talk and should be pale, and is.
+# Rows are axes and columns are effects, in the same units. The box in each row marks the effect that the axis is for.
+# All other entries of the row are cross-talk. They should be pale, and they are.
 #
 # ## Look at the cells
 #
-# Scores of cells on axes that were fitted without them:
+# `held_out_scores` computes the scores of all cells on axes that were fitted without them.
 
 # %%
 flda.tl.held_out_scores(adata)
 flda.pl.scores(adata, "axon_1");
 # %% [markdown]
-# T4 and T5 lie on top of each other: this axis knows the axon, and nothing of the dendrite. Its genes over the eight types:
+# The lines of T4 and T5 nearly coincide: this axis varies with the axon and hardly with the dendrite. These are its
+# genes over the eight types:
 
 # %%
 flda.pl.genes(adata, "axon_1");
 # %% [markdown]
-# ## Were those the right genes?
+# ## Are these the right genes?
 #
-# Only a simulation can tell. The columns `truth_*` of `var` say which effects a gene was given.
+# Only a simulation can tell. The columns `truth_*` of `var` say which effects were planted in a gene.
 
 # %%
 ranking = flda.get.rank_genes_df(adata)
@@ -98,7 +105,8 @@ if "truth_dendrite" in adata.var:
 # %% [markdown]
 # ## Take it with you
 #
-# The table goes to CSV with the columns that `flda run` writes, and the report is one HTML file for a colleague.
+# The table can be written as CSV, with the same columns that `flda run` writes. The report is one HTML file with all
+# results.
 #
 # ```python
 # ranking.to_csv("gene_rankings.csv", index=False)
@@ -106,9 +114,12 @@ if "truth_dendrite" in adata.var:
 # adata.write_h5ad("t4t5.h5ad")
 # ```
 #
-# The same from a terminal: `flda run t4t5.h5ad --factors dendrite axon --out results`.
+# A terminal does the same with `flda run t4t5.h5ad --factors dendrite axon --out results`.
 #
-# New cells go on the same axes, with the types they would be given:
+# ## New cells
+#
+# `transform` writes the scores of new cells on the same axes. It matches genes by name. It does not predict types; for
+# predictions, use `predict` of the estimator `flda.FLDA`.
 
 # %%
 new = adata[::10].copy()
@@ -116,5 +127,5 @@ flda.tl.transform(new, adata)
 new.obsm["X_flda"].shape
 
 # %% [markdown]
-# Next: [what a table can and cannot tell](02_design_donors_batch.ipynb), [genes](03_genes.ipynb), [is it
+# Next: [what a table of groups can and cannot tell](02_design_donors_batch.ipynb), [genes](03_genes.ipynb), and [is it
 # real?](04_is_it_real.ipynb)

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 2. Design, donors and batch
 #
-# **Data: simulated T4/T5 cells, not real ones**, with donors, a batch and a treatment added below; nothing is downloaded. For real
-# cells replace the line marked *the one line to change*; what is added below is then added to them.
+# **Data: simulated T4/T5 cells, not real ones.** Donors, a batch and a treatment are added below, and nothing is
+# downloaded. For real cells, replace the line marked *the one line to change*; the batch and the treatment are then
+# added to the real cells.
 
 # %%
 import logging
@@ -30,31 +31,32 @@ logging.basicConfig(format="%(message)s")
 SEED = 0
 # the one line to change, for real cells: cells = flda.datasets.t4t5("gse156455", time="48h")
 cells = flda.datasets.t4t5_simulated(1500, 500, n_donors=8, random_state=SEED)
-if "donor" not in cells.obs or cells.obs["donor"].nunique() < 8:  # real cells of one pool: dealt to eight, as a null
+if "donor" not in cells.obs or cells.obs["donor"].nunique() < 8:  # real cells of one pool get eight arbitrary donors
     cells.obs["donor"] = pd.Categorical([f"donor{i % 8 + 1}" for i in range(cells.n_obs)])
 
 # %% [markdown]
-# ## What the table can tell
+# ## What the table of groups can tell
 #
-# Effects are estimated from the means of the groups (types), so what counts is which groups are there, not how many cells
-# each has.
+# Effects are estimated from the means of the groups, here the types. What matters is therefore which groups exist, not
+# how many cells each of them has.
 
 # %%
 flda.tl.flda(cells, ["dendrite", "axon"], shrinkage=0.5)
-cells.uns["flda"]["estimability"]
+flda.get.estimability_df(cells)
 
 # %% [markdown]
-# Now two of the eight types are lost, as happens in real tissue. The main effects stay, by least squares over the six
-# groups. The interaction can no longer be told in full, and flda leaves it out by name instead of guessing.
+# Suppose that two of the eight types are lost, as happens with real tissue. Least squares over the six remaining groups
+# still estimates the main effects. The interaction cannot be estimated in full any more, and flda leaves it out by name
+# instead of guessing.
 
 # %%
 partial = cells[~cells.obs["subtype"].isin(["T5c", "T5d"])].copy()
 flda.tl.flda(partial, ["dendrite", "axon"], shrinkage=0.5)
 flda.pl.design(partial)
-partial.uns["flda"]["estimability"][["effect", "df", "estimable", "reason"]]
+flda.get.estimability_df(partial)[["effect", "df", "estimable", "reason"]]
 
 # %% [markdown]
-# Asked for by name, it is an error that says why.
+# If you ask for the interaction by name, an error says why it cannot be estimated.
 
 # %%
 try:
@@ -65,8 +67,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Three factors
 #
-# The four layers are two binary questions: a and b against c and d, and b and c against a and d. Then the eight types
-# are a 2 x 2 x 2 table, and every axis is one question.
+# The four layers answer two binary questions: a and b against c and d, and b and c against a and d. With these two
+# factors, the eight types form a 2 x 2 x 2 table, and every axis belongs to one question.
 
 # %%
 flda.tl.flda(cells, ["dendrite", "axon_ab_cd", "axon_bc_ad"], shrinkage=0.5, key_added="flda3")
@@ -75,8 +77,8 @@ flda.get.axes_df(cells, key="flda3")
 # %% [markdown]
 # ## Batch
 #
-# A batch that is unevenly mixed with the types leaks into their axes. Here the second batch shifts 50 genes and has
-# 90 % of the T5 cells but 10 % of the T4 cells.
+# If the batches contain different shares of the types, the batch leaks into the axes of the types. Here the second
+# batch shifts 50 genes. It contains 90 % of the T5 cells, but only 10 % of the T4 cells.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -102,13 +104,14 @@ without, with_nuisance = between_batches(None), between_batches("batch")
 print(f"distance of the batches: {without:.2f} without nuisance, {with_nuisance:.2f} with nuisance='batch'")
 
 # %% [markdown]
-# `nuisance=` fits the batch as an effect without axes and charges for its variance, as for that of any other effect.
-# A batch that *is* a factor (all T4 in one, all T5 in the other) cannot be told from it by
-# any method; flda then says that the effect cannot be estimated.
+# `nuisance=` fits the batch as an effect without axes and penalises its variance, like that of any other effect. A
+# batch that coincides with a factor (all T4 cells in one batch, all T5 cells in the other) is confounded with the
+# factor: no method can separate them. flda then raises an error that names both.
 #
 # ## Donors
 #
-# A treatment is given to donors, not to cells. Here it does nothing at all: four of eight donors get the label.
+# A treatment is given to donors, not to cells. The treatment of this example does nothing at all: four of the eight
+# donors get the label.
 
 # %%
 donors = cells.obs["donor"].astype("category")
@@ -116,17 +119,18 @@ treated = {d: ["treated", "control"][i % 2] for i, d in enumerate(donors.cat.cat
 cells.obs["treatment"] = pd.Categorical(donors.map(treated).astype(str))
 
 
-def pval(donor):
+def tested(donor):
+    """The row of the treatment in the table of tests."""
     work = cells.copy()
     flda.tl.flda(work, ["treatment", "dendrite"], donor=donor, interactions=None, shrinkage=0.5)
-    flda.tl.permutation_test(work, effects="treatment", n_perms=199)
-    return work.uns["flda"]["permutation"]["table"].set_index("effect").loc["treatment"]
+    flda.tl.effect_tests(work, effects="treatment", n_resamples=199)
+    return flda.get.effect_tests_df(work).set_index("effect").loc["treatment"]
 
 
-naive, honest = pval(None), pval("donor")
-print(f"cells exchanged:  p = {naive['pval']:.3f}   (wrong: cells of a donor are not independent)")
-print(f"donors exchanged: p = {honest['pval']:.3f}   ({honest['n_perms']} permutations of {honest['unit']}s)")
+by_cell, by_donor = tested(None), tested("donor")
+print(f"tested by {by_cell['unit']}:  p = {by_cell['pval']:.3f}   (wrong: cells of one donor are not independent)")
+print(f"tested by {by_donor['unit']}: p = {by_donor['pval']:.3f}")
 
 # %% [markdown]
-# With `donor=` the spread between donors joins the error term and whole donors are exchanged. Without it, the small
-# differences that any two donors have become a significant treatment.
+# With `donor=`, the spread between donors joins the error term, and the test exchanges whole donors. Without it, the
+# small differences that exist between any two donors appear as a significant treatment.

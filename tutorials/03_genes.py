@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 3. Genes: few, pure, stable
 #
-# **Data: simulated T4/T5 cells, not real ones**; nothing is downloaded. For the real cells of Kurmangaliyev et al. (2019) replace
-# the line marked *the one line to change*.
+# **Data: simulated T4/T5 cells, not real ones.** Nothing is downloaded. For the real cells of Kurmangaliyev et al.
+# (2019), replace the line marked *the one line to change*.
 
 # %%
 import io
@@ -30,14 +30,15 @@ flda.tl.flda(adata, ["dendrite", "axon"])
 # %% [markdown]
 # ## How many genes?
 #
-# The objective always grows with the number of genes; what held-out cells show need not.
+# On the fitted cells, the objective grows with every gene. On held-out cells, the signal need not grow.
 
 # %%
 flda.tl.path(adata, n_genes=[2, 5, 10, 20, 40], n_folds=3)
 flda.pl.path(adata, "dendrite_1");
 # %% [markdown]
-# Blue is the signal on held-out cells, orange the cross-talk. Take the number after which blue stops growing, or that you can
-# afford in an experiment, or let `n_genes="cv"` choose.
+# The blue line is the signal on held-out cells, the orange line the cross-talk. Choose the number of genes beyond which
+# the blue line stops growing, or the number that your experiment can afford. With `n_genes="cv"`, flda chooses the
+# number by cross-validation.
 #
 # ## Pure and cancelling genes
 
@@ -49,9 +50,10 @@ table[table["selected"]][["rank", "gene", "score", "specificity", "kind"]]
 # %%
 flda.pl.loadings(adata, "dendrite_1");
 # %% [markdown]
-# A *cancelling* gene carries another effect more than its own. It helps the axis, as it takes that effect out of its
-# partners, but it is no marker. Whoever wants markers asks for them: `mode="marker"` takes genes that are specific by
-# themselves. Both choices, over all axes, and how many of the chosen genes were planted for the effect:
+# A *cancelling* gene carries other effects more than its own. It helps the axis because it cancels these effects in the
+# other genes, but it is not a marker. If you want markers, pass `mode="marker"`: it takes genes that are specific on
+# their own. The next cell compares both modes over all axes, and counts how many of the chosen genes were planted for
+# the effect.
 
 # %%
 markers = adata.copy()
@@ -59,6 +61,7 @@ flda.tl.rank_genes(markers, n_genes=20, mode="marker")
 
 
 def composition(data):
+    """How many genes were chosen, how many of them are cancelling, and how many were planted for the effect."""
     chosen = flda.get.rank_genes_df(data).query("selected").drop_duplicates(["effect", "gene"])
     row = {"genes": len(chosen), "cancelling": int((chosen["kind"] == "cancelling").sum())}
     if "truth_dendrite" in data.var:
@@ -75,11 +78,11 @@ print("marker:", by_marker)
 # %% [markdown]
 # ## Would half of the cells choose them again?
 #
-# Twenty halves, the selection repeated in each. A gene that is chosen every time is a finding; one that is chosen half
-# of the time has a twin that does as well.
+# `stability` selects genes again on twenty random halves of the cells. A gene that every half chooses is a finding. A
+# gene that only half of them choose can be replaced by another gene that does as well.
 
 # %%
-flda.tl.stability(adata, n_halves=20)
+flda.tl.stability(adata, n_resamples=20)
 flda.pl.stability(adata, "dendrite_1");
 # %%
 stable = flda.get.rank_genes_df(adata, "dendrite").query("selected")[["gene", "frequency"]]
@@ -88,7 +91,7 @@ stable.describe().loc[["min", "50%", "max"]]
 # %% [markdown]
 # ## Export
 #
-# The columns and their order are fixed, and the file is byte-identical when run again.
+# The columns and their order are fixed. A second run writes the same bytes.
 
 # %%
 text = io.StringIO()  # or a file name
@@ -96,5 +99,5 @@ flda.get.rank_genes_df(adata).to_csv(text, index=False, float_format="%.8g", lin
 print(text.getvalue()[:260])
 
 # %% [markdown]
-# scanpy reads the ranking as its own: `sc.pl.rank_genes_groups_dotplot(adata, key="rank_genes_flda")`, or
+# scanpy reads the ranking like its own: `sc.pl.rank_genes_groups_dotplot(adata, key="rank_genes_flda")`, or
 # `sc.get.rank_genes_groups_df(adata, "dendrite_1", key="rank_genes_flda")`.

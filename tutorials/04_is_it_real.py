@@ -14,11 +14,11 @@
 # %% [markdown]
 # # 4. Is it real?
 #
-# **Data: simulated T4/T5 cells, not real ones**, once with planted effects and once with shuffled labels; nothing is downloaded.
-# For the real cells of Kurmangaliyev et al. (2019) replace the line marked *the one line to change*.
+# **Data: simulated T4/T5 cells, not real ones**, once with planted effects and once with shuffled labels. Nothing is
+# downloaded. For the real cells of Kurmangaliyev et al. (2019), replace the line marked *the one line to change*.
 #
-# With more genes than cells, any labels can be separated. This notebook shows the ways in which one fools oneself, and
-# the three calls that do not.
+# With more genes than cells, any labels can be separated. This notebook shows how fitted cells mislead, and the three
+# calls that do not.
 
 # %%
 import matplotlib.pyplot as plt
@@ -31,16 +31,16 @@ SEED = 0
 real = flda.datasets.t4t5_simulated(800, 1500, random_state=SEED)
 shuffled = real.copy()
 order = np.random.default_rng(SEED).permutation(real.n_obs)
-for column in ("dendrite", "axon"):  # both labels together: the types stay, the genes know nothing of them
+for column in ("dendrite", "axon"):  # both labels together: the types stay, but genes and types are now unrelated
     shuffled.obs[column] = real.obs[column].to_numpy()[order]
 
 for data in (real, shuffled):
     flda.tl.flda(data, ["dendrite", "axon"], shrinkage=0.1)
 
 # %% [markdown]
-# ## What the fitted cells say
+# ## What the fitted cells show
 #
-# Nothing. The shuffled labels separate too: 800 cells, 1,500 genes.
+# Scores of fitted cells prove nothing. With 800 cells and 1,500 genes, even the shuffled labels separate.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharex=True)
@@ -49,7 +49,7 @@ for ax, data, name in zip(axes, (real, shuffled), ("true labels", "shuffled labe
     ax.set_title(f"fitted cells, {name}")
 
 # %% [markdown]
-# ## What held-out cells say
+# ## What held-out cells show
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharex=True)
@@ -59,8 +59,8 @@ for ax, data, name in zip(axes, (real, shuffled), ("true labels", "shuffled labe
     ax.set_title(f"held-out cells, {name}")
 
 # %% [markdown]
-# The certificate puts numbers to it, for every axis: signal of its own effect, cross-talk of all others, accuracy of the
-# levels, each on cells without which everything was refitted.
+# The certificate gives the numbers for every axis: the signal of its own effect, the cross-talk of all others, and the
+# accuracy of the predicted levels. All are measured on cells without which everything was refitted.
 
 # %%
 certificates = {}
@@ -71,21 +71,24 @@ for name, data in (("true", real), ("shuffled", shuffled)):
     print(certificates[name][["snr", "crosstalk", "accuracy", "chance"]].round(2).to_string(), "\n")
 
 # %% [markdown]
-# An unbiased estimate of nothing is sometimes below zero, and is printed so.
+# The noise of the group means is subtracted. The estimate of an absent effect can therefore be negative, and it is
+# printed as it is.
 #
 # ## A p-value
 #
-# `permutation_test` exchanges labels within the levels of the other factors; for the interaction it takes the main effects out
-# first. The statistic is never the eigenvalue, which grows with the number of genes whatever the labels.
+# `effect_tests` exchanges labels within the levels of the other factors. For the interaction it subtracts the main
+# effects first. The statistic is measured on held-out cells. It is never the eigenvalue, which grows with the number of
+# genes whatever the labels are.
 
 # %%
-flda.tl.permutation_test(real, n_perms=199, random_state=SEED)
-pvals = real.uns["flda"]["permutation"]["table"].set_index("effect")["pval"]
+flda.tl.effect_tests(real, n_resamples=199, random_state=SEED)
+pvals = flda.get.effect_tests_df(real).set_index("effect")["pval"]
 pvals.round(3).to_dict()
 
 # %% [markdown]
-# The smallest p-value of 199 permutations is 1 / 200. And where there is nothing? There p-values are uniform: one in twenty
-# is below 0.05, and with three effects per data set, such a one is no surprise. So shuffle not once but twenty times:
+# With 199 permutations, no p-value can be smaller than 1 / 200. What happens where there is no effect? Then p-values
+# are uniform: one in twenty is below 0.05, and among the three effects of a data set one such value is no surprise. We
+# therefore shuffle the labels not once but twenty times:
 
 # %%
 nothing = []
@@ -95,8 +98,8 @@ for seed in range(20):
     for column in ("dendrite", "axon"):
         data.obs[column] = real.obs[column].to_numpy()[order]
     flda.tl.flda(data, ["dendrite", "axon"], shrinkage=0.5)
-    flda.tl.permutation_test(data, n_perms=99, random_state=seed)
-    nothing += data.uns["flda"]["permutation"]["table"]["pval"].tolist()
+    flda.tl.effect_tests(data, n_resamples=99, random_state=seed)
+    nothing += flda.get.effect_tests_df(data)["pval"].tolist()
 nothing = np.array(nothing)
 fig, ax = plt.subplots(figsize=(4, 2.5), layout="constrained")
 ax.hist(nothing, bins=np.linspace(0, 1, 11), color="#0173b2", edgecolor="white")
@@ -104,7 +107,7 @@ ax.set(xlabel="p-value, shuffled labels", ylabel="tests")
 print(f"{(nothing <= 0.05).sum()} of {len(nothing)} p-values are at most 0.05")
 
 # %% [markdown]
-# Genes get p-values too, and a false discovery rate:
+# Every gene gets a p-value too, and a false discovery rate:
 
 # %%
 genes = flda.get.rank_genes_df(real, "dendrite")
@@ -112,13 +115,14 @@ called = genes[genes["pval_adj"] < 0.1]
 print(f"{len(called)} genes at a false discovery rate of 0.1")
 if "truth_dendrite" in real.var:
     print(f"{(~real.var.loc[called['gene'], 'truth_dendrite']).sum()} of them were not planted")
-flda.tl.permutation_test(shuffled, n_perms=199, random_state=SEED)
+flda.tl.effect_tests(shuffled, n_resamples=199, random_state=SEED)
 false = (flda.get.rank_genes_df(shuffled, "dendrite")["pval_adj"] < 0.1).sum()
 print(f"{false} genes with shuffled labels")
 
 # %% [markdown]
 # ## What none of this can tell
 #
-# * A batch that goes with a factor: it is as reproducible as biology.
-# * Donors: with several, give `donor=` (tutorial 2), or the p-value is that of cells.
-# * Causes: the axis says that genes and phenotype go together.
+# * Batch: a batch that coincides with a factor is as reproducible as biology.
+# * Donors: if the cells come from several donors, pass `donor=` (tutorial 2). Otherwise the p-value counts cells as
+#   independent.
+# * Causes: an axis shows that genes and a phenotype vary together. It does not show which causes the other.

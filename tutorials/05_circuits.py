@@ -14,13 +14,13 @@
 # %% [markdown]
 # # 5. Circuits: signs and recovery
 #
-# **Data: simulated cells and a simulated retina, not real ones**; nothing is downloaded. Needs the extra
-# `pip install "flda[circuits]"`. For real cell types replace the line marked *the one line to change* by an AnnData of
-# yours with fly gene symbols.
+# **Data: simulated cells and a simulated retina, not real ones.** Nothing is downloaded. This tutorial needs
+# `pip install "flda[circuits]"`. For real cell types, replace the line marked *the one line to change* by your own
+# AnnData with fly gene symbols.
 #
-# A neuron that releases acetylcholine excites, one that releases GABA inhibits (in the fly, glutamate does too, mostly).
-# So transmitter genes give the *sign* of a synapse before anything is recorded, and knowing signs makes it much easier to
-# recover a circuit from its responses.
+# A neuron that releases acetylcholine excites its partners, and one that releases GABA inhibits them. In the fly,
+# glutamate mostly inhibits too. Transmitter genes therefore give the *sign* of a synapse before anything is recorded.
+# With known signs, it is much easier to recover a circuit from its responses.
 #
 # ## Signs from genes
 
@@ -56,13 +56,13 @@ labels = pd.DataFrame({"type": names}).rename(str)
 # the one line to change, for real cells: cells = ad.read_h5ad("my_types.h5ad"), with a column "type"
 cells = AnnData(rng.poisson(rates).astype(np.float32), obs=labels, var=pd.DataFrame(index=genes))
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # most marker genes are not in this toy
+    warnings.simplefilter("ignore")  # most marker genes are absent from this small example
     signs = infer_signs(cells, "type")
-signs[["sign", "transmitter", "evidence", "reason"]]
+signs[["sign", "transmitter", "marker_levels", "reason"]]
 
 # %% [markdown]
-# Type X shows no transmitter gene, and its sign stays unknown: missing evidence does not become a constraint. A mask takes
-# the signs to a matrix of synapses, unknown ones free (NaN).
+# Type X expresses no transmitter gene, so its sign stays unknown. An unknown sign does not become a constraint. A mask
+# carries the signs over to a matrix of synapses, in which unknown signs are NaN and leave the weight free.
 
 # %%
 edges = pd.DataFrame({"pre": signs.index, "post": "T4a"})  # from a connectome: flda.datasets.flyvis_connectome()
@@ -72,8 +72,9 @@ mask.values
 # %% [markdown]
 # ## What signs are worth: one linear neuron
 #
-# 60 inputs, of which 10 are wired, seen through 40 noisy responses: fewer than there are weights. With signs, nothing
-# else is needed.
+# The neuron has 60 possible inputs, of which 10 are connected. We observe between 20 and 200 noisy responses. With 40
+# responses there are fewer observations than weights, and yet known signs recover the weights without any other
+# constraint.
 
 
 # %%
@@ -108,9 +109,9 @@ curves.round(2)
 # %% [markdown]
 # ## A circuit of two layers
 #
-# A simulated retina (circuit 2 of Bagherian et al. 2021): bipolar cells, amacrine units that only a model of the circuit
-# can see, one ganglion cell. Images go in, one response comes out; the wiring diagram and the signs are known, the weights
-# are not.
+# We use a simulated retina (circuit 2 of Bagherian et al. 2021). It has bipolar cells, amacrine units that are not
+# observed, and one ganglion cell. Images are the input, and the response of the ganglion cell is the output. The wiring
+# diagram and the signs are known. The weights are to be recovered.
 
 # %%
 retina = simulate.retina_circuit("2", n_kernels=3)
@@ -129,8 +130,9 @@ for ax, (name, truth) in zip(axes[0], retina.truth.items(), strict=True):
     ax.set(title=name, xlabel="true weight", ylabel="recovered")
 
 # %% [markdown]
-# Every synapse that is there is found, at nearly its weight. Prediction does not certify weights, though: two circuits may
-# answer alike. So read what the fit says about itself. Here it is right: only 4 of the 25 amacrine units are wired.
+# The fit finds every existing synapse, at nearly its true weight. A good prediction does not certify the weights,
+# however: two different circuits can give the same responses. Therefore read the notes of the fit. Here they are right:
+# only 4 of the 25 amacrine units are connected.
 
 # %%
 print("\n".join(found.notes) or "no remarks")

@@ -14,13 +14,14 @@
 # %% [markdown]
 # # 6. From genes to wiring
 #
-# **Data: simulated T4/T5 cells and a made-up wiring diagram, not real ones**; nothing is downloaded. For the connectome of the fly's
-# optic lobe (Lappalainen et al. 2024) replace the line marked *the one line to change*; what it then says is
-# told at the end.
+# **Data: simulated T4/T5 cells and a simulated wiring diagram, not real ones.** Nothing is downloaded. For the
+# connectome of the fly's optic lobe (Lappalainen et al. 2024), replace the line marked *the one line to change*; the
+# last section states the results.
 #
-# The eight T4/T5 types differ in their genes by dendrite and by axon. They also differ in whom they are wired to. Do the two go
-# together, axis by axis? Cells and connectomes come from different animals, so only the *types* can be compared, and there
-# are eight: everything here is a statement about eight points, and its p-values are exact for eight points.
+# The genes of the eight T4/T5 types differ by dendrite and by axon. Their synaptic partners differ too. Are the gene
+# axes related to connectivity? Cells and connectomes come from different animals, so the unit of comparison is the cell
+# *type*, and there are eight. Every result below is a statement about eight points, and its p-value comes from exact
+# permutations of these eight points.
 
 # %%
 import numpy as np
@@ -39,21 +40,22 @@ types = list(adata.obs["subtype"].cat.categories)
 factors = pd.DataFrame({"dendrite": [t[:2] for t in types], "axon": [t[2] for t in types]}, index=types)
 
 # %% [markdown]
-# A wiring diagram is a table of presynaptic types (rows) by postsynaptic types, with counts of synapses, negative where they inhibit.
-# The stand-in lets T4 and T5 hear different partners, and each axonal layer speak to a partner of its own.
+# A wiring diagram is a table of presynaptic types (rows) by postsynaptic types (columns). It contains counts of
+# synapses, which are negative for inhibitory synapses. In the simulated diagram, T4 and T5 receive input from different
+# partners, and each axon layer sends output to a partner of its own.
 
 
 # %%
-def stand_in(rng: np.random.Generator) -> pd.DataFrame:
-    """Inputs follow the dendrite, outputs the axon, with noise of a tenth. Made up."""
-    hears = {"T4": {"Mi1": 60, "Tm3": 20, "Mi4": -13, "Mi9": -22}, "T5": {"Tm1": 25, "Tm2": 27, "Tm9": 48, "CT1": -35}}
-    speaks = {"a": "LPa", "b": "LPb", "c": "LPc", "d": "LPd"}
-    partners = [*hears["T4"], *hears["T5"], *speaks.values()]
+def simulated_wiring(rng: np.random.Generator) -> pd.DataFrame:
+    """Simulated counts: inputs depend on the dendrite and outputs on the axon, with 10 % noise."""
+    receives = {"T4": {"Mi1": 60, "Tm3": 20, "Mi4": -13, "Mi9": -22}, "T5": {"Tm1": 25, "Tm2": 27, "Tm9": 48, "CT1": -35}}
+    sends = {"a": "LPa", "b": "LPb", "c": "LPc", "d": "LPd"}
+    partners = [*receives["T4"], *receives["T5"], *sends.values()]
     wiring = pd.DataFrame(0.0, index=[*types, *partners], columns=[*types, *partners])
     for t in types:
-        for partner, n in hears[t[:2]].items():
+        for partner, n in receives[t[:2]].items():
             wiring.loc[partner, t] = n * rng.normal(1, 0.1)
-        wiring.loc[t, speaks[t[2]]] = 40 * rng.normal(1, 0.1)
+        wiring.loc[t, sends[t[2]]] = 40 * rng.normal(1, 0.1)
     return wiring
 
 
@@ -66,35 +68,36 @@ def flyvis() -> pd.DataFrame:
 
 
 # the one line to change, for the real connectome: wiring = flyvis()
-wiring = stand_in(np.random.default_rng(SEED))
+wiring = simulated_wiring(np.random.default_rng(SEED))
 
 # %% [markdown]
-# ## What wiring owes to which factor
+# ## Which factor explains the wiring?
 #
-# The decomposition that FLDA makes of gene expression, made of the input and the output profiles of the types: how much
-# of the differences between types belongs to the dendrite, to the axon, to their interaction?
+# FLDA decomposes gene expression into effects. `decompose_connectivity` does the same with the input profiles and the
+# output profiles of the types. It answers how much of the differences between types belongs to the dendrite, to the
+# axon, and to their interaction.
 
 # %%
 shares = decompose_connectivity(wiring, factors)
 shares[["direction", "effect", "share", "expected", "pval", "n_distinct", "partners"]].round(3)
 
 # %% [markdown]
-# `expected` is the share of an effect of nothing, and `n_distinct` the number of ways in which the types could have been labelled
-# otherwise: a p-value cannot be smaller than one over it. With a 2 x 4 design that is 1/35 = 0.029 for the dendrite, whatever
-# the data.
+# `expected` is the share that an effect has by chance. `n_distinct` is the number of distinct ways to label the types,
+# and no p-value can be smaller than one over this number. In a 2 x 4 design, the smallest p-value of the dendrite is
+# 1/35 = 0.029, whatever the data.
 #
-# ## Which gene axes go with which wiring
+# ## Which gene axes are related to wiring?
 #
-# `link_axes` asks of every gene axis whether the partners of the types change along it.
+# For every gene axis, `link_axes` tests whether the partners of the types change along it.
 
 # %%
 links = link_axes(adata, wiring, "subtype")
 links[["direction", "axis", "share", "correlation", "held_out_r2", "pval", "pval_adj", "partners"]].round(3)
 
 # %% [markdown]
-# The dendrite's genes go with inputs, the axon's with outputs, and not the other way round. `held_out_r2` is the honest column: how
-# well wiring tells the gene score of a type that took no part in finding the pattern. It is negative where there is
-# nothing.
+# The axis dendrite_1 is related to the inputs and not to the outputs. The axis axon_1 is related to the outputs and not
+# to the inputs. The column `held_out_r2` measures how well the wiring predicts the gene score of a type that was not
+# used to find the pattern. It is negative where there is no relation.
 
 # %%
 flda.pl.connectivity(adata);
@@ -103,8 +106,9 @@ flda.pl.connectivity(adata, "dendrite_1");
 # %% [markdown]
 # ## The other way round: phenotypes from wiring
 #
-# Without phenotypes to start from, cluster the types by whom they hear and whom they speak to, and use *that* as factors of the
-# cells: the axes are then gene programmes of being wired alike.
+# Suppose that no phenotypes are known. `phenotypes_from_connectivity` clusters the types by their inputs and by their
+# outputs. The clusters can serve as factors of the cells. The axes are then gene programmes that types with similar
+# wiring share.
 
 # %%
 found = phenotypes_from_connectivity(wiring, types, inputs=2, outputs=4)
@@ -120,8 +124,9 @@ flda.get.axes_df(by_wiring)
 # %% [markdown]
 # ## From genes to signed weights
 #
-# The whole way in one call: transmitter genes of the input types give signs, the diagram says who touches whom, and simulated
-# activity gives the weights under these signs. The input types are added as cells that express the transmitter gene of their sign.
+# `signed_wiring` takes all steps in one call. The transmitter genes of the input types give the signs, the wiring
+# diagram says which types are connected, and simulated activity gives the weights under these signs. For this example,
+# we add the input types as cells that express the transmitter gene of their sign.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -130,9 +135,9 @@ transmitter = dict.fromkeys(types, "VAChT")  # T4 and T5 are cholinergic
 transmitter |= {p: "VAChT" if wiring.loc[p, types].sum() > 0 else "Gad1" for p in inputs}
 
 obs = pd.DataFrame({"type": [*adata.obs["subtype"], *np.repeat(inputs, 30)]}).rename(str)
-obs["dendrite"] = obs["type"].str[:2].where(obs["type"].isin(types))  # input types have no label, and take no part in the fit
+obs["dendrite"] = obs["type"].str[:2].where(obs["type"].isin(types))  # input types have no label and are not fitted
 obs["axon"] = obs["type"].str[2].where(obs["type"].isin(types))
-others = rng.integers(adata.n_obs, size=len(obs) - adata.n_obs)  # their other genes are those of some T4 or T5 cell
+others = rng.integers(adata.n_obs, size=len(obs) - adata.n_obs)  # their other genes are copied from a T4 or T5 cell
 background = adata.layers["counts"][np.r_[np.arange(adata.n_obs), others]]
 markers = [rng.poisson(5.0 * (obs["type"].map(transmitter) == gene)) for gene in ("VAChT", "Gad1")]
 both = AnnData(
@@ -159,13 +164,14 @@ recovered.weights.round(1)
 recovered.fits.round(3)
 
 # %% [markdown]
-# For linear cells like these signs add little to the recovery of weights; they matter where hidden units rectify, see [tutorial
-# 5](05_circuits.ipynb).
+# For linear cells like these, signs improve the recovery of weights only a little. They matter where hidden units
+# rectify; see [tutorial 5](05_circuits.ipynb).
 #
-# ## What the real connectome says
+# ## Results for the real connectome
 #
-# With `flyvis()`: 98 % of the differences between the inputs of the eight types belong to the dendrite (p = 0.029, the least
-# that eight types allow), and 70 % of those between their outputs to the axon (p = 0.0095, likewise). FlyWire, another
-# brain, agrees: 94 % and 98 %. Tables and further checks are in `benchmarks/RESULTS.md`.
+# With `flyvis()`, 98 % of the differences between the inputs of the eight types belong to the dendrite (p = 0.029), and
+# 70 % of the differences between their outputs belong to the axon (p = 0.0095). Both are the smallest p-values that
+# eight types allow. FlyWire, the connectome of another brain, agrees with 94 % and 98 %. Tables and further checks are
+# in `benchmarks/RESULTS.md`.
 #
 # Next: [a million cells and the GPU](07_million_cells.ipynb)

@@ -14,12 +14,12 @@
 # %% [markdown]
 # # 7. A million cells, and the GPU
 #
-# **Data: simulated T4/T5-like cells, not real ones**, 20,000 of them, so that this runs in a minute or two on two cores; nothing
-# is downloaded. The calls are those for a million. For own cells replace the line marked *the one line to change* by a
-# file of yours.
+# **Data: simulated T4/T5 cells, not real ones.** There are only 20,000 cells, so that the tutorial runs in a minute or
+# two on two cores. Nothing is downloaded. A million cells need the same calls. For your own cells, replace the line
+# marked *the one line to change*.
 #
-# flda never needs all cells at once: group means and the within-group scatter add up over blocks of rows. So it reads
-# a file in blocks, or takes a dask array, and the answer is the same.
+# flda never needs all cells at once, because group means and the scatter within groups are sums over blocks of rows. It
+# reads a file in blocks, or takes a dask array, and the result is the same.
 
 # %%
 import tempfile
@@ -34,7 +34,7 @@ import flda
 SEED = 0
 folder = tempfile.TemporaryDirectory()
 flda.datasets.t4t5_simulated(20_000, 400, random_state=SEED).write_h5ad(Path(folder.name) / "cells.h5ad")
-# the one line to change, for own cells: path = "my_cells.h5ad"
+# the one line to change, for your own cells: path = "my_cells.h5ad"
 path = Path(folder.name) / "cells.h5ad"
 
 
@@ -60,8 +60,8 @@ in_memory = timed("in memory", lambda: fit(ad.read_h5ad(path)))
 # %% [markdown]
 # ## From disk
 #
-# `backed="r"` leaves the matrix where it is; at a terminal that is `flda run cells.h5ad --backed`. Only blocks of rows are
-# ever in memory.
+# `backed="r"` leaves the matrix on disk, and only blocks of rows are in memory at any time. On the command line, this
+# is `flda run cells.h5ad --backed`.
 
 # %%
 backed = timed("from disk", lambda: fit(ad.read_h5ad(path, backed="r")))
@@ -70,7 +70,8 @@ backed.isbacked, type(backed.X).__name__
 # %% [markdown]
 # ## With dask
 #
-# Chunks of rows go to dask's scheduler, on this machine or on a cluster, and the sums are added as a tree.
+# dask's scheduler distributes the chunks of rows, on this machine or on a cluster. The sums of the chunks are added as
+# a tree.
 
 # %%
 import dask.array as da
@@ -80,7 +81,7 @@ chunked.X = da.from_array(chunked.X, chunks=(4_000, chunked.n_vars), asarray=Fal
 with_dask = timed("dask, chunks of 4,000 cells", lambda: fit(chunked))
 
 # %% [markdown]
-# ## The same answer
+# ## The same result
 
 
 # %%
@@ -92,9 +93,10 @@ differences = {"from disk": difference(in_memory, backed), "dask": difference(in
 differences
 
 # %% [markdown]
-# ## A million
+# ## A million cells
 #
-# Measured with `python benchmarks/scale.py` on two cores, 1,000,000 cells x 2,000 genes at a density of 5 %, all effects:
+# `python benchmarks/scale.py` measured these values on two cores, with 1,000,000 cells x 2,000 genes, 5 % non-zero
+# entries, and all effects:
 
 # %%
 import pandas as pd
@@ -112,21 +114,23 @@ measured = pd.DataFrame(
 measured
 
 # %% [markdown]
-# What to know before starting on many cells:
+# Before you start with many cells:
 #
-# * Shrinkage by cross-validation, the default, reads the data more often. A number (`shrinkage=0.5`) is three to four times faster.
-# * With more than some ten thousand genes take a subset, `mask_var="highly_variable"`: the scatter is genes x genes.
-# * Permutation tests need the data in memory, and at most 8,000 cells or genes, whichever is fewer.
-# * Certificates refit everything in every fold: five to ten times the fit.
+# * Cross-validated shrinkage, the default, reads the data more often. A number (`shrinkage=0.5`) is three to four times
+#   faster.
+# * With more than some ten thousand genes, take a subset with `mask_var="highly_variable"`, because the scatter matrix
+#   is genes x genes.
+# * Effect tests need the data in memory, and at most 8,000 cells or genes, whichever is fewer.
+# * Certificates refit everything in every fold. They take five to ten times as long as the fit.
 #
 # ## The GPU
 #
 # `flda.tl.flda(adata, factors, device="cuda")` works on one NVIDIA GPU through cupy (`pip install "flda[gpu]"`, or
-# `"flda[gpu13]"` for CUDA 13), block by block, and returns NumPy. Without cupy or a GPU it is an error that says so.
+# `"flda[gpu13]"` for CUDA 13), block by block, and returns NumPy arrays. Without cupy or a GPU, an error says so.
 #
-# **What was measured: no speed, no accuracy, on no GPU, when this was written.** The path is tested against a stand-in for cupy
-# that refuses to mix arrays of the host and the device, on the CPU; `python benchmarks/gpu.py` measures it on a machine that
-# has a GPU. Until there are numbers, expect none.
+# **Neither speed nor accuracy had been measured on a GPU when this was written.** The code was tested on the CPU, with
+# a stand-in for cupy that refuses to mix arrays of the CPU and the GPU. `python benchmarks/gpu.py` measures it on a
+# machine that has a GPU.
 
 # %%
 try:

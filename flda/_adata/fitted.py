@@ -1,4 +1,4 @@
-"""A fit read back from an AnnData."""
+"""A fit read back from an AnnData, ready to be fitted again."""
 
 from __future__ import annotations
 
@@ -9,93 +9,79 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .. import get
-from .._data.device import NoDevice, require
-from .._logging import get_logger, quiet
-from ..estimators import SparseFLDA
+from ..estimators import FLDA, SparseFLDA
 from . import read
-from .results import Keys
-
-logger = get_logger(__name__)
+from .results import Record
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What :func:`flda.tl.flda` fitted: expression of the labelled cells, and the parameters of the estimator.
+    """The cells that :func:`flda.tl.flda` fitted, and estimators with its parameters.
 
-    ``cells`` and ``genes`` are boolean, over those of the AnnData.
+    Attributes
+    ----------
+    record
+        The results of the fit and of later steps.
+    X
+        Expression of the fitted cells in the genes of the fit.
+    labels, donors
+        Labels of the design and donors of these cells; donors are None if the fit had none.
+    cells
+        Which cells of the AnnData these are, a boolean array.
     """
 
+    record: Record
     X: Any
     labels: pd.DataFrame
     donors: np.ndarray | None
     cells: np.ndarray
-    genes: np.ndarray
-    params: dict[str, Any]
-    shrinkage: float
 
     @classmethod
-    def read(cls, adata: AnnData, key: str, *, evidence: bool = True) -> Fitted:
-        """From the results in ``adata``. What says how far to believe a fit needs ``evidence``: real cells only."""
-        results = get.results(adata, key)
-        made = read.augmented(adata)
-        if evidence and made.any():
+    def read(cls, adata: AnnData, key: str, *, real_cells_only: bool = True) -> Fitted:
+        """Read the fit from ``adata``.
+
+        Parameters
+        ----------
+        adata
+            With the results of :func:`flda.tl.flda`.
+        key
+            The ``key_added`` of the fit.
+        real_cells_only
+            Refuse a fit with simulated cells. Whatever measures how far a fit can be trusted needs real cells.
+        """
+        record = Record(adata, key)
+        simulated = read.augmented(adata)
+        if real_cells_only and simulated.any():
             raise ValueError(
-                f"{made.sum()} of {len(made)} cells are simulated (obs[{read.AUGMENTED!r}]) and are no evidence: "
-                f"fit the real cells, adata[~adata.obs[{read.AUGMENTED!r}]], or score real cells that were kept "
-                "out of the augmentation with flda.tl.transform."
+                f"{simulated.sum()} of {len(simulated)} cells are simulated (obs[{read.AUGMENTED!r}]) and cannot be "
+                f"used to test a fit. Fit the real cells, adata[~adata.obs[{read.AUGMENTED!r}]], or score real cells "
+                "that took no part in the augmentation with flda.tl.transform."
             )
-        params = read.plain(results["params"])
-        device = _device_of(params)
-        with quiet():
-            cells = read.read_cells(
-                adata, params["factors"], params["nuisance"], params["donor"], params["layer"], device
-            )
-        genes = read.in_memory(adata.var)[Keys(key).var_sd].notna().to_numpy()
-        rows = cells.labelled
-        X = cells.X if rows.all() else cells.X[rows]
-        donors = None if cells.donors is None else cells.donors[rows].to_numpy()
-        return cls(
-            X if genes.all() else X[:, genes], cells.labels[rows], donors, rows, genes, params,
-            float(results["fit"]["shrinkage"]),
+        params = record.params
+        cells = read.read_cells(
+            adata, params["factors"], params["nuisance"], params["donor"], params["layer"], record.genes,
+            params["device"], again=True,
         )  # fmt: skip
+        return cls(record, *cells.of(cells.labelled), cells.labelled)
 
-    def options(self) -> dict[str, Any]:
-        """Arguments of the estimator, with the shrinkage setting, not its value."""
-        return {
-            "interactions": self.params["interactions"],
-            "nuisance": self.params["nuisance"],
-            "n_components": self.params["n_comps"],
-            "penalty": self.params["penalty"],
-            "shrinkage": self.params["shrinkage"],
-            "random_state": self.params["random_state"],
-        }
+    @property
+    def shrinkage(self) -> float:
+        """The shrinkage that the fit used."""
+        return float(self.record.fit["shrinkage"])
 
-    def sparse(self, selection: dict[str, Any], **options: Any) -> SparseFLDA:
-        """The estimator of :func:`flda.tl.rank_genes`."""
-        return SparseFLDA(
-            n_genes=selection["n_genes"],
-            mode=selection["mode"],
-            candidates=np.asarray(selection["candidates"], dtype=bool)[self.genes],
-            **{**self.options(), **options},
-        )
+    def dense(self, **options: Any) -> FLDA:
+        """The estimator of :func:`flda.tl.flda`, with its shrinkage setting unless ``options`` give another."""
+        return FLDA(**{**self._options(), **options})
 
+    def sparse(self, **options: Any) -> SparseFLDA:
+        """The estimator of :func:`flda.tl.rank_genes`: its last selection unless ``options`` give another."""
+        if "n_genes" not in options:
+            selection = self.record.selection
+            options |= {name: selection[name] for name in ("n_genes", "mode")}
+            options["candidates"] = self.record.candidates.to_numpy()
+        return SparseFLDA(**{**self._options(), **options})
 
-def _device_of(params: dict[str, Any]) -> str:
-    """The device of the fit if it is here: results of a machine with a GPU may be read on one without."""
-    device = params.get("device", "cpu")
-    try:
-        require(device)
-    except (ImportError, NoDevice) as error:
-        logger.warning("this fit was made on a GPU; the CPU goes on (%s)", error)
-        return "cpu"
-    return device
-
-
-def selection_of(adata: AnnData, key: str) -> dict[str, Any] | None:
-    """Parameters of the last :func:`flda.tl.rank_genes`, or None."""
-    found = get.results(adata, key).get("selection")
-    if found is None:
-        return None
-    candidates = np.asarray(found["candidates"], dtype=bool)
-    return {**read.plain({k: v for k, v in found.items() if k != "candidates"}), "candidates": candidates}
+    def _options(self) -> dict[str, Any]:
+        params = self.record.params
+        names = ("interactions", "nuisance", "n_components", "penalty", "group_means", "shrinkage", "random_state")
+        return {name: params[name] for name in names}

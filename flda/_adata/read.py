@@ -1,11 +1,11 @@
-"""What a fit needs from an AnnData, or one sentence about what is wrong with it."""
+"""Labels and expression from an AnnData, checked; an error names the column, layer, gene or cell."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import pandas as pd
 from anndata import AnnData
 
 from .._data import arrays
-from .._data.device import OnDevice, require, wrap
+from .._data.device import NoDevice, OnDevice, require, wrap
+from .._data.summary import NonFiniteError
 from .._logging import get_logger
 
 logger = get_logger(__name__)
@@ -23,7 +24,7 @@ AUGMENTED = "flda_augmented"  # obs column that marks the cells of flda.pp.augme
 
 
 def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
-    """Columns of ``obs``; suggests near names for one that is missing."""
+    """Columns of ``obs``; the error about a missing column suggests similar names."""
     obs = in_memory(adata.obs)
     for name in columns:
         if name not in obs:
@@ -36,30 +37,16 @@ def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def in_memory(table: Any) -> pd.DataFrame:
-    """``obs`` or ``var`` as a DataFrame; of a lazily read AnnData it is on disk yet."""
+    """``obs`` or ``var`` as a DataFrame; a lazily read AnnData has them on disk."""
     return table.to_memory() if hasattr(table, "to_memory") else table
 
 
 def augmented(adata: AnnData) -> np.ndarray:
-    """Which cells :func:`flda.pp.augment` made, (N,) boolean; a cell that was joined later without a mark is real."""
+    """Which cells :func:`flda.pp.augment` simulated, (N,) boolean; cells without a mark are real."""
     obs = in_memory(adata.obs)
     if AUGMENTED not in obs:
         return np.zeros(adata.n_obs, dtype=bool)
     return obs[AUGMENTED].isin([True, "True", 1]).to_numpy()
-
-
-def plain(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as they were written, after a file format has turned lists into arrays and numbers into NumPy's."""
-    out = {}
-    for name, value in params.items():
-        if isinstance(value, Mapping):
-            value = plain(value)
-        elif isinstance(value, np.ndarray):
-            value = value.tolist()
-        elif isinstance(value, np.generic):
-            value = value.item()
-        out[name] = value
-    return out
 
 
 def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
@@ -81,7 +68,7 @@ def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
 
 
 def expression(adata: AnnData, layer: str | None):
-    """``X`` or a layer; on disk it is read in blocks, unless it is stored by columns."""
+    """``X`` or a layer; one on disk is read in blocks, or into memory if it is stored by columns."""
     if layer is not None and layer not in adata.layers:
         names = [name for name in adata.layers if name is not None]
         raise ValueError(f"there is no layer {layer!r}; layers are {names}.")
@@ -98,64 +85,89 @@ def expression(adata: AnnData, layer: str | None):
 
 
 def check_gene_names(adata: AnnData) -> None:
-    """Refuse gene names that do not say which gene is meant."""
+    """Refuse gene names that occur more than once."""
     if not adata.var_names.is_unique:
-        twin = adata.var_names[adata.var_names.duplicated()][0]
-        raise ValueError(f"gene name {twin!r} occurs more than once; call adata.var_names_make_unique() first.")
+        name = adata.var_names[adata.var_names.duplicated()][0]
+        raise ValueError(f"gene name {name!r} occurs more than once; call adata.var_names_make_unique() first.")
 
 
-def check_values(X, layer: str | None) -> None:
-    """Refuse what is no matrix of numbers; the values themselves are checked in the pass that sums them."""
+def checked_expression(adata: AnnData, layer: str | None):
+    """The expression, or an error if it is not a matrix of numbers; single values are checked where they are summed."""
+    X, name = expression(adata, layer), matrix_name(layer)
     if not (arrays.in_memory(X) or arrays.is_dask(X) or isinstance(X, arrays.Stream)):
         raise ValueError(
-            f"{where(layer)} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse "
-            "matrix, for instance with adata.to_memory()."
+            f"{name} is a {type(X).__module__}.{type(X).__qualname__}; use a NumPy array or a scipy.sparse matrix, for "
+            "instance with adata.to_memory()."
         )
     if X.dtype.kind not in "fiub":
-        raise ValueError(f"{where(layer)} holds {X.dtype} values; expression must be numeric.")
+        raise ValueError(f"{name} holds {X.dtype} values; expression must be numeric.")
+    return X
+
+
+def matrix_name(layer: str | None) -> str:
+    """The matrix as messages name it."""
+    return "X" if layer is None else f"layers[{layer!r}]"
+
+
+@contextlib.contextmanager
+def naming(cells: pd.Index, genes: pd.Index, layer: str | None) -> Iterator[None]:
+    """Within, an error about a value that is not finite names its cell and its gene.
+
+    Parameters
+    ----------
+    cells, genes
+        Names of the rows and columns of the matrix that is worked on.
+    layer
+        The layer that the matrix comes from.
+    """
+    try:
+        yield
+    except NonFiniteError as error:
+        raise ValueError(
+            f"{matrix_name(layer)} contains {error.value} for gene {genes[error.column]!r} in cell "
+            f"{cells[error.row]!r}; remove or impute such values first."
+        ) from None
+
+
+def warn_of_counts(layer: str | None, stacklevel: int = 3) -> None:
+    """Warn that the values look like raw counts."""
+    warnings.warn(
+        f"{matrix_name(layer)} looks like raw counts; FLDA expects log-normalised expression "
+        "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
+        stacklevel=stacklevel,
+    )
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Expression and labels of an AnnData, checked."""
+    """Expression and labels for a fit.
+
+    Attributes
+    ----------
+    X
+        Expression of all cells in the genes of the fit.
+    labels, donors
+        Labels of the design, and donors if there are any, of all cells; some may be missing.
+    names
+        Names of all cells.
+    genes
+        Names of the genes of the fit.
+    labelled, real
+        Which cells have all labels, and which of these are not simulated, boolean arrays.
+    """
 
     X: Any
     labels: pd.DataFrame
     donors: pd.Series | None
+    names: pd.Index
+    genes: pd.Index
     labelled: np.ndarray
+    real: np.ndarray
 
-    def data(self, genes: np.ndarray) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
-        """Expression of the given genes, labels and donors of the labelled cells: what an estimator is fitted on."""
-        X, rows = self.X if genes.all() else self.X[:, genes], self.labelled
-        donors = None if self.donors is None else self.donors[rows].to_numpy()
-        return (X if rows.all() else X[rows]), self.labels[rows], donors
-
-    @contextlib.contextmanager
-    def named(self, adata: AnnData, genes: np.ndarray, cells: np.ndarray, layer: str | None) -> Iterator[None]:
-        """Within, a value that is no number is named by its gene and cell, given which of them the estimator sees."""
-        try:
-            yield
-        except arrays.NonFiniteError as error:
-            gene = adata.var_names[np.flatnonzero(genes)[error.column]]
-            cell = adata.obs_names[np.flatnonzero(cells)[error.row]]
-            raise ValueError(
-                f"{where(layer)} contains {error.value} for gene {gene!r} in cell {cell!r}; remove or impute such "
-                "values first."
-            ) from None
-
-
-def where(layer: str | None) -> str:
-    """The matrix that was asked for, as messages name it."""
-    return "X" if layer is None else f"layers[{layer!r}]"
-
-
-def warn_of_counts(layer: str | None) -> None:
-    """Say that the values look like raw counts."""
-    warnings.warn(
-        f"{where(layer)} looks like raw counts; FLDA expects log-normalised expression "
-        "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
-        stacklevel=4,
-    )
+    def of(self, cells: np.ndarray) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
+        """Expression, labels and donors of some cells: what an estimator is fitted on."""
+        donors = None if self.donors is None else self.donors[cells].to_numpy()
+        return (self.X if cells.all() else self.X[cells]), self.labels[cells], donors
 
 
 def read_cells(
@@ -164,26 +176,53 @@ def read_cells(
     nuisance: Sequence[str],
     donor: str | None,
     layer: str | None,
+    genes: np.ndarray,
     device: str = "cpu",
+    *,
+    again: bool = False,
 ) -> Cells:
-    """Read and check what a fit needs."""
-    require(device)
+    """Read and check what a fit needs.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes.
+    factors, nuisance, donor
+        Columns of ``obs``.
+    layer
+        Layer to use instead of ``X``.
+    genes
+        Which genes to use, boolean.
+    device
+        Where to compute.
+    again
+        Whether this repeats the reading of a fit. The CPU then stands in for a GPU that is not there, and what the fit
+        has logged is not logged again.
+    """
     table = labels(adata, [*factors, *nuisance])
     donors = None if donor is None else labels(adata, [donor])[donor]
     check_gene_names(adata)
-    X = expression(adata, layer)
-    check_values(X, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if donors is not None:
         labelled = labelled & donors.notna().to_numpy()
-    if not labelled.all():
+    if not labelled.any():
+        raise ValueError(f"no cell has a label in every one of {list(table)}.")
+    if not labelled.all() and not again:
         missing = [c for c in table if table[c].isna().any()]
         logger.warning(
             "%d of %d cells have no label in %s; they get scores but take no part in the fit",
             np.sum(~labelled), adata.n_obs, missing or [donor],
         )  # fmt: skip
-    if not labelled.any():
-        raise ValueError(f"no cell has a label in every one of {list(table)}.")
+    real = labelled & ~augmented(adata)
+    try:
+        require(device)
+    except (ImportError, NoDevice) as error:
+        if not again:
+            raise
+        logger.warning("the fit used a GPU, which is not available here; the CPU is used instead (%s)", error)
+        device = "cpu"
+    X = checked_expression(adata, layer)
     if device == "cuda" and not isinstance(X, OnDevice):
         X = OnDevice(arrays.by_rows(X))
-    return Cells(X, table, donors, labelled)
+    X = X if genes.all() else X[:, genes]
+    return Cells(X, table, donors, adata.obs_names, adata.var_names[genes], labelled, real)

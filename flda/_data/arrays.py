@@ -1,14 +1,17 @@
-"""The one place that knows array kinds: NumPy arrays, scipy.sparse, dask, matrices on disk, and blocks on a GPU.
+"""Access to every kind of matrix in blocks of rows: NumPy, scipy.sparse, dask, matrices on disk, and GPUs.
 
-Everything above sees blocks of rows in memory (dense or CSR; dense float64 on a GPU), through two functions:
-:func:`reduce_rows` adds up what each block gives, :func:`map_rows` stacks it. On a dask array the blocks go to its
-scheduler and the sums are added as a tree, so a cluster runs them side by side; everything else is a loop. Nothing here
-makes a dense float64 copy larger than a block.
+This module and :mod:`flda._data.device` are the only ones that know the kinds of array. All other modules see blocks of
+rows in memory, which are dense or CSR (on a GPU: dense float64). They go through two functions: :func:`reduce_rows`
+adds up what every block contributes, and :func:`map_rows` stacks what every block returns.
+
+The blocks of a dask array are tasks of its scheduler, and their sums are added as a tree, so a cluster works on them in
+parallel. For every other kind a loop visits the blocks one after the other. No dense float64 copy is ever larger than
+one block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,21 +21,23 @@ import scipy.sparse as sp
 from . import device
 from .device import OnDevice, asarray_like, namespace, to_numpy
 
-BLOCK_BYTES = 64 * 2**20  # a dense float64 block; several fit in memory beside the data
+BLOCK_BYTES = 64 * 2**20  # size of a dense float64 block, small enough to hold several of them besides the data
 THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
-FAN_IN = 4  # partial sums that one task of the tree adds
+FAN_IN = 4  # number of partial sums that one task of the tree adds up
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Rows of a matrix on disk, read in blocks: anything that slices by rows, such as a backed AnnData's ``X``.
+    """Rows of a matrix on disk, which are read in blocks.
+
+    The source can be anything that slices by rows, such as the ``X`` of a backed AnnData.
 
     Attributes
     ----------
     source
-        ``source[start:stop]`` gives rows, dense or CSR.
+        The matrix on disk; ``source[start:stop]`` returns these rows, dense or CSR.
     cells, genes
-        The rows (sorted) and columns that belong to the matrix.
+        Indices of the rows (in ascending order) and of the columns of the source that belong to this matrix.
     """
 
     source: Any
@@ -41,34 +46,34 @@ class Stream:
 
     @classmethod
     def of(cls, source: Any) -> Stream:
-        """All of a matrix."""
+        """Return all rows and columns of a matrix as a stream."""
         return cls(source, np.arange(source.shape[0]), np.arange(source.shape[1]))
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and genes."""
+        """The number of cells and the number of genes."""
         return len(self.cells), len(self.genes)
 
     @property
     def ndim(self) -> int:
-        """Two."""
+        """The number of dimensions, which is two."""
         return 2
 
     @property
     def dtype(self) -> np.dtype:
-        """That of the source."""
+        """The data type of the source."""
         return np.dtype(self.source.dtype)
 
     def __getitem__(self, key) -> Stream:
-        """Fewer cells, or fewer genes (``[:, genes]``); nothing is read."""
+        """Return a stream of fewer cells, or of fewer genes with ``[:, genes]``; nothing is read."""
         cells, genes = key if isinstance(key, tuple) else (key, slice(None))
         chosen = self.cells[cells]
         if np.any(np.diff(chosen) <= 0):
-            raise ValueError("cells of a matrix on disk can only be chosen in their order.")
+            raise ValueError("cells of a matrix on disk can only be chosen in their order; sort their indices.")
         return Stream(self.source, chosen, self.genes[genes])
 
     def blocks(self) -> Iterator[tuple[slice, Any]]:
-        """Places among the rows of this matrix, and the rows."""
+        """Read the matrix block by block; yield the slice of its rows and the rows themselves."""
         all_genes = len(self.genes) == self.source.shape[1]
         for rows in block_slices(*self.source.shape):
             first, last = np.searchsorted(self.cells, [rows.start, rows.stop])
@@ -82,26 +87,26 @@ class Stream:
 
 
 def is_sparse(X) -> bool:
-    """Whether X is a scipy.sparse matrix or array of any format."""
+    """Return whether X is a scipy.sparse matrix or array of any format."""
     return sp.issparse(X)
 
 
 def is_dask(X) -> bool:
-    """Whether X is a dask array."""
+    """Return whether X is a dask array."""
     return type(X).__module__.startswith("dask.")
 
 
 def in_memory(X) -> bool:
-    """Whether X is a NumPy array or a scipy.sparse matrix, or such a matrix to be worked on by a GPU."""
+    """Return whether X is a NumPy array or scipy.sparse matrix in memory, or such a matrix that a GPU works on."""
     if isinstance(X, OnDevice):
         return in_memory(X.source) or device.is_device(X.source)
     return is_sparse(X) or isinstance(X, np.ndarray)
 
 
 def is_thin(X) -> bool:
-    """Whether products of sparse blocks beat BLAS on dense ones, which is a matter of the share of non-zeros.
+    """Return whether X is so sparse that products of its sparse blocks are faster than BLAS on dense blocks.
 
-    The density of a matrix on disk is that of its first block; a dask array is taken for as thin as its first chunk.
+    The density of a matrix on disk is estimated from its first block, and that of a dask array from its first chunk.
     """
     if isinstance(X, np.ndarray | OnDevice):
         return False
@@ -117,14 +122,17 @@ def is_thin(X) -> bool:
 
 
 def block_slices(length: int, other: int, n_bytes: int | None = None) -> Iterator[slice]:
-    """Slices along an axis so that a dense float64 block of ``step x other`` fits n_bytes, or BLOCK_BYTES."""
+    """Cut an axis into slices such that a dense float64 block of ``step x other`` entries fits into ``n_bytes``.
+
+    The default of ``n_bytes`` is BLOCK_BYTES.
+    """
     step = max(1, (n_bytes or BLOCK_BYTES) // (8 * max(1, other)))
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
 
 def row_blocks(X) -> Iterator[tuple[slice, Any]]:
-    """Places and rows of every block of a matrix, one after the other."""
+    """Yield the slice and the rows of every block of a matrix, one after the other."""
     if isinstance(X, Stream):
         yield from X.blocks()
         return
@@ -145,87 +153,23 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
         yield rows, _rows_of(X, rows)
 
 
-class NonFiniteError(ValueError):
-    """X holds a value that is no number.
-
-    Attributes
-    ----------
-    row, column, value
-        The first such value in row order.
-    """
-
-    def __init__(self, row: int, column: int, value: float, names: Sequence[str] | np.ndarray | None = None):
-        self.row, self.column, self.value = row, column, value
-        gene = f"column {column}" if names is None else f"gene {names[column]!r}"
-        what = "NaN" if np.isnan(value) else "inf"
-        super().__init__(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What one pass over a matrix says about its values, see :func:`summarise`.
-
-    Attributes
-    ----------
-    sums
-        Sum of the rows of each sample, S x p.
-    squares
-        Sum of the squared entries of each sample, (S,).
-    counts_like
-        Whether every value is a whole, non-negative number and some exceed 1, as in raw counts.
-    """
-
-    sums: np.ndarray
-    squares: np.ndarray
-    counts_like: bool
-
-
-def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = None) -> Summary:
-    """Sums and squares of the rows of X in each sample, checked to be finite, in one pass.
+def reduce_rows(
+    X, update: Callable[[np.ndarray, slice, Any], None], shape: tuple[int, ...], order: Literal["C", "F"] = "C"
+) -> np.ndarray:
+    """Sum over all blocks: ``update(out, rows, block)`` adds one block to ``out``.
 
     Parameters
     ----------
     X
-        N x p, of any kind.
-    codes
-        Sample of each row, (N,).
-    n_samples
-        Number of samples S.
-    names
-        Names of the columns, for the error.
+        A matrix of any kind.
+    update
+        Function that adds to ``out``, in place, what the rows of the slice ``rows`` contribute.
+    shape, order
+        Shape and memory order of ``out``, which starts as float64 zeros.
 
-    Raises
-    ------
-    NonFiniteError
-        If X holds NaN or an infinite value.
-    """
-    p = X.shape[1]
-
-    def update(out: np.ndarray, rows: slice, block) -> None:
-        block = canonical(block)
-        out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
-        values = block.data if is_sparse(block) else block
-        square = _squared_lengths(block)
-        out[:n_samples, p] += asarray_like(block, indicator(codes[rows], n_samples)) @ square
-        # what no raw count can be; after the first such value the blocks need not be searched
-        if out[n_samples, 0] == 0 and values.size:
-            fraction = values.dtype.kind == "f" and not bool((values == np.floor(values)).all())
-            out[n_samples, 0] += fraction or bool(values.min() < 0)
-            out[n_samples, 1] += bool(values.max() > 1)
-
-    total = to_numpy(reduce_rows(X, update, (n_samples + 1, p + 1)))
-    if not np.isfinite(total[:n_samples, :p]).all() and (bad := first_nonfinite(X)) is not None:
-        raise NonFiniteError(*bad, names)
-    counts_like = bool(X.dtype.kind != "b" and total[n_samples, 0] == 0 and total[n_samples, 1] > 0)
-    return Summary(total[:n_samples, :p], total[:n_samples, p], counts_like)
-
-
-def reduce_rows(
-    X, update: Callable[[np.ndarray, slice, Any], None], shape: tuple[int, ...], order: Literal["C", "F"] = "C"
-) -> np.ndarray:
-    """Sum over blocks: ``update(out, rows, block)`` adds one block to ``out``, float64 zeros at first.
-
-    The sum is where the blocks are: on the GPU for :class:`OnDevice`.
+    Returns
+    -------
+    The sum. For :class:`OnDevice` it stays on the GPU.
     """
     if not is_dask(X):
         out = namespace(X).zeros(shape, order=order)
@@ -234,7 +178,7 @@ def reduce_rows(
         return out
     import dask
 
-    # one node of the graph holds what update closes over, instead of every task
+    # one node of the graph holds what update closes over, so that the tasks do not carry a copy each
     shared = dask.delayed(update, pure=False)
     parts = [dask.delayed(_partial)(shared, rows, block, shape, order) for rows, block in _chunks(X)]
     while len(parts) > 1:
@@ -243,7 +187,7 @@ def reduce_rows(
 
 
 def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.ndarray:
-    """``function(rows, block)`` of every block, float64 n x width, stacked."""
+    """Stack the results of ``function(rows, block)``, n x width each, to an N x width float64 array."""
     out = np.empty((X.shape[0], width))
     if not is_dask(X):
         for rows, block in row_blocks(X):
@@ -252,17 +196,17 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
     import dask
 
     shared = dask.delayed(function, pure=False)
-    places, blocks = zip(*_chunks(X), strict=True)
+    slices, blocks = zip(*_chunks(X), strict=True)
     parts = dask.compute(
-        *(dask.delayed(_call)(shared, rows, block) for rows, block in zip(places, blocks, strict=True))
+        *(dask.delayed(_call)(shared, rows, block) for rows, block in zip(slices, blocks, strict=True))
     )
-    for rows, part in zip(places, parts, strict=True):
+    for rows, part in zip(slices, parts, strict=True):
         out[rows] = part
     return out
 
 
 def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
-    """A float64 array, copied, of a block of any kind; on the device for what is there."""
+    """Return a block of any kind as a new dense float64 array, on the GPU if the block is there."""
     if isinstance(block, OnDevice):
         block = block.on_device()
     if is_sparse(block):
@@ -271,21 +215,21 @@ def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
 
 
 def by_rows(X):
-    """X in a format whose rows can be sliced cheaply."""
+    """Return X in a format whose rows can be sliced cheaply (CSR, if X is sparse)."""
     if isinstance(X, OnDevice):
         return OnDevice(by_rows(X.source))
     return X.tocsr() if _has_format(X) else X
 
 
 def by_columns(X):
-    """X in a format whose columns can be sliced cheaply."""
+    """Return X in a format whose columns can be sliced cheaply (CSC, if X is sparse)."""
     if isinstance(X, OnDevice):
         return OnDevice(by_columns(X.source))
     return X.tocsc() if _has_format(X) else X
 
 
 def canonical(X):
-    """A matrix without duplicate entries: a copy with sorted indices of a sparse one that has any or is not sorted."""
+    """Return X without duplicate entries and with sorted indices; a sparse matrix is copied if it changes."""
     if not is_sparse(X) or X.has_canonical_format:
         return X
     X = X.copy()
@@ -294,13 +238,13 @@ def canonical(X):
 
 
 def indicator(codes: np.ndarray, n_groups: int) -> sp.csr_array:
-    """C x N matrix of ones: row c marks the cells of group c."""
+    """Return the C x N matrix whose row c has a one for every cell of group c, and zeros elsewhere."""
     n = len(codes)
     return sp.csr_array((np.ones(n), (codes, np.arange(n))), shape=(n_groups, n))
 
 
 def block_sums(block, codes: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sum of the rows of a block in each group, C x p, float64, where the block is."""
+    """Sum the rows of a block within each group, C x p in float64, on the GPU if the block is there."""
     marks = indicator(codes, n_groups)
     if is_sparse(block):
         return (marks @ sp.csr_array(block)).toarray()
@@ -308,7 +252,7 @@ def block_sums(block, codes: np.ndarray, n_groups: int) -> np.ndarray:
 
 
 def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sum of the rows of X in each group, C x p, accumulated in float64."""
+    """Sum the rows of X within each group, C x p, accumulated in float64."""
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         out += block_sums(block, codes[rows], n_groups)
@@ -317,13 +261,13 @@ def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
 
 
 def times(X, B: np.ndarray) -> np.ndarray:
-    """``X @ B`` in float64 for a thin dense B (p x k)."""
+    """Compute ``X @ B`` in float64 for a thin dense B (p x k)."""
     B = asarray_like(X, B)
     return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
-    """``X.T @ B`` in float64 for a thin dense B (N x k)."""
+    """Compute ``X.T @ B`` in float64 for a thin dense B (N x k)."""
     B = asarray_like(X, B)
 
     def update(out: np.ndarray, rows: slice, block) -> None:
@@ -332,25 +276,8 @@ def transposed_times(X, B: np.ndarray) -> np.ndarray:
     return to_numpy(reduce_rows(X, update, (X.shape[1], B.shape[1])))
 
 
-def first_nonfinite(X) -> tuple[int, int, float] | None:
-    """Row, column and value of the first NaN or infinite entry in row order, or None."""
-    if isinstance(X, OnDevice) and not device.is_device(X.source):
-        return first_nonfinite(X.source)
-    if is_dask(X):
-        bad = map_rows(X, lambda rows, block: _nonfinite_rows(block), 1)[:, 0]
-        if not bad.any():
-            return None
-        first = int(np.flatnonzero(bad)[0])
-        found = _first_in(by_rows(X[first : first + 1].compute()))
-        return None if found is None else (first, *found[1:])
-    for rows, block in row_blocks(X):
-        if (found := _first_in(block)) is not None:
-            return rows.start + found[0], *found[1:]
-    return None
-
-
 def detected(X) -> np.ndarray:
-    """Number of cells in which each gene is not zero, (p,)."""
+    """Count the cells in which each gene is not zero, (p,)."""
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         if is_sparse(block):
@@ -363,66 +290,31 @@ def detected(X) -> np.ndarray:
 
 
 def _has_format(X) -> bool:
-    """Whether X is a sparse matrix of scipy or cupy."""
+    """Return whether X is a sparse matrix of scipy or cupy."""
     return is_sparse(X) or (device.is_device(X) and hasattr(X, "tocsr"))
 
 
 def _rows_of(X, rows: slice):
-    """``X[rows]``; of CSR without the copy that scipy makes."""
+    """Return ``X[rows]``; for CSR this avoids the copy that scipy makes."""
     if not is_sparse(X):
         return X[rows]
     start, stop = X.indptr[rows.start], X.indptr[rows.stop]
     indptr = X.indptr[rows.start : rows.stop + 1] - start
     block = sp.csr_array((X.data[start:stop], X.indices[start:stop], indptr), shape=(len(indptr) - 1, X.shape[1]))
-    # known once for all blocks; else scipy finds out, or sorts, whenever it changes the type of one
+    # without these flags scipy would check, or sort, every block anew whenever its type is converted
     block.has_sorted_indices, block.has_canonical_format = X.has_sorted_indices, X.has_canonical_format
     return block
 
 
 def as_float(block):
-    """A block that multiplies in float64."""
+    """Return a block in float64, so that its products are accumulated in float64."""
     if is_sparse(block):
         return block if block.dtype == np.float64 else block.astype(np.float64)
     return block.astype(np.float64, copy=False)
 
 
-def _squared_lengths(block) -> np.ndarray:
-    """Squared length of each row of a block, float64, where the block is."""
-    if is_sparse(block):
-        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-        return np.bincount(rows, block.data.astype(np.float64) ** 2, block.shape[0])
-    block = as_float(block)
-    return namespace(block).einsum("ij,ij->i", block, block)
-
-
-def _first_in(block) -> tuple[int, int, float] | None:
-    if is_sparse(block):
-        bad = np.flatnonzero(~np.isfinite(block.data))
-        if len(bad) == 0:
-            return None
-        rows = np.searchsorted(block.indptr, bad, side="right") - 1
-        first = bad[np.lexsort((block.indices[bad], rows))[0]]
-        row = int(np.searchsorted(block.indptr, first, side="right") - 1)
-        return row, int(block.indices[first]), float(block.data[first])
-    finite = np.isfinite(block)
-    if finite.all():
-        return None
-    i, j = map(int, np.argwhere(~finite)[0])
-    return i, j, float(block[i, j])
-
-
-def _nonfinite_rows(block) -> np.ndarray:
-    out = np.zeros((block.shape[0], 1))
-    if is_sparse(block):
-        bad = np.flatnonzero(~np.isfinite(block.data))
-        out[np.searchsorted(block.indptr, bad, side="right") - 1] = 1
-    else:
-        out[~np.isfinite(block).all(axis=1)] = 1
-    return out
-
-
 def _chunks(X) -> Iterator[tuple[slice, Any]]:
-    """Places and delayed rows of the chunks of a dask array; chunks span all genes."""
+    """Yield the slice and the delayed rows of every chunk of a dask array; each chunk spans all genes."""
     if len(X.chunks[1]) > 1:
         X = X.rechunk({1: -1})
     start = 0
@@ -433,16 +325,19 @@ def _chunks(X) -> Iterator[tuple[slice, Any]]:
 
 
 def _partial(update, rows: slice, block, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
+    """Apply ``update`` to one chunk; this is the task that dask runs in :func:`reduce_rows`."""
     out = np.zeros(shape, order=order)
     update(out, rows, by_rows(block))
     return out
 
 
 def _call(function, rows: slice, block) -> np.ndarray:
+    """Apply ``function`` to one chunk; this is the task that dask runs in :func:`map_rows`."""
     return function(rows, by_rows(block))
 
 
 def _add(parts: list[np.ndarray]) -> np.ndarray:
+    """Add up partial sums in a new array of the same memory order, because a dask task must not change its inputs."""
     total = parts[0].copy(order="K")
     for part in parts[1:]:
         total += part

@@ -1,9 +1,9 @@
-"""The one place that knows cupy: which matrices live on, or are moved to, a GPU, and what runs there.
+"""Work on a GPU through cupy, which only this module imports.
 
-``OnDevice`` wraps a matrix whose blocks are worked on by the GPU. The rest of the package asks :func:`namespace` for
-the module that makes arrays where a matrix is, :func:`asarray_like` to put a small array there and :func:`to_numpy` to
-get one back. Products of data, p x p and N x N matrices and their factors stay on the device. Whatever is thin (means,
-scores, axes) is NumPy's, and so are the results.
+:class:`OnDevice` wraps a matrix whose blocks the GPU works on. The rest of the package calls :func:`namespace` for the
+module (numpy or cupy) that makes arrays where a matrix is, :func:`asarray_like` to put a small array there, and
+:func:`to_numpy` to get an array back. Products of the data, p x p and N x N matrices and their factors stay on the GPU.
+Thin arrays (means, scores, axes) and all results are NumPy arrays.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
-MAX_TRIANGLE = 8000  # rows of the largest symmetric or triangular matrix that one call of BLAS or LAPACK is handed
-PANEL = 4096  # rows of the tiles that a larger one is cut into
-BLOCK_BYTES = 512 * 2**20  # a dense float64 block on a device
+MAX_TRIANGLE = 8000  # rows of the largest symmetric or triangular matrix that goes to one call of BLAS or LAPACK
+PANEL = 4096  # rows of the tiles into which a larger matrix is cut
+BLOCK_BYTES = 512 * 2**20  # size of a dense float64 block on a GPU
 DEVICES = ("cpu", "cuda")
 
 
@@ -27,40 +27,40 @@ class NoDevice(RuntimeError):
 
 
 def is_device(x: Any) -> bool:
-    """Whether x is an array or a sparse matrix of cupy."""
+    """Return whether x is an array or a sparse matrix of cupy."""
     return type(x).__module__.partition(".")[0] in ("cupy", "cupyx")
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """A matrix whose blocks are moved to the GPU when they are used.
+    """A matrix whose blocks are copied to the GPU when they are used.
 
     Attributes
     ----------
     source
-        In memory (dense, or CSR; CSC after ``by_columns``), :class:`flda._data.arrays.Stream`, or already on
-        the device.
+        A matrix in memory (dense or CSR; CSC after ``by_columns``), a :class:`flda._data.arrays.Stream`, or a matrix
+        that is on the GPU already.
     """
 
     source: Any
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and genes."""
+        """The number of cells and the number of genes."""
         return self.source.shape
 
     @property
     def ndim(self) -> int:
-        """Two."""
+        """The number of dimensions, which is two."""
         return self.source.ndim
 
     @property
     def dtype(self) -> np.dtype:
-        """That of the source."""
+        """The data type of the source."""
         return np.dtype(self.source.dtype)
 
     def __getitem__(self, key) -> OnDevice:
-        """Part of the matrix; nothing is moved."""
+        """Return a part of the matrix; nothing is copied to the GPU."""
         if is_device(self.source):
             import cupy
 
@@ -69,12 +69,12 @@ class OnDevice:
         return OnDevice(self.source[key])
 
     def on_device(self):
-        """Dense float64 array on the device, a copy."""
+        """Return the matrix as a new dense float64 array on the GPU."""
         return to_device(self.source)
 
 
 def to_device(block):
-    """A block of any kind as a dense float64 array of its own on the device, in C order."""
+    """Copy a block of any kind to the GPU, as a dense float64 array in C order."""
     import cupy
 
     if sp.issparse(block):
@@ -88,7 +88,22 @@ def to_device(block):
 
 
 def require(device: str) -> None:
-    """Refuse a device that is not there, saying what is missing."""
+    """Check that a device can be used.
+
+    Parameters
+    ----------
+    device
+        ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    ValueError
+        If ``device`` is neither of them.
+    ImportError
+        If ``device="cuda"`` and cupy is not installed.
+    NoDevice
+        If ``device="cuda"`` and cupy finds no GPU.
+    """
     if device not in DEVICES:
         raise ValueError(f"device={device!r}: use one of {list(DEVICES)}.")
     if device == "cpu":
@@ -97,30 +112,30 @@ def require(device: str) -> None:
         import cupy
     except ImportError:
         raise ImportError(
-            "device='cuda' needs cupy: pip install 'flda[gpu]' for CUDA 12, or 'flda[gpu13]' for CUDA 13."
+            "device='cuda' needs cupy: pip install 'flda[gpu]' for CUDA 12 or 'flda[gpu13]' for CUDA 13."
         ) from None
     try:
         found = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # noqa: BLE001  the runtime has errors of its own for a missing driver
+    except Exception as error:  # noqa: BLE001  the runtime raises its own class of error for a missing driver
         raise NoDevice(f"device='cuda': cupy finds no usable GPU ({error}); use device='cpu'.") from None
     if not found:
         raise NoDevice("device='cuda': cupy finds no GPU; use device='cpu'.")
 
 
 def wrap(X):
-    """A matrix of cupy as OnDevice; anything else as it is."""
+    """Wrap a cupy matrix in OnDevice, and return anything else unchanged."""
     return OnDevice(X) if is_device(X) else X
 
 
 def free_memory() -> float:
-    """Bytes that are free on the device."""
+    """Return the number of free bytes on the GPU."""
     import cupy
 
     return float(cupy.cuda.runtime.memGetInfo()[0])
 
 
 def namespace(x: Any) -> ModuleType:
-    """The module that makes arrays beside x: numpy or cupy."""
+    """Return the module that makes arrays where x is: numpy or cupy."""
     if isinstance(x, OnDevice) or is_device(x):
         import cupy
 
@@ -129,7 +144,7 @@ def namespace(x: Any) -> ModuleType:
 
 
 def asarray_like(x: Any, array):
-    """A NumPy array or scipy.sparse matrix, put where x is."""
+    """Copy a NumPy array or scipy.sparse matrix to the GPU if x is there, and else return it unchanged."""
     if not (isinstance(x, OnDevice) or is_device(x)):
         return array
     import cupy
@@ -142,25 +157,25 @@ def asarray_like(x: Any, array):
 
 
 def to_numpy(array) -> np.ndarray:
-    """The array as NumPy's, from wherever it is."""
+    """Return an array as a NumPy array, copied from the GPU if it is there."""
     return array.get() if is_device(array) else array
 
 
 class Cholesky:
-    """Factor of a symmetric positive definite matrix, which it may overwrite.
+    """The Cholesky factor of a symmetric positive definite matrix, which may be overwritten.
 
-    A large matrix is factored by panels: OpenBLAS, with more than one thread, ends in a segmentation fault when its
-    ``dpotrf`` is handed 16,000 rows or more (OpenMathLib/OpenBLAS issues 2562 and 2821).
+    Matrices of more than MAX_TRIANGLE rows are factored in panels: with more than one thread, the ``dpotrf`` of
+    OpenBLAS ends in a segmentation fault at 16,000 rows or more (OpenMathLib/OpenBLAS issues 2562 and 2821).
 
     Parameters
     ----------
     matrix
-        Of NumPy or cupy.
+        A NumPy or cupy array, n x n.
 
     Attributes
     ----------
     diagonal
-        Of the triangular factor, NumPy.
+        The diagonal of the triangular factor, (n,), as a NumPy array.
 
     Raises
     ------
@@ -178,12 +193,12 @@ class Cholesky:
         else:
             import cupyx
 
-            with cupyx.errstate(linalg="raise"):  # its default is to go on with what is there
+            with cupyx.errstate(linalg="raise"):  # by default cupy does not report that it failed
                 self._factor = namespace(matrix).linalg.cholesky(matrix)
         self.diagonal = to_numpy(self._factor.diagonal()).copy()
 
     def solve(self, B):
-        """The inverse applied to n x k ``B``; the result is where B is."""
+        """Apply the inverse of the matrix to ``B`` (n x k); the result is where B is, in memory or on the GPU."""
         if self._panels:
             return _solve_by_panels(self._factor, B)
         if not self._device:
@@ -197,14 +212,15 @@ class Cholesky:
 
 
 def panels(n: int) -> list[slice]:
-    """Slices of at most PANEL rows that cover n."""
+    """Cut the range of n rows into slices of at most PANEL rows."""
     return [slice(i, min(i + PANEL, n)) for i in range(0, n, PANEL)]
 
 
 def _factor_by_panels(A: np.ndarray) -> np.ndarray:
-    """Lower Cholesky factor of A, written into its lower triangle; what lies above the diagonal tiles is not touched.
+    """Compute the lower Cholesky factor of A in its lower triangle; tiles above the diagonal keep their values.
 
-    Right-looking: once a panel L[:, k] is known, ``L[i, k] L[j, k]'`` comes off every tile (i, j) behind it.
+    The algorithm is right-looking: as soon as the panel L[:, k] is known, ``L[i, k] L[j, k]'`` is subtracted from every
+    tile (i, j) with i >= j > k.
     """
     rows = panels(len(A))
     for k, own in enumerate(rows):
@@ -218,7 +234,7 @@ def _factor_by_panels(A: np.ndarray) -> np.ndarray:
 
 
 def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """``(L L')^-1 B`` by forward and backward substitution, a panel of rows at a time."""
+    """Solve ``L L' X = B`` by forward and backward substitution, one panel of rows at a time."""
     rows = panels(len(L))
     X = np.array(B, dtype=np.float64)
     for own in rows:

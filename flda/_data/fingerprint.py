@@ -1,4 +1,4 @@
-"""One hash for the data of a fit, whatever way they are stored."""
+"""A hash that identifies the data of a fit, however they are stored."""
 
 from __future__ import annotations
 
@@ -12,10 +12,22 @@ from .arrays import row_blocks
 
 
 def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
-    """SHA-256 of a matrix and of lists of text such as names and labels, in hexadecimal.
+    """Compute the SHA-256 hash of a matrix and of lists of text, such as names and labels.
 
-    Matrices of equal values have equal hashes: dense or sparse, in memory, on disk or of dask, in every precision that
-    holds the values exactly. Each non-zero is hashed once, in the order of the rows, whatever the blocks.
+    Matrices of equal values have equal hashes, whether they are dense or sparse, in memory, on disk or of dask, and in
+    any precision that holds the values exactly. Each non-zero value is hashed once, in row order, so that the hash does
+    not depend on the blocks.
+
+    Parameters
+    ----------
+    X
+        A matrix of any kind.
+    texts
+        Lists of items that are hashed as text. Their order and boundaries count.
+
+    Returns
+    -------
+    The hash in hexadecimal.
 
     Examples
     --------
@@ -28,6 +40,7 @@ def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
     """
     digest = hashlib.sha256(np.array(X.shape, dtype="<i8").tobytes())
     parts = {"counts": hashlib.sha256(), "genes": hashlib.sha256(), "values": hashlib.sha256()}
+    # three hashes run side by side over the blocks: one hash of a block after the other would depend on the blocks
     for _, part in row_blocks(X):
         block = sp.csr_array(part, dtype=np.float64, copy=True)
         block.sum_duplicates()
@@ -39,6 +52,7 @@ def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
         digest.update(part.digest())
     for words in texts:
         encoded = [str(word).encode() for word in words]
+        # the lengths go first: without them ["ab", "c"] and ["a", "bc"] would be equal
         digest.update(np.array([len(encoded), *map(len, encoded)], dtype="<i8").tobytes())
         digest.update(b"".join(encoded))
     return digest.hexdigest()

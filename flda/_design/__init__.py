@@ -1,1 +1,1 @@
-"""Labels to a factorial design: groups, effects, samples and splits. Labels and small matrices only."""
+"""From labels to a factorial design: groups, effects, samples and splits. Only labels and small matrices are used."""

@@ -1,21 +1,23 @@
-"""Factors to groups, effects and what the table of groups can identify.
+"""A factorial design: it assigns cells to groups and finds which effects the groups identify.
 
-Only labels and tiny matrices live here. Symbols follow the mathematics of the package:
+Only labels and small matrices are used here. Symbols are those of the whole package:
 
 ======================  =====================================================================
-N, C, F                 cells, groups (occupied combinations of levels), factors
+N, C, F                 number of cells, of groups (occupied combinations of levels), of factors
 ``codes`` (N,)          group of each cell
-``counts`` n_c (C,)     cells per group
+``counts`` n_c (C,)     number of cells in each group
 X_S (C x df_S)          sum-to-zero coding of effect S on the groups
-B_S (df_S x C)          least squares: rows of pinv([1, X_T for every T]) that belong to S
-Q_S = B_S' B_S / df_S   the scatter of effect S is M_S = G' Q_S G, with G the group means
+B_S (df_S x C)          least-squares contrasts: the rows of pinv([1, X_T for every T]) that belong to S
+G (C x p)               group means of p genes, so that B_S G are the coefficients of effect S
+Q_S = B_S' B_S / df_S   weights of the scatter of effect S, which is M_S = G' Q_S G
 ======================  =====================================================================
 
-The coding of a factor with L levels is an orthonormal basis H (L x (L - 1)) of the vectors that
-sum to zero, and that of an interaction the product of its factors' codings. So the least-squares
-effects alpha_S, a row per combination of the levels of S, are ``kron(H) B_S G`` and
-``M_S = alpha_S' alpha_S / df_S``. For a complete table that is ``G' P_S G / (df_S prod_{f not in S} L_f)``
-with the projector ``P_S = kron(I - J/L or J/L)``: the scatters of Qiao and Meister (arXiv 2010.02171).
+A factor f with L_f levels is coded by an orthonormal basis H_f, L_f x (L_f - 1), of the vectors that sum to zero. An
+interaction is coded by the products of the columns of its factors. The least-squares effects alpha_S, with one row for
+every combination of the levels of S, are therefore ``kron(H_f, f in S) B_S G``, and ``M_S = alpha_S' alpha_S / df_S``.
+For a complete table this equals ``G' P_S G / (df_S prod_{f not in S} L_f)``, where the projector P_S is the Kronecker
+product of ``I - J / L_f`` for factors in S and ``J / L_f`` for the others (J is all ones): the scatters of Qiao and
+Meister (arXiv 2010.02171).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,31 +36,31 @@ from .table import Table, refuse_confounded, report
 
 logger = get_logger(__name__)
 
-MAX_NUMERIC_LEVELS = 20  # a numeric factor with more distinct values is taken for a measurement
+MAX_NUMERIC_LEVELS = 20  # a numeric column with more distinct values is refused as a continuous measurement
 
 
 @dataclass(frozen=True)
 class Design:
-    """A factorial design on cells: groups, effects and their least-squares contrasts.
+    """The factorial design of a set of cells: groups, effects and their least-squares contrasts.
 
     Attributes
     ----------
     table
         The occupied groups.
     levels
-        Levels of each factor, in order, for factors and nuisance factors.
+        Factor -> its levels in order, for all factors, nuisance factors included.
     codes
-        Group of each cell, shape (N,).
+        Group of each cell, (N,).
     counts
-        Cells per group, shape (C,).
+        Number of cells in each group, (C,).
     effects
-        The effects that get axes, in order: main effects, then interactions.
+        The effects that get axes: main effects first, then interactions.
     nuisance
-        Names of the nuisance factors: in the fit and penalised, without axes.
+        Names of the nuisance factors. Their effects are fitted and penalised, but they get no axes.
     contrasts
-        B_S of every effect in the fit, nuisance included, each df_S x C.
+        Effect -> B_S (df_S x C), for every effect in the fit, nuisance effects included.
     report
-        One row per effect asked for or implied: ``effect, df, estimable, missing, reason``.
+        One row per requested or implied effect: ``effect, df, estimable, missing, reason``.
     """
 
     table: Table
@@ -71,29 +74,29 @@ class Design:
 
     @property
     def n_groups(self) -> int:
-        """Number of occupied groups, C."""
+        """The number of occupied groups, C."""
         return len(self.counts)
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Factors with axes, in the order given."""
+        """The factors that are not nuisance, in the order given."""
         return tuple(f for f in self.table.factors if f not in self.nuisance)
 
     def df(self, effect: Effect) -> int:
-        """Degrees of freedom of an effect, the largest number of useful axes."""
+        """Return the degrees of freedom of an effect, which is also the largest number of useful axes."""
         return self.table.df(effect)
 
     def scatter_weights(self, effect: Effect) -> np.ndarray:
-        """Q_S (C x C), so that M_S = G' Q_S G."""
+        """Compute Q_S (C x C), which gives the scatter of an effect as M_S = G' Q_S G."""
         b = self.contrasts[effect]
         return b.T @ b / self.df(effect)
 
     def fitted(self, effect: Effect) -> np.ndarray:
-        """X_S B_S (C x C): takes group means to the fitted values of one effect on the groups."""
+        """Compute X_S B_S (C x C), which maps group means to the fitted values of one effect in every group."""
         return self.table.coding(effect) @ self.contrasts[effect]
 
     def group_levels(self) -> pd.DataFrame:
-        """Level names of each group, one row per group, a categorical column per factor."""
+        """Return the level names of each group: one row per group and one categorical column per factor."""
         return pd.DataFrame(
             {
                 f: pd.Categorical.from_codes(self.table.groups[:, j], self.levels[f])
@@ -102,7 +105,7 @@ class Design:
         )
 
     def counts_table(self) -> pd.DataFrame:
-        """The contingency table in long form: a row per combination of levels, empty ones included."""
+        """Return the contingency table in long form, one row per combination of levels, empty ones included."""
         sizes = self.table.n_levels
         counts = np.zeros(sizes, dtype=np.int64)
         counts[tuple(self.table.groups.T)] = self.counts
@@ -111,18 +114,27 @@ class Design:
         return pd.DataFrame({**frame, "n_cells": counts.ravel()})
 
     def effect(self, name: str) -> Effect:
-        """The effect with axes that has this name."""
+        """Return the effect with this name.
+
+        Raises
+        ------
+        ValueError
+            If no effect with axes has this name.
+        """
         for effect in self.effects:
             if effect.name == name:
                 return effect
-        raise ValueError(f"no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
+        raise ValueError(f"there are no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
 
     def others(self, effect: Effect, penalties: Mapping[Effect, float]) -> list[tuple[np.ndarray, float]]:
-        """Contrasts B_T and penalty lambda_T of every other effect in the fit: what axes of ``effect`` avoid."""
+        """Return B_T and the penalty lambda_T of every other effect in the fit, which axes of ``effect`` avoid."""
         return [(b, penalties[e]) for e, b in self.contrasts.items() if e != effect]
 
     def subset(self, cells: np.ndarray) -> Design | None:
-        """The same effects on some of the cells; None if one of them can no longer be estimated."""
+        """Return the design of some of the cells, or None if one of the effects cannot be estimated from them.
+
+        Groups without any of these cells are dropped and the others are renumbered in the same order.
+        """
         counts = np.bincount(self.codes[cells], minlength=self.n_groups)
         present = np.flatnonzero(counts)
         if len(present) == 0:
@@ -144,23 +156,28 @@ def make_design(
     interactions: str | Iterable[str | Sequence[str]] | None = "all",
     nuisance: Iterable[str] = (),
 ) -> Design:
-    """Build the design of a table of labels, one row per cell and one column per factor.
+    """Build the design of a table of labels, which has one row per cell and one column per factor.
 
     Parameters
     ----------
     labels
-        Labels of the cells; the level order is the category order, or sorted. Unused categories are dropped.
+        Labels of the cells. Levels are ordered as the categories of a categorical column, and sorted otherwise;
+        categories without cells are dropped.
     interactions
-        ``"all"`` for every interaction that the table identifies, None for main effects only, or a list of
-        ``"a:b"`` or ``("a", "b")``. Listed interactions that the table cannot identify are an error.
+        ``"all"`` includes every interaction that the table identifies. None includes main effects only. A list names
+        the interactions, each as ``"a:b"`` or ``("a", "b")``.
     nuisance
         Columns of ``labels`` that enter the fit as additive effects without axes of their own.
+
+    Returns
+    -------
+    A :class:`Design`.
 
     Raises
     ------
     ValueError
-        For missing labels, a factor with one level, a continuous factor, factors that are nested or
-        confounded, and interactions that cannot be estimated.
+        If labels are missing, a factor has a single level or is continuous, factors are nested or confounded, or a
+        listed interaction cannot be estimated.
 
     Examples
     --------
@@ -174,12 +191,17 @@ def make_design(
     factors = tuple(f for f in names if f not in nuisance)
     for name in nuisance:
         if name not in names:
-            raise ValueError(f"nuisance factor {name!r} is not one of the label columns {list(names)}.")
+            raise ValueError(
+                f"nuisance factor {name!r} is not one of the label columns {list(names)}; correct or remove its name."
+            )
     if not factors:
-        raise ValueError(f"no factor is left to give axes: every column of {list(names)} is nuisance.")
+        raise ValueError(
+            f"no factor is left to give axes: every column of {list(names)} is nuisance; take one out of nuisance."
+        )
 
     levels = {name: lev for name, (_, lev) in columns.items()}
     n_levels = tuple(len(levels[f]) for f in names)
+    # one number for every combination of levels; sorted, they give the groups in lexicographic order
     cells = np.ravel_multi_index([codes for codes, _ in columns.values()], n_levels)
     codes, occupied = pd.factorize(cells, sort=True)
     table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)))
@@ -195,7 +217,7 @@ def make_design(
         text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in dropped)
         if interactions != "all":
             raise ValueError(f"cannot estimate the interaction {text}. Leave it out of interactions.")
-        logger.warning("interaction left out, the table cannot identify it: %s", text)
+        logger.warning("left out interactions that the occupied groups cannot identify: %s", text)
     return Design(
         table=table,
         levels=levels,
@@ -208,50 +230,70 @@ def make_design(
     )
 
 
-def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
-    """Lambda of every effect in the fit, from one number or a mapping of effect names (default 1)."""
-    given = dict(penalty) if isinstance(penalty, Mapping) else {}
-    names = {e.name: e for e in design.contrasts}
-    for name in given:
+def per_effect(parameter: str, value: Any, effects: Iterable[Effect], default: Any) -> dict[Effect, Any]:
+    """Assign the value of a parameter to every effect, from one value for all or a mapping from effect names.
+
+    Parameters
+    ----------
+    parameter
+        Name of the parameter, for error messages.
+    value
+        One value for all effects, or a mapping from effect names to values.
+    effects
+        The effects that get a value.
+    default
+        The value of effects that a mapping does not name.
+
+    Raises
+    ------
+    ValueError
+        If a mapping names an effect that is not among ``effects``.
+    """
+    names = {e.name: e for e in effects}
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(names.values(), value)
+    for name in value:
         if name not in names:
-            raise ValueError(f"penalty names the effect {name!r}; the fit has {list(names)}.")
-    default = 1.0 if isinstance(penalty, Mapping) else penalty
-    out = {e: float(given.get(name, default)) for name, e in names.items()}
+            raise ValueError(
+                f"{parameter} names the effect {name!r}; the fit has {list(names)}. Correct or remove that name."
+            )
+    return {e: value.get(name, default) for name, e in names.items()}
+
+
+def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
+    """Return the penalty lambda_T of every effect T in the fit; effects that a mapping does not name get 1."""
+    out = {e: float(v) for e, v in per_effect("penalty", penalty, design.contrasts, 1.0).items()}
     for effect, value in out.items():
         if not value >= 0:
-            raise ValueError(f"penalty of {effect.name!r} is {value}; it must be 0 or more (infinity nulls).")
+            raise ValueError(
+                f"penalty of {effect.name!r} is {value}; it must be 0 or more (inf forbids any variation with it)."
+            )
     return out
 
 
 def effect_components(design: Design, n_components: int | Mapping[str, int] | None) -> dict[Effect, int]:
-    """Number of axes of every effect; None means all useful ones, that is the degrees of freedom."""
-    names = {e.name: e for e in design.effects}
-    if isinstance(n_components, Mapping):
-        for name in n_components:
-            if name not in names:
-                raise ValueError(f"n_components names the effect {name!r}; the fit has {list(names)}.")
-        asked = {e: n_components.get(name) for name, e in names.items()}
-    else:
-        asked = dict.fromkeys(design.effects, n_components)
+    """Return the number of axes of every effect; None means all useful ones, which are its degrees of freedom."""
     out = {}
-    for effect, number in asked.items():
+    for effect, number in per_effect("n_components", n_components, design.effects, None).items():
         df = design.df(effect)
         if number is None:
             number = df
         elif not 1 <= number <= df:
             raise ValueError(
-                f"n_components={number} for {effect.name!r}: its {df} degrees of freedom "
-                f"allow 1 to {df} useful axes. Use n_components=None, or a dict per effect."
+                f"n_components={number} for {effect.name!r}: its {df} degrees of freedom allow 1 to {df} useful axes. "
+                "Use n_components=None, or a dict with a number for each effect."
             )
         out[effect] = int(number)
     return out
 
 
 def _encode(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and levels of a factor; refuses what is not one."""
+    """Return the code of each cell and the levels of a factor; refuse a column that is not a factor."""
     name = column.name
     if isinstance(name, str) and SEPARATOR in name:
-        raise ValueError(f"factor name {name!r} contains {SEPARATOR!r}, which joins interactions; rename it.")
+        raise ValueError(
+            f"factor name {name!r} contains {SEPARATOR!r}, which joins the factors of an interaction; rename it."
+        )
     if column.isna().any():
         raise ValueError(
             f"factor {name!r} has no label for {int(column.isna().sum())} of {len(column)} cells (NaN); "
@@ -266,22 +308,24 @@ def _encode(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
             levels, order = np.unique(found, return_inverse=True)
             codes = order[codes]
         except TypeError:
-            raise ValueError(f"factor {name!r} mixes types, such as text and numbers; make it text.") from None
+            raise ValueError(f"factor {name!r} mixes types, such as text and numbers; convert it to text.") from None
         if pd.api.types.is_numeric_dtype(column.dtype) and len(levels) > MAX_NUMERIC_LEVELS:
             raise ValueError(
                 f"factor {name!r} holds {len(levels)} distinct numbers. Unknown label type: continuous. "
-                "Bin it with pandas.cut, or, if the numbers are labels, make it categorical."
+                "Bin it with pandas.cut, or make it categorical if the numbers are labels."
             )
     if len(levels) < 2:
-        raise ValueError(f"factor {name!r} has one level (class), {levels[0]!r}; a factor needs two or more.")
+        raise ValueError(
+            f"factor {name!r} has one level (class), {levels[0]!r}; a factor needs two or more, so leave it out."
+        )
     return codes.astype(np.int64), levels
 
 
 def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | Sequence[str]] | None) -> list[Effect]:
-    """The interactions asked for, each in the order of the factors, lowest order first."""
+    """Return the requested interactions, lowest order first, each with its factors in the order of ``factors``."""
     if interactions is None:
         return []
-    if isinstance(interactions, str):
+    if isinstance(interactions, str | bool):
         if interactions != "all":
             raise ValueError(f"interactions={interactions!r}: use 'all', None or a list such as ['a:b'].")
         orders = range(2, len(factors) + 1)
@@ -291,7 +335,9 @@ def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | S
         parts = set(Effect.parse(item))
         unknown = parts - set(factors)
         if unknown or len(parts) < 2:
-            raise ValueError(f"interaction {item!r} must join two or more of the factors {list(factors)}.")
+            raise ValueError(
+                f"interaction {item!r} must join two or more of the factors {list(factors)}; correct its name."
+            )
         effect = Effect(f for f in factors if f in parts)
         if effect not in out:
             out.append(effect)

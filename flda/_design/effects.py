@@ -1,4 +1,4 @@
-"""Effects of a design: factors and their interactions."""
+"""The effects of a design: its factors and their interactions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SEPARATOR = ":"
 
 
 class Effect(tuple[str, ...]):
-    """An effect as the tuple of its factors: one for a main effect, several for an interaction.
+    """An effect, which is the tuple of its factors: one factor for a main effect, several for an interaction.
 
     Examples
     --------
@@ -22,10 +22,10 @@ class Effect(tuple[str, ...]):
 
     @classmethod
     def parse(cls, effect: str | Iterable[str]) -> Effect:
-        """The effect named ``"a:b"``, or that of the factors ``("a", "b")``."""
+        """Return the effect that is named ``"a:b"``, or that consists of the factors ``("a", "b")``."""
         return cls(effect.split(SEPARATOR) if isinstance(effect, str) else effect)
 
     @property
     def name(self) -> str:
-        """Factors joined by a colon, as in ``"dendrite:axon"``."""
+        """The factors joined by a colon, as in ``"dendrite:axon"``."""
         return SEPARATOR.join(self)

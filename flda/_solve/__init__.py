@@ -1,1 +1,1 @@
-"""The exact solution: inverses of the shrunken scatter, and axes in the space of the groups."""
+"""The exact solution: solvers for the shrunken within-group scatter, axes in group space, and sparse axes."""

@@ -1,4 +1,4 @@
-"""Which solver, and the solve that checks itself."""
+"""The choice of the solver, and a solve that checks its own residual."""
 
 from __future__ import annotations
 
@@ -18,23 +18,39 @@ from .solver import Solver
 logger = get_logger(__name__)
 
 SOLVERS: dict[str, type[Solver]] = {"primal": Primal, "dual": Dual, "iterative": Iterative}
-LARGE = 10_000  # rows of a matrix whose factorisation costs more than the products that replace it
-COPIES = 2.5  # of its matrix that a factorisation, or a fold, holds at a time
-UNSOLVED = 1e-3  # relative residual of a solve that has failed
-REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # a residual below needs no refinement
+LARGE = 10_000  # rows of a matrix above which factorising it costs more than the products of the iterative solver
+COPIES = 2.5  # number of copies of its matrix that a factorisation, or a fold, holds at a time
+UNSOLVED = 1e-3  # relative residual above which a solve has failed
+REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # relative residual that needs no refinement
 
 
 def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Solver]:
-    """The solver for ``solver="auto"``: the smaller side, or the matrix-free one where that side is too large.
+    """Choose the solver: that of the smaller side of the data, or the iterative one if that side is too large.
 
-    Too large is what takes more than half of the free memory, or has more than LARGE rows: its factorisations, one for
-    every fold and shrinkage, would take hours. Without shrinkage always primal. The analytic values of the shrinkage
-    need the whole scatter, so for them only memory counts. A matrix on disk, or of dask, is read by rows and has no
-    Gram matrix of cells.
+    A side is too large if its matrix takes more than half of the free memory, or has more than LARGE rows, since every
+    fold and every g would need a factorisation. With ``"ledoit-wolf"`` or ``"oas"``, which need the whole scatter, only
+    memory counts. Without shrinkage the choice is always primal. A matrix on disk or of dask is read by rows, so it has
+    no Gram matrix of cells and the dual solver is not an option.
+
+    Parameters
+    ----------
+    solver
+        ``"auto"``, or the name of a solver, which is then returned.
+    X
+        Expression, N x p.
+    g
+        The shrinkage: a number or the name of a method.
+    n_groups
+        The number of groups, C.
+
+    Raises
+    ------
+    ValueError
+        If ``solver="dual"`` and the data are not in memory.
     """
     N, p = X.shape
     if solver == "dual" and not arrays.in_memory(X):
-        raise ValueError("solver='dual' needs the data in memory; use 'primal' or 'iterative', or load them.")
+        raise ValueError("solver='dual' needs the data in memory; load them, or use solver='primal' or 'iterative'.")
     if solver != "auto":
         return SOLVERS[solver]
     memory = free_memory() if isinstance(X, OnDevice) else available_memory()
@@ -54,7 +70,7 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Solver]
 
 
 def available_memory() -> float:
-    """Bytes of memory that are free, or infinity where the system does not say."""
+    """Return the number of free bytes of memory, or infinity where the system does not report it."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
@@ -67,14 +83,21 @@ def available_memory() -> float:
 
 
 def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
-    """Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
+    """Compute Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
 
-    The residual ``|M_e(g) Z - G'| / |G'|`` is taken with the matrix-free scatter, so it also checks the matrix
-    that was factored. Iterative refinement runs while it helps.
+    The residual ``|M_e(g) Z - G'| / |G'|`` is computed with the scatter as a product with the data, so it also checks
+    the matrix that was factored. Iterative refinement continues as long as each step at least halves the residual.
+
+    Raises
+    ------
+    ValueError
+        If all group means are equal, or the residual exceeds UNSOLVED.
     """
     rhs, means = solver.means.T, solver.group_means
     if np.all(np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0)):
-        raise ValueError("every gene has the same mean in all groups, so there is nothing to separate them by.")
+        raise ValueError(
+            "every gene has the same mean in all groups, so nothing separates the groups; check X and the labels."
+        )
     Z, apply = solver.solve_means(g)
     scale = np.linalg.norm(rhs)
 
@@ -92,7 +115,7 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
         Z, residual = refined, better
     if residual > UNSOLVED:
         raise ValueError(
-            f"solver={solver.name!r} reached a relative residual of {residual:.1g} only, at shrinkage {g:.3g}: the "
-            "within-group scatter is too ill-conditioned. Set a larger shrinkage, or fewer genes."
+            f"solver={solver.name!r} reached a relative residual of {residual:.1g} at shrinkage {g:.3g}, which is too "
+            "large: the within-group scatter is ill-conditioned. Set a larger shrinkage, or use fewer genes."
         )
     return Z, float(residual)

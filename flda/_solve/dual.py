@@ -1,11 +1,12 @@
-"""M_e through the Gram matrix of the cells, N x N: for fewer cells than genes.
+"""The dual solver: M_e through the N x N Gram matrix of the cells. It suits data with fewer cells than genes.
 
 With R the weighted residuals of the cells (``M_e = R'R``), a = 1 - g and ``Kc = R T^-1 R'``, Woodbury's identity gives
+::
 
-    M_e(g)^-1 = T^-1 (I - a R' (g I + a Kc)^-1 R T^-1) / g
+    M_e(g)^-1 = (a R'R + g T)^-1 = T^-1 (I - a R' (g I + a Kc)^-1 R T^-1) / g
 
-so that small a and g need no division by a. The group means are further rows of the same Gram matrix, and a fold is
-evaluated from it without reading the data again.
+This form never divides by a, so g close or equal to 1 needs no special case. The group means are further rows of the
+same Gram matrix, so a fold is evaluated from it without reading the data again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from .within import Within, donor_scaling, target_diagonal
 
 
 class Dual(Solver):
-    """M_e through the Gram matrix of cells and groups, ``gram``, (N + C) x (N + C), where the data are."""
+    """The solver that holds the Gram matrix of cells and groups, ``gram``, (N + C) x (N + C).
+
+    It is on the GPU if X is worked on there.
+    """
 
     name = "dual"
 
@@ -39,6 +43,7 @@ class Dual(Solver):
         return to_numpy(self._cells.diagonal()).copy()
 
     def squared_norm(self) -> float:
+        """Compute the squared Frobenius norm of ``T^-1/2 M_e T^-1/2``, which equals that of Kc."""
         return float((self._cells**2).sum())
 
     def factor(self, g: float) -> Apply:
@@ -46,15 +51,16 @@ class Dual(Solver):
         return lambda B: apply(B, self.within.cells_of(B / self.target[:, None]))
 
     def solve_means(self, g: float) -> tuple[np.ndarray, Apply]:
+        """Compute ``Z = M_e(g)^-1 G'`` (p x C), unrefined, and the function of :meth:`factor`."""
         if self.prior is not None:
             return super().solve_means(g)
         apply, N = self._woodbury(g), self.within.shape[0]
-        # R T^-1 G' is part of the Gram matrix: that saves a pass over the data
+        # R T^-1 G' is a block of the Gram matrix, which saves a pass over the data
         Z = apply(self.means.T, to_numpy(self.gram[:N, N:]))
         return Z, lambda B: apply(B, self.within.cells_of(B / self.target[:, None]))
 
     def _woodbury(self, g: float):
-        """A function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k)."""
+        """Return a function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k)."""
         if g == 0:
             raise ValueError(singular_message(self.within))
         factored, target = _shifted(self._cells, g), self.target[:, None]
@@ -70,15 +76,17 @@ class Dual(Solver):
 
     @property
     def _cells(self) -> np.ndarray:
+        """Kc, the block of the Gram matrix that belongs to the cells."""
         N = self.within.shape[0]
         return self.gram[:N, :N]
 
     @cached_property
     def plain_gram(self) -> np.ndarray:
-        """The Gram matrix with residuals from the group means, whatever the error term: folds start from it."""
+        """The Gram matrix with residuals from the group means, whatever the error term; folds start from it."""
         within, N = self.within, self.within.shape[0]
         if within.samples is None:
             return self.gram
+        # the residuals of the full fit have the mean of each sample scaled by phi_s
         undo = 1 / donor_scaling(within.samples, within.weights)
         out = self.gram.copy()
         out[:N] = scale_samples(out[:N], within.sample_codes, undo)
@@ -87,10 +95,11 @@ class Dual(Solver):
 
 
 class _DualFold(Fold):
-    """Every vector of the fold is a combination of rows of the Gram matrix.
+    """The training cells of a split, evaluated from the Gram matrix of all cells.
 
-    Row i of it is sqrt(w) times the residual of cell i from its group's mean, and row N + c the centred mean of group
-    c, both in the metric of T.
+    Every vector of the fold is a linear combination of the vectors behind the rows of the Gram matrix: vector i is
+    sqrt(w) times the residual of cell i from the mean of its group, and vector N + c is the centred mean of group c,
+    both in the metric of T. So every inner product of the fold is a product of coefficients with the Gram matrix.
     """
 
     def __init__(self, dual: Dual, split: Split):
@@ -102,9 +111,9 @@ class _DualFold(Fold):
         train_rows, group_of = asarray_like(gram, train), asarray_like(gram, codes)
 
         def residuals(rows: np.ndarray) -> np.ndarray:
-            """From products with the training rows (k x n) to products with the residuals R of the training fit.
+            """Turn products with the training rows (k x n) into products with the residuals R of the training fit.
 
-            The mean of its training group comes off each column, and donors are scaled.
+            The mean over its training group is subtracted from each column, and sample means are scaled by phi_s.
             """
             rows = rows - (average @ rows.T).T[:, group_of]
             if training.scaling is not None:
@@ -112,31 +121,34 @@ class _DualFold(Fold):
             return rows / np.sqrt(training.norm)
 
         held_out = asarray_like(gram, _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test))))
-        own = asarray_like(gram, _cells_as_rows(within, train, codes, training.shares))  # the training means
-        to_train = held_out @ gram[:, train_rows]  # held-out cells against the training rows
+        own = asarray_like(gram, _cells_as_rows(within, train, codes, training.shares))  # means of the training groups
+        to_train = held_out @ gram[:, train_rows]  # products of held-out cells with the training rows
         if dual.prior is None:
             centre = asarray_like(gram, np.full(C, 1 / C)) @ own
-            to_means = (own @ gram) - centre @ gram  # centred training means against every row, C x (N + C)
-            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None]
+            to_means = (own @ gram) - centre @ gram  # products of centred training means with every row, C x (N + C)
+            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None]  # G T^-1 G', C x C
             self.residuals = residuals(to_means[:, train_rows]).T  # R T^-1 G', n x C
-            self.test_means = held_out @ to_means.T - to_means @ centre
+            self.test_means = held_out @ to_means.T - to_means @ centre  # products of (x - centre) with G
             to_centre = centre @ gram[:, train_rows]
         else:
-            # shrunken means are no combination of rows: their products take one pass over the data
+            # shrunken means are not a combination of the rows, because each gene is shrunken differently, so their
+            # products take one pass over the data
             means = dual.shrunken_fold(training, training.within().means)
             origin = means.mean(axis=0)
             B = np.vstack([means - origin, origin - within.centre]).T / dual.target[:, None]
-            products = arrays.times(within.X, B) - within.centre @ B  # of every cell, N x (C + 1)
+            products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell, N x (C + 1)
             roots = np.sqrt(within.cell_weights[train])[:, None]
             self.means = asarray_like(gram, (means - origin) @ B[:, :C])
             weighted = asarray_like(gram, roots * products[train])
             self.residuals = residuals(weighted[:, :C].T).T
             self.test_means = asarray_like(gram, products[test][:, :C] - (origin - within.centre) @ B[:, :C])
             to_centre = weighted[:, C]
+        # Kc of the training cells, and the products of (x - centre) of the held-out cells with R
         self.cells = residuals(residuals(gram[namespace(gram).ix_(train_rows, train_rows)]).T)
         self.test_residuals = residuals(to_train - to_centre)
 
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Compute K and the held-out scores for every g; each g costs one factorisation."""
         out = []
         for g in grid:
             inner = (1 - g) * _shifted(self.cells, g).solve(self.residuals)
@@ -146,9 +158,14 @@ class _DualFold(Fold):
 
 
 def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: np.ndarray) -> sp.csr_array:
-    """Weighted sums of cells, less the centre, as combinations of the rows of the Gram matrix.
+    """Express weighted sums of centred cells as combinations of the rows of the Gram matrix.
 
-    A cell is its residual, unweighted, plus the mean of its group; ``rows`` says which sum each cell goes to.
+    A centred cell is its unweighted residual plus the centred mean of its group. ``rows`` gives the sum to which each
+    cell belongs and ``shares`` its weight in that sum.
+
+    Returns
+    -------
+    Coefficients, (number of sums) x (N + C).
     """
     N, C = within.shape[0], len(within.means)
     residuals = shares / np.sqrt(within.cell_weights[cells])
@@ -159,13 +176,13 @@ def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: 
 
 
 def _shifted(cells: np.ndarray, g: float) -> Cholesky:
-    """Cholesky factor of ``g I + (1 - g) cells``."""
+    """Compute the Cholesky factor of ``g I + (1 - g) cells``."""
     matrix = (1 - g) * cells
     add_to_diagonal(matrix, g)
     return Cholesky(matrix)
 
 
 def scale_samples(rows: np.ndarray, sample_codes: np.ndarray, scaling: np.ndarray) -> np.ndarray:
-    """Rows (n x k) with the mean of each sample multiplied by its factor."""
+    """Multiply the mean of each sample, over the rows (n x k) that belong to it, by the factor of the sample."""
     change = asarray_like(rows, ((scaling - 1) / np.bincount(sample_codes))[:, None])
     return rows + (change * arrays.block_sums(rows, sample_codes, len(scaling)))[asarray_like(rows, sample_codes)]

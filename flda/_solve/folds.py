@@ -1,4 +1,4 @@
-"""How the training cells of a split make up group means and the within scatter, and what all folds share."""
+"""Group means and within-group scatter of the training cells of a split, and what all folds share."""
 
 from __future__ import annotations
 
@@ -16,24 +16,32 @@ from .within import Within, donor_scaling, n_effective, scaled_centres
 class Training:
     """The training cells of a split. Symbols are those of :mod:`flda._solve.within`.
 
+    Parameters
+    ----------
+    within
+        The data of all cells.
+    split
+        A split in which every effect can be estimated from the training cells.
+
     Attributes
     ----------
-    sample_codes, sample_counts, groups, full
-        Sample of each training cell (n,); cells (S,), training group (S,) and index among all samples (S,) of each
-        training sample. Without donors in the error term the samples are the groups.
+    sample_codes
+        Sample of each training cell, (n,). Without donors in the error term the samples are the groups.
+    sample_counts, groups, full
+        Number of cells, training group, and index among all samples of each training sample, (S,).
     shares
         Weight of each training cell in the mean of its group, (n,).
     weights
-        Weight w_c of each training group in the scatter, (C,).
+        Weight w_c of each training group in the scatter, (C,): the weight in the full fit, over ``norm``.
     norm
-        The sum that the weights of all cells are divided by to give those.
+        The sum of w_c (n_c - S_c) over the training groups with the weights of the full fit.
     samples, scaling
-        The training samples and their phi_s (S,), when donors are in the error term; else None.
+        The training samples and their phi_s (S,), if donors are in the error term, and None otherwise.
     """
 
     def __init__(self, within: Within, split: Split):
         design = split.training
-        assert design is not None  # folds that leave an effect without its groups are not evaluated
+        assert design is not None  # folds in which an effect cannot be estimated are never evaluated
         train, codes, counts = split.train, design.codes, design.counts
         self.split, self.design, self.full_within = split, design, within
         self.full, first, self.sample_codes = np.unique(
@@ -53,18 +61,21 @@ class Training:
 
     @property
     def n_effective(self) -> np.ndarray:
-        """Cells whose independent noise the mean of each training group holds, (C,)."""
+        """Number of independent cells whose noise is taken to equal that of the mean of each training group, (C,)."""
         if self.samples is None:
             return self.design.counts
         return n_effective(self.samples)
 
     def group_means(self, own: np.ndarray) -> np.ndarray:
-        """Group means (C x p) from the means of the samples (S x p): every donor counts the same."""
+        """Compute group means (C x p) from sample means (S x p), such that every donor counts the same."""
         n_samples = np.bincount(self.groups)
         return arrays.indicator(self.groups, len(n_samples)) @ own / n_samples[:, None]
 
     def within(self, sums: np.ndarray | None = None) -> Within:
-        """The within scatter of the training cells; sums of their samples (S x p) save a pass if known."""
+        """Compute the group means and the scatter of the training cells.
+
+        ``sums`` are the sums of the cells of each training sample (S x p), which save a pass over the data.
+        """
         X = self.full_within.X[self.split.train]  # type: ignore[index]
         if sums is None:
             sums = arrays.group_sums(X, self.sample_codes, len(self.full))
@@ -80,7 +91,7 @@ class Training:
 
 
 def add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
-    """Add values to the diagonal of a matrix in place, where the matrix is."""
+    """Add values to the diagonal of a matrix in place, in memory or on the GPU."""
     each = namespace(matrix).arange(len(matrix))
     matrix[each, each] += asarray_like(matrix, values)
 
@@ -88,7 +99,7 @@ def add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
 def scored(
     held_out, Z: Sequence[np.ndarray], means: np.ndarray, centre: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """K = G Z and the scores of the held-out cells on Z, for every Z."""
+    """Compute ``K = G Z`` and the scores of the held-out cells on Z, for every Z, in one pass over the cells."""
     together = np.hstack(Z)
     scores = np.split(arrays.times(held_out, together) - centre @ together, len(Z), axis=1)
     return [(means @ z, s) for z, s in zip(Z, scores, strict=True)]

@@ -1,10 +1,11 @@
-"""The factorized discriminant in group space.
+"""The factorized discriminant in group space: a p x p eigenproblem reduced to C x C.
 
-Every axis of effect S maximises ``u' N_S u / u' M_e u`` with ``N_S = M_S - sum_T lambda_T M_T`` and
-``M_T = G' Q_T G``, so it lies in the span of ``Z = M_e^-1 G'``. With ``u = Z w`` and ``K = G Z`` (C x C) the
-p x p problem becomes ``w' K (Q_S - sum_T lambda_T Q_T) K w / w' K w``. Writing ``K = R R'`` and ``v = R' w``
-leaves one small symmetric eigenproblem, ``R' (Q_S - sum_T lambda_T Q_T) R``, in coordinates where the
-metric M_e is the identity. An infinite lambda_T confines v to the null space of ``B_T R``.
+Every axis of effect S maximises ``u' N_S u / u' M_e(g) u``, where ``N_S = M_S - sum_{T != S} lambda_T M_T`` and
+``M_T = G' Q_T G``. The range of N_S is spanned by the group means, so u lies in the span of ``Z = M_e(g)^-1 G'``. With
+``u = Z w`` and ``K = G Z = G M_e(g)^-1 G'`` (C x C) the problem becomes
+``w' K (Q_S - sum_T lambda_T Q_T) K w / w' K w``. Writing ``K = R R'`` and ``v = R' w`` leaves one small symmetric
+eigenproblem for v, that of ``R' (Q_S - sum_T lambda_T Q_T) R``, in coordinates in which the metric M_e(g) is the
+identity. An infinite lambda_T confines v to the null space of ``B_T R``.
 """
 
 from __future__ import annotations
@@ -14,52 +15,63 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import eigh, null_space
 
-# directions of the group means shorter than this, relative to the longest, are rounding error
+# eigenvalues of K below this share of the largest are rounding error
 RANK_TOLERANCE = 1e-13
-# an effect of the group means this much smaller than the largest it could have is rounding error
+# an effect whose size in the group means is below this share of the largest possible one is rounding error
 ABSENT = 1e-12
 
 
 class GroupSpace:
-    """All effects and penalties share one of these: it depends on K alone.
+    """The space of the group means in the metric of M_e(g).
+
+    It depends on K alone, so all effects and penalties share one.
 
     Parameters
     ----------
     K
-        ``G M_e^-1 G'`` of the centred group means, C x C.
+        ``G M_e(g)^-1 G'`` of the centred group means, C x C.
 
     Attributes
     ----------
     rank
-        Dimension of the space of group means, at most C - 1.
+        Dimension of the space of the group means, at most C - 1.
     """
 
     def __init__(self, K: np.ndarray):
         values, vectors = eigh((K + K.T) / 2)
         keep = values > RANK_TOLERANCE * max(values[-1], 0.0)
         self.rank = int(keep.sum())
-        self._root = vectors[:, keep] * np.sqrt(values[keep])
-        self._to_weights = vectors[:, keep] / np.sqrt(values[keep])
+        self._root = vectors[:, keep] * np.sqrt(values[keep])  # R
+        self._to_weights = vectors[:, keep] / np.sqrt(values[keep])  # w = R (R'R)^-1 v solves v = R' w
 
     def axes(
         self, own: np.ndarray, others: Sequence[tuple[np.ndarray, float]], n_components: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Axes of one effect.
+        """Compute the axes of one effect.
 
         Parameters
         ----------
         own
             Contrasts B_S of the effect, df_S x C.
         others
-            Contrasts and penalty of every other effect; the penalty may be infinite.
+            Contrasts B_T and penalty lambda_T of every other effect; a penalty may be infinite.
         n_components
-            How many axes; fewer come back when the group means span fewer dimensions.
+            Number of axes. Fewer are returned if the group means span fewer dimensions.
 
         Returns
         -------
-        eigenvalues (k,), largest first, and group weights w (C x k): the axes are ``u = Z w``, with
-        ``u' M_e u = 1`` and distinct axes M_e-orthogonal.
+        eigenvalues
+            The maximised ratios, (k,), largest first.
+        weights
+            Group weights w, C x k. The axes are ``u = Z w``, with ``u' M_e(g) u = 1``, and distinct axes are orthogonal
+            in M_e(g).
+
+        Raises
+        ------
+        ValueError
+            If infinite penalties leave no direction.
         """
+        # in the coordinates v the metric is the identity, so this is an ordinary symmetric eigenproblem
         objective = self._scatter(own)
         for contrasts, penalty in others:
             if np.isfinite(penalty):
@@ -70,14 +82,15 @@ class GroupSpace:
         return values[best], self._to_weights @ basis @ v[:, best]
 
     def _scatter(self, contrasts: np.ndarray) -> np.ndarray:
+        """Compute ``R' Q R`` of an effect, with Q = B'B / df."""
         half = contrasts @ self._root
         return half.T @ half / len(contrasts)
 
     def _allowed(self, nulled: Sequence[np.ndarray]) -> np.ndarray:
-        """Orthonormal basis of the directions that every nulled effect leaves untouched."""
+        """Return an orthonormal basis of the directions v along which no effect with an infinite penalty varies."""
         if not nulled:
             return np.eye(self.rank)
-        # effects of any size count alike in the rank decision
+        # each effect is scaled to norm 1, so that a weak one counts as much as a strong one when the rank is decided
         rows, largest = [], np.linalg.norm(self._root, 2)
         for b in nulled:
             row = b @ self._root
@@ -87,7 +100,7 @@ class GroupSpace:
         basis = null_space(np.vstack(rows), rcond=1e-11) if rows else np.eye(self.rank)
         if basis.shape[1] == 0:
             raise ValueError(
-                f"an infinite penalty leaves no direction: the group means span {self.rank} dimensions and the "
-                "nulled effects take all of them. Use more genes or finite penalties."
+                f"an infinite penalty leaves no direction: the group means span {self.rank} dimensions and the effects "
+                "with an infinite penalty take all of them. Use more genes or finite penalties."
             )
         return basis

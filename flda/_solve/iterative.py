@@ -1,10 +1,11 @@
-"""Z = M_e(g)^-1 G' when neither p x p nor N x N fits: block Krylov, with products M_e B only.
+"""The iterative solver: block Krylov with products M_e B only. It suits data where neither p x p nor N x N fits.
 
-In coordinates where the target T is the identity, ``M_e(g) = (1 - g) A + g I`` with ``A = T^-1/2 M_e T^-1/2``: for
-every g the same Krylov space of A. Block Lanczos with full orthogonalisation builds one orthonormal basis V of it, and
-with ``H = V' A V`` the solution for a g is ``V ((1 - g) H + g I)^-1 V' B``, what block conjugate gradients would find.
-So a whole grid of g costs one run, which ends when the residual of the slowest is small. Small g on ill-conditioned
-data need many products; the residual is reported, not hoped for.
+In coordinates in which the target T is the identity, ``M_e(g) = (1 - g) A + g I`` with ``A = T^-1/2 M_e T^-1/2``, so
+the Krylov space of A is the same for every g. Block Lanczos with full orthogonalisation builds one orthonormal basis V
+of it. With ``H = V' A V`` the solution for a right-hand side B and any g is ``V ((1 - g) H + g I)^-1 V' B``, which is
+what block conjugate gradients would return. A whole grid of g therefore costs one run, which ends when the largest
+residual over the grid is small enough. A small g on ill-conditioned data needs many products; the residual that is
+reached is always reported.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, qr
 
+from .._data.device import MAX_TRIANGLE
 from .._design.design import Design
 from .._design.splits import Split
 from .folds import Training, scored
 from .solver import Apply, Fold, Solver, singular_message
 from .within import Within, target_diagonal
 
-TOLERANCE = 1e-11  # of the residual in the metric of T, relative
-FOLD_TOLERANCE = 1e-6  # the same in folds, whose criterion needs three digits
-MAX_BASIS_BYTES = 2**30
-SINGULAR = 1e-14
+TOLERANCE = 1e-11  # largest relative residual in the metric of T
+FOLD_TOLERANCE = 1e-4  # the same within folds, whose criterion needs only three digits
+MAX_BASIS_BYTES = 2**30  # memory for the basis V
+SINGULAR = 1e-14  # length, relative to the largest entry of H, below which a new direction is rounding error
+NEARLY_EXHAUSTED = 1e-6  # relative length below which new directions are orthogonalised once more
 
 
 class Iterative(Solver):
-    """M_e through products with thin matrices; nothing large is held."""
+    """The solver that applies M_e through products with thin matrices and holds no large matrix."""
 
     name = "iterative"
 
@@ -41,7 +44,7 @@ class Iterative(Solver):
 
     def squared_norm(self) -> float:
         raise ValueError(
-            "solver='iterative' cannot compute the shrinkage of Ledoit and Wolf or OAS, which need the whole scatter. "
+            "solver='iterative' cannot compute shrinkage='ledoit-wolf' or 'oas', which need the whole scatter. "
             "Set shrinkage='cv' or a number."
         )
 
@@ -55,7 +58,7 @@ class Iterative(Solver):
 
 
 class _IterativeFold(Fold):
-    """A run of its own on the training cells."""
+    """The training cells of a split, solved by a run of their own."""
 
     def __init__(self, solver: Iterative, split: Split):
         training = Training(solver.within, split)
@@ -77,60 +80,77 @@ def solve_family(
     B: np.ndarray,
     tolerance: float = TOLERANCE,
 ) -> list[np.ndarray]:
-    """``((1 - g) M + g diag(target))^-1 B`` for every g of a grid.
+    """Compute ``((1 - g) M + g diag(target))^-1 B`` for every g of a grid in one run.
 
     Parameters
     ----------
     times
-        Applies M to p x k arrays.
+        Function that applies M to p x k arrays.
     target
-        (p,), positive.
+        Diagonal of the target, (p,), positive.
     grid
         Values of g, above 0.
     B
         Right-hand sides, p x k, of any rank.
     tolerance
         Largest relative residual, in the metric of the target.
+
+    Returns
+    -------
+    One solution (p x k) for each g. If the basis reaches its largest size first, the residual may exceed ``tolerance``.
     """
     scale = 1 / np.sqrt(target)[:, None]
+    # the basis starts with an orthonormal basis of the right-hand sides, which may be linearly dependent
     left, sizes, right = np.linalg.svd(scale * B, full_matrices=False)
     keep = sizes > SINGULAR * sizes[0] if sizes[0] > 0 else np.zeros(len(sizes), dtype=bool)
     if not keep.any():
         return [np.zeros_like(B) for _ in grid]
     start = left[:, keep]
     r = start.shape[1]
-    limit = max(r, min(len(B), MAX_BASIS_BYTES // (8 * len(B))))
+    limit = max(r, min(len(B), MAX_TRIANGLE, MAX_BASIS_BYTES // (8 * len(B))))
     basis = np.empty((len(B), limit), order="F")
     H = np.zeros((limit, limit))
     basis[:, :r] = start
-    done, new = 0, slice(0, r)
+    new, next_look = slice(0, r), 0
     while True:
         V = basis[:, : new.stop]
-        W = scale * times(scale * basis[:, new])
+        W = scale * times(scale * basis[:, new])  # A times the newest block of the basis
+        # W is orthogonalised against the whole basis, not only against its last two blocks as in plain Lanczos, because
+        # rounding errors would destroy the orthogonality of V
         products = V.T @ W
         H[: new.stop, new] = products
         H[new, : new.stop] = products.T
-        for _ in range(2):
-            W -= V @ (V.T @ W)
+        W -= V @ products
+        W -= V @ (V.T @ W)  # a second time, because the first leaves rounding errors of the size of the products
         done = new.stop
+        # pivoting sorts the new directions by length; those of zero length add nothing to the Krylov space
         Q, beta, order = qr(W, mode="economic", pivoting=True)
-        fresh = int(np.sum(np.abs(np.diag(beta)) > SINGULAR * np.abs(H[:done, :done]).max()))
-        solutions = [_small(H[:done, :done], g, sizes[keep], r) for g in grid]
-        rest = beta[:, np.argsort(order)]
-        worst = max(
-            (1 - g) * np.linalg.norm(rest @ y[new]) / np.linalg.norm(sizes)
-            for g, y in zip(grid, solutions, strict=True)
-        )
-        if worst <= tolerance or fresh == 0 or done + fresh > limit:
-            break
+        lengths, size = np.abs(np.diag(beta)), np.abs(H[:done, :done]).max()
+        fresh = int(np.sum(lengths > SINGULAR * size))
+        last = fresh == 0 or done + fresh > limit
+        # solutions cost more the larger the basis is, so they are computed whenever it has grown by a fifth
+        if last or done >= next_look:
+            solutions = [_small(H[:done, :done], g, sizes[keep], r) for g in grid]
+            # A V y leaves the basis only through its newest block: the residual is (1 - g) W y[new], with W = Q rest
+            rest = beta[:, np.argsort(order)]
+            worst = max(
+                (1 - g) * np.linalg.norm(rest @ y[new]) / np.linalg.norm(sizes)
+                for g, y in zip(grid, solutions, strict=True)
+            )
+            if last or worst <= tolerance:
+                return [scale * (basis[:, :done] @ y @ right[keep]) for y in solutions]
+            next_look = done + done // 5
         new = slice(done, done + fresh)
-        # where the space is nearly exhausted Q holds rounding error, which is not orthogonal to the basis yet
-        fresh_directions = Q[:, :fresh] - V @ (V.T @ Q[:, :fresh])
-        basis[:, new] = qr(fresh_directions, mode="economic")[0]
-    return [scale * (basis[:, :done] @ y @ right[keep]) for y in solutions]
+        Q = Q[:, :fresh]
+        if lengths[fresh - 1] < NEARLY_EXHAUSTED * size:
+            # normalising a very short direction has amplified its rounding errors, which are not orthogonal to the
+            # basis
+            Q = qr(Q - V @ (V.T @ Q), mode="economic")[0]
+        basis[:, new] = Q
 
 
 def _small(H: np.ndarray, g: float, sizes: np.ndarray, r: int) -> np.ndarray:
+    """Solve the projected system ``((1 - g) H + g I) y = V' B``, where V' B is diag(sizes) over rows of zeros."""
     matrix = (1 - g) * H
     matrix[np.diag_indices_from(matrix)] += g
     rhs = np.zeros((len(H), r))

@@ -1,8 +1,13 @@
-"""M_e as a p x p matrix, factored by Cholesky: for no more genes than cells.
+"""The primal solver: M_e as a p x p matrix, factored by Cholesky. It suits data with no more genes than cells.
 
-The training scatter of a fold is the scatter of all cells, less that of the held-out cells, less what the shift of the
-centres adds: with s_i the sizes and d_i the shifts, ``M_train = (M_e - M_test - sum_i s_i d_i d_i') / norm``. So a fold
-reads its held-out cells only.
+The training scatter of a fold follows from that of all cells: subtract the scatter of the held-out cells, and correct
+for the shift of the centres. With n_s training cells in sample s, d_s their mean less the centre h_s of the full fit,
+and the weights w of the full fit, ::
+
+    M_train = (M_e - M_test - sum_s w_{c(s)} n_s d_s d_s') / norm
+
+is the scatter of the training cells about their own sample means. With donors in the error term, the donor level of the
+training samples is then added. A fold therefore reads its held-out cells only.
 """
 
 from __future__ import annotations
@@ -20,11 +25,11 @@ from .folds import Training, add_to_diagonal, scored
 from .solver import Apply, Fold, Solver, singular_message
 from .within import Within, target_diagonal
 
-SINGULAR_SHARE = 1e-13  # unexplained share of a gene's variance below which genes count as dependent
+SINGULAR_SHARE = 1e-13  # share of a gene's variance that other genes leave unexplained, below which it is dependent
 
 
 class Primal(Solver):
-    """M_e as a p x p matrix, ``scatter``, where the data are."""
+    """The solver that holds M_e as a p x p matrix, ``scatter``, on the GPU if X is worked on there."""
 
     name = "primal"
 
@@ -45,10 +50,10 @@ class Primal(Solver):
         return self.factor_of(self.scatter, g)
 
     def factor_of(self, scatter: np.ndarray, g: float) -> Apply:
-        """A function that applies ``((1 - g) scatter + g T)^-1``, for the scatter of all cells or of a fold."""
+        """Return a function that applies ``((1 - g) scatter + g T)^-1``, for the scatter of all cells or of a fold."""
         within, target = self.within, self.target
         matrix = (1 - g) * scatter
-        # a constant gene has an empty row: any positive diagonal gives it a loading of zero
+        # the row of a constant gene is zero, so any positive diagonal entry gives it a loading of zero
         means = within.means
         constant = (self.variances == 0) & (np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0))
         add_to_diagonal(matrix, np.where(constant, 1.0, g) * target)
@@ -57,7 +62,7 @@ class Primal(Solver):
             factored = Cholesky(matrix)
         except LinAlgError:
             raise ValueError(singular_message(within)) from None
-        # pivot over diagonal: the share of a gene's variance that the genes before it do not explain
+        # pivot^2 over diagonal entry is the share of a gene's variance that the genes before it leave unexplained
         if np.min(factored.diagonal**2 / diagonal) < SINGULAR_SHARE:
             raise ValueError(singular_message(within))
         return factored.solve
@@ -70,6 +75,8 @@ class Primal(Solver):
 
 
 class _PrimalFold(Fold):
+    """The training cells of a split, whose scatter is downdated from that of all cells."""
+
     def __init__(self, primal: Primal, split: Split):
         within, training = primal.within, Training(primal.within, split)
         self.primal = primal
@@ -77,10 +84,11 @@ class _PrimalFold(Fold):
         sums = arrays.group_sums(held_out, within.sample_codes[split.test], len(within.sample_means))
         own = (within.sample_sums - sums)[training.full] / training.sample_counts[:, None]
         means = training.group_means(own)
-        sizes = training.sample_counts * training.weights[training.groups]
+        sizes = training.sample_counts * training.weights[training.groups]  # w n_s / norm
+        # the formula at the top of this module
         scatter = (primal.scatter - within.gene_scatter(split.test, sums)) / training.norm
         scatter -= _outer(scatter, own - within.centres[training.full], sizes)
-        if training.scaling is not None:
+        if training.scaling is not None:  # n M_donor of the training samples
             scatter += _outer(scatter, training.scaling[:, None] * (own - means[training.groups]), sizes)
         self.scatter = scatter
         if primal.prior is not None:
@@ -90,10 +98,11 @@ class _PrimalFold(Fold):
         self.held_out = within.X[split.known]  # type: ignore[index]
 
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Compute K and the held-out scores for every g; each g costs one factorisation."""
         Z = [self.primal.factor_of(self.scatter, g)(self.means.T) for g in grid]
         return scored(self.held_out, Z, self.means, self.centre)
 
 
 def _outer(scatter: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """``rows' diag(weights) rows``, where the scatter is."""
+    """Compute ``rows' diag(weights) rows``, on the GPU if the scatter is there."""
     return asarray_like(scatter, rows.T) @ asarray_like(scatter, rows * weights[:, None])

@@ -1,12 +1,16 @@
-"""The factorial prior: what the groups of a design say about each other's means.
+"""The factorial prior: an empirical Bayes estimate of group means that shares information between groups.
 
-The mean of gene g in group c is ``y_c = a + sum_S (X_S b_S)_c + noise``, with X_S the coding of effect S and noise of
-known variance v_c: large in a group of few cells, infinite in an empty one. The coefficients of an effect have the
-prior ``b_S ~ N(0, omega_S^2)``. Most genes carry few effects and a few carry large ones, so omega_S^2 of a gene has a
-prior of its own: a mixture over a grid, from zero to beyond the largest effect seen, whose weights are those that make
-all genes together most probable (adaptive shrinkage: Stephens M, Biostatistics 18:275, 2017). The posterior mean of a
-full group is nearly its own mean; that of a rare group lies between its own and what the main effects predict, the
-nearer to the latter the fewer cells it has and the weaker interactions are; that of an empty group is the prediction.
+The observed mean of a gene in group c is modelled as ``y_c = a + sum_S (X_S b_S)_c + noise``, where X_S is the coding
+of effect S. The noise has a known variance v_c, which is large in a group of few cells and infinite in an empty one.
+The df_S coefficients of an effect have the prior ``b_S ~ N(0, omega_S^2 I)``.
+
+Most genes carry few effects, and a few genes carry large ones. So omega_S^2 of a gene has a prior of its own: a mixture
+over a grid from zero to the largest effect seen, whose weights maximise the marginal likelihood of all genes together.
+This is adaptive shrinkage (Stephens M, Biostatistics 18:275, 2017).
+
+The posterior mean of a group with many cells is nearly its observed mean. That of a rare group lies between its
+observed mean and the prediction of the main effects; it is closer to the prediction the fewer cells the group has and
+the weaker the interactions are. That of an empty group is the prediction.
 """
 
 from __future__ import annotations
@@ -19,16 +23,16 @@ import numpy as np
 from .._design.design import Design
 from .._design.effects import Effect
 
-N_ROUNDS = 2  # updates of omega, effect by effect, given those of the other effects
-N_STEPS = 100  # of the EM algorithm for the weights of the grid
-NULL_WEIGHT = 10.0  # genes without an effect that are added to those seen, as in Stephens (2017)
-LEAST_SIZE = 0.01  # of the noise of an effect: the prior leaves it so much, so that it still has axes
-GENES_AT_ONCE = 2000
+N_ROUNDS = 2  # rounds in which omega of each effect is updated given those of the others
+N_STEPS = 100  # steps of the EM algorithm for the weights of the grid
+NULL_WEIGHT = 10.0  # pseudo-count of genes with omega = 0; Stephens (2017) has it as a null-biased prior
+LEAST_SIZE = 0.01  # smallest omega^2 of an effect in units of its noise, so that the effect still has axes
+GENES_AT_ONCE = 2000  # genes in a block, which bounds the memory for the arrays of shape genes x C x coefficients
 
 
 @dataclass(frozen=True)
 class FactorialMeans:
-    """Posterior of the coefficients of all effects.
+    """The posterior of the coefficients of all effects.
 
     Attributes
     ----------
@@ -46,25 +50,26 @@ class FactorialMeans:
     intercept: np.ndarray
     coefficients: dict[Effect, np.ndarray]
     sizes: dict[Effect, np.ndarray]
-    _data: tuple[np.ndarray, np.ndarray]
-    _grids: dict[Effect, tuple[np.ndarray, np.ndarray]]
+    _data: tuple[np.ndarray, np.ndarray]  # observed means and the variances of their noise
+    _grids: dict[Effect, tuple[np.ndarray, np.ndarray]]  # grid of omega_S^2, and the posterior of each gene on it
 
     @classmethod
     def fit(cls, means: np.ndarray, variances: np.ndarray, design: Design) -> FactorialMeans:
-        """Posterior given group means and the variances of their noise.
+        """Compute the posterior from observed group means and the variances of their noise.
 
         Parameters
         ----------
         means
             Observed group means, C x p.
         variances
-            Variance of each about the true one, C x p, positive.
+            Noise variance of each observed mean, C x p, positive.
         design
-            The occupied groups; effects are those of ``design.contrasts``.
+            The occupied groups and, in ``design.contrasts``, the effects.
 
         Examples
         --------
-        >>>         >>> from flda._design.design import make_design
+        >>> import numpy as np, pandas as pd
+        >>> from flda._design.design import make_design
         >>> labels = pd.DataFrame({"A": list("ppqq"), "B": list("uvuv")})
         >>> design = make_design(labels, interactions=None)
         >>> means = np.outer([0.0, 1.0, 1.0, 2.0], np.ones(50)) + np.eye(4)[:, [3]]
@@ -77,6 +82,7 @@ class FactorialMeans:
         grids: dict[Effect, tuple[np.ndarray, np.ndarray]] = {}
         for _ in range(N_ROUNDS):
             for effect in design.contrasts:
+                # |b_S|^2 of a gene is (omega_S^2 + noise) chi^2_df if b_S is estimated without its own prior
                 estimate, noise = _free_estimate(effect, means, variances, design, sizes)
                 grid, posterior = _mixture(np.sum(estimate**2, axis=0), noise, len(estimate))
                 grids[effect] = grid, posterior
@@ -85,24 +91,25 @@ class FactorialMeans:
         return cls(design, intercept, coefficients, sizes, (means, variances), grids)
 
     def at(self, groups: np.ndarray) -> np.ndarray:
-        """Posterior means of groups given as rows of level codes, occupied or not, (n, p)."""
+        """Compute posterior means of groups, (n, p), that are given as rows of level codes and may be empty."""
         table = type(self.design.table)(self.design.table.factors, self.design.table.n_levels, groups)
         return self.intercept + sum(table.coding(e) @ b for e, b in self.coefficients.items())
 
     def draw(self, rng: np.random.Generator) -> FactorialMeans:
-        """Coefficients drawn from their posterior, omega_S^2 of every gene drawn first."""
+        """Draw omega_S^2 of every gene from its posterior, and then the coefficients given omega_S^2."""
         sizes = {}
         for effect, (grid, posterior) in self._grids.items():
+            # inverse of the cumulative distribution on the grid, for all genes at once
             edges = np.cumsum(posterior, axis=1)
-            place = (edges < rng.random((len(edges), 1)) * edges[:, -1:]).sum(axis=1)
-            sizes[effect] = grid[np.minimum(place, len(grid) - 1)]
+            index = (edges < rng.random((len(edges), 1)) * edges[:, -1:]).sum(axis=1)
+            sizes[effect] = grid[np.minimum(index, len(grid) - 1)]
         means, variances = self._data
         intercept, coefficients = _posterior(means, variances, self.design, sizes, rng)
         return FactorialMeans(self.design, intercept, coefficients, sizes, self._data, self._grids)
 
 
 def _starting_size(estimate: np.ndarray, contrasts: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Mean square of the least-squares coefficients less that of their noise, (p,)."""
+    """Estimate omega_S^2 of each gene, (p,), by moments: mean square of least-squares coefficients less their noise."""
     noise = np.einsum("kc,cp->p", contrasts**2, variances)
     return np.maximum(np.sum(estimate**2, axis=0) - noise, 0) / len(estimate)
 
@@ -110,8 +117,13 @@ def _starting_size(estimate: np.ndarray, contrasts: np.ndarray, variances: np.nd
 def _free_estimate(
     effect: Effect, means: np.ndarray, variances: np.ndarray, design: Design, sizes: dict[Effect, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of one effect without a prior of its own, the others with theirs (df x p), and their variance."""
-    own = np.ones(means.shape[1])
+    """Estimate the coefficients of one effect without a prior on them, given the priors of all other effects.
+
+    Returns
+    -------
+    The estimates (df_S x p), and their noise variance averaged over the df_S coefficients (p,).
+    """
+    own = np.ones(means.shape[1])  # with omega = 1 the scaled coefficients of _solve are the coefficients themselves
     estimate, noise = [], []
     for genes in _slices(means.shape[1]):
         part = {e: (own if e == effect else sizes[e])[genes] for e in sizes}
@@ -128,15 +140,15 @@ def _posterior(
     sizes: dict[Effect, np.ndarray],
     rng: np.random.Generator | None,
 ) -> tuple[np.ndarray, dict[Effect, np.ndarray]]:
-    """Posterior mean of all coefficients, or with a generator a draw."""
+    """Compute the posterior mean of the intercept and of all coefficients, or a draw from it if ``rng`` is given."""
     parts = []
     for genes in _slices(means.shape[1]):
         part = {e: s[genes] for e, s in sizes.items()}
         mean, inverse, columns = _solve(means[:, genes], variances[:, genes], design, part)
         if rng is not None:
-            root = np.linalg.cholesky(inverse)
+            root = np.linalg.cholesky(inverse)  # a standard normal vector times this has the posterior covariance
             mean = mean + np.einsum("gij,gj->gi", root, rng.normal(size=mean.shape))
-        scale = np.ones_like(mean)
+        scale = np.ones_like(mean)  # from b_S / omega_S back to b_S
         for e, s in part.items():
             scale[:, columns[e]] = np.sqrt(s)[:, None]
         parts.append((mean * scale).T)
@@ -151,9 +163,19 @@ def _solve(
     sizes: dict[Effect, np.ndarray],
     free: Effect | None = None,
 ) -> tuple[np.ndarray, np.ndarray, dict[Effect, slice]]:
-    """Posterior mean (p x k) and covariance (p x k x k) of a and ``b_S / omega_S``, the latter N(0, 1) before the data.
+    """Compute the posterior of the intercept a and of the scaled coefficients ``b_S / omega_S``.
 
-    In these coordinates an effect with omega = 0 needs no care. The intercept and the ``free`` effect have no prior.
+    This is Bayesian linear regression of y on ``D = [1, X_S omega_S for every S]``, in which each scaled coefficient
+    has the prior N(0, 1). With V = diag(v_c) and Lambda the diagonal matrix of prior precisions, the posterior
+    covariance is ``(D' V^-1 D + Lambda)^-1`` and the mean is that times ``D' V^-1 y``. The scaling makes omega_S = 0 an
+    ordinary case. The intercept and the effect ``free`` have no prior, that is a precision of 0.
+
+    Returns
+    -------
+    mean, covariance
+        For each gene, p x k and p x k x k, with k the number of coefficients.
+    columns
+        Effect -> slice of its coefficients among the k.
     """
     blocks, prior, columns, first = [np.ones((means.shape[1], len(means), 1))], [0.0], {}, 1
     for effect, size in sizes.items():
@@ -162,24 +184,42 @@ def _solve(
         prior += [0.0 if effect == free else 1.0] * X.shape[1]
         columns[effect] = slice(first, first + X.shape[1])
         first += X.shape[1]
-    Z = np.concatenate(blocks, axis=2)
-    weighted = Z / variances.T[:, :, None]
-    precision = np.matmul(Z.transpose(0, 2, 1), weighted) + np.diag(prior)
+    D = np.concatenate(blocks, axis=2)  # p x C x k
+    weighted = D / variances.T[:, :, None]  # V^-1 D of each gene
+    precision = np.matmul(D.transpose(0, 2, 1), weighted) + np.diag(prior)
     inverse = np.linalg.inv(precision)
-    inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
+    inverse = (inverse + inverse.transpose(0, 2, 1)) / 2  # exactly symmetric, for the Cholesky factor of a draw
     mean = np.einsum("gij,gj->gi", inverse, np.einsum("gck,cg->gk", weighted, means))
     return mean, inverse, columns
 
 
 def _mixture(square: np.ndarray, noise: np.ndarray, df: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grid of omega^2 and the posterior of each gene on it (p x K); squares are ``(omega^2 + noise) chi^2_df``."""
+    """Fit the prior of omega^2, a mixture over a grid, and compute the posterior of each gene on the grid.
+
+    The model is ``square ~ (omega^2 + noise) chi^2_df`` for each gene, whose mixture weights are found by EM.
+
+    Parameters
+    ----------
+    square
+        Sum of df squared coefficients of each gene, (p,).
+    noise
+        Noise variance of a coefficient, (p,).
+    df
+        The number of coefficients.
+
+    Returns
+    -------
+    The grid of omega^2 (K,), and the posterior probability of each gene on it (p x K).
+    """
+    # zero, then steps of a factor 2 in omega^2 from a sixteenth of the least noise up to the largest effect seen
     largest = max(np.max(square / df - noise), 4 * np.min(noise))
     n = int(np.ceil(np.log2(largest / (np.min(noise) / 16)))) + 1
     grid = np.r_[0.0, largest * 2.0 ** -np.arange(max(n, 2))[::-1]]
+    # density of the squares at every point of the grid, up to a factor of each gene that cancels in its posterior
     total = grid + noise[:, None]
     likelihood = -0.5 * df * np.log(total) - 0.5 * square[:, None] / total
     likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-    # where the data say nothing of an effect, it is taken to be absent
+    # EM starts from a prior that favours zero, so that an effect on which the data are silent is taken to be absent
     weights = np.r_[0.9, np.full(len(grid) - 1, 0.1 / (len(grid) - 1))]
     for _ in range(N_STEPS):
         posterior = likelihood * weights
@@ -194,7 +234,7 @@ def _mixture(square: np.ndarray, noise: np.ndarray, df: int) -> tuple[np.ndarray
 def posterior_means(
     means: np.ndarray, variances: np.ndarray, n_effective: np.ndarray, design: Design
 ) -> FactorialMeans:
-    """The posterior of group means whose noise is that of their cells.
+    """Compute the posterior of group means whose noise is that of their cells.
 
     Parameters
     ----------
@@ -203,7 +243,8 @@ def posterior_means(
     variances
         Within-group variance of each gene, (p,).
     n_effective
-        Cells whose independent noise each mean holds, (C,): the variance of a mean is ``variances / n_effective``.
+        Number of independent cells whose noise equals that of each mean, (C,): the noise variance of a mean is
+        ``variances / n_effective``.
     design
         The groups and effects.
     """
@@ -213,21 +254,38 @@ def posterior_means(
 def shrunken_by(
     sizes: dict[Effect, np.ndarray], means: np.ndarray, variances: np.ndarray, n_effective: np.ndarray, design: Design
 ) -> np.ndarray:
-    """Posterior means of the groups, C x p, where the sizes omega_S^2 of all effects are known."""
+    """Compute posterior means of the groups, C x p, for known sizes omega_S^2 of all effects.
+
+    The other parameters are those of :func:`posterior_means`.
+    """
     intercept, coefficients = _posterior(means, _noise(variances, n_effective), design, sizes, None)
     return intercept + sum(design.table.coding(e) @ b for e, b in coefficients.items())
 
 
 def _noise(variances: np.ndarray, n_effective: np.ndarray) -> np.ndarray:
-    """Variance of each group mean, C x p; a gene that does not vary within groups has means nearly without noise."""
+    """Compute the noise variance of each group mean, C x p.
+
+    The variance of a gene is taken to be at least 1e-6 of the mean variance of all genes, because it must be positive.
+    """
     return np.maximum(variances, 1e-6 * (variances.mean() or 1.0)) / n_effective[:, None]
 
 
 def variance_sizes(square: np.ndarray, noise: np.ndarray, df: int) -> np.ndarray:
-    """Posterior mean of omega^2 of each gene, (p,), from sums of ``df`` squares with this noise in each."""
+    """Estimate omega^2 of each gene, (p,), as its posterior mean.
+
+    Parameters
+    ----------
+    square
+        Sum of ``df`` squares of each gene, (p,).
+    noise
+        Noise variance in each of these squares, (p,).
+    df
+        The number of squares.
+    """
     grid, posterior = _mixture(square, noise, df)
     return posterior @ grid
 
 
 def _slices(p: int) -> Iterator[slice]:
+    """Cut the p genes into blocks of GENES_AT_ONCE."""
     return (slice(i, min(i + GENES_AT_ONCE, p)) for i in range(0, p, GENES_AT_ONCE))

@@ -1,9 +1,10 @@
-"""Exact axes on given genes: the loop over supports that sparse axes and their bootstrap share.
+"""Exact axes on given genes, for sparse axes and their bootstrap.
 
-On a support A an axis of effect S maximises ``u' (M_S - sum_T lambda_T M_T) u / u' M u`` over u with non-zero loadings
-in A only. With the rows ``H_T = B_T G`` of every effect in the fit, one below the other (H, m x p), that is the problem
-of :mod:`flda._solve.group_space` with ``K = H_A M_AA^-1 H_A'``. Each further axis adds the row ``M u`` of the axis
-before to H, and the constraint that the axis is zero on it: axes of an effect are M-orthogonal.
+On a support A an axis of effect S maximises ``u' (M_S - sum_T lambda_T M_T) u / u' M u`` over u whose non-zero loadings
+lie in A; M is the shrunken within-group scatter. Let H (m x p) be the rows ``H_T = B_T G`` of all effects in the fit,
+one below the other. Then the problem is that of :mod:`flda._solve.group_space` with ``K = H_A M_AA^-1 H_A'``. To make
+further axes of an effect M-orthogonal to an earlier axis u, the row ``M u`` is added to H, with the constraint that the
+new axis is zero on it.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from .group_space import GroupSpace
 
 
 class Refit:
-    """The axes of one effect on supports, added one after the other.
+    """The axes of one effect on given supports, which are added one after the other.
 
     Parameters
     ----------
     effect, design, penalties
-        The effect S, and what its axes avoid.
+        The effect S, the design, and the penalty lambda_T of every effect in the fit.
     means
-        Group means G, C x p; effects do not see a shift of all.
+        Group means G, C x p. The axes do not depend on a shift that all groups share.
     scatter
-        Gives rows of M for genes, len(genes) x p.
+        Function that returns the rows of M of some genes, len(genes) x p.
 
     Attributes
     ----------
     contrasts
-        df_S x m: picks the rows of S from H.
+        Matrix that selects the rows of S from H, df_S x m.
     others
-        The same for every other effect, with its penalty.
+        The same matrix for every other effect, with its penalty.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Refit:
         scatter: Callable[[np.ndarray], np.ndarray],
     ):
         self.scatter = scatter
+        # M_T = G' Q_T G = (B_T G)' (B_T G) / df_T: with the rows B_T G in place of G, contrasts only select rows
         self._rows = [b @ means for b in design.contrasts.values()]
         sizes = [len(rows) for rows in self._rows]
         picks = dict(zip(design.contrasts, np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1]), strict=True))
@@ -56,27 +58,33 @@ class Refit:
 
     @property
     def H(self) -> np.ndarray:
-        """B_T G of every effect, then a row M u for each axis so far, m x p."""
+        """The rows B_T G of every effect, followed by one row M u for each axis found so far, m x p."""
         return np.vstack(self._rows)
 
     def add(self, genes: np.ndarray) -> tuple[float, np.ndarray]:
-        """The best axis on a support that is M-orthogonal to those added before: eigenvalue and loadings (k,)."""
+        """Compute the best axis on a support that is M-orthogonal to all axes added before, and add it.
+
+        Returns
+        -------
+        Its eigenvalue and its loadings on the support, (k,).
+        """
         values, loadings = self.together(genes, 1)
         self._rows.append(loadings[:, :1].T @ self.scatter(genes))
         self._n_earlier += 1
         return float(values[0]), loadings[:, 0]
 
     def together(self, genes: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best axes on one support: eigenvalues and loadings (k x n_components)."""
+        """Compute the best axes that share one support: eigenvalues and loadings (k x n_components)."""
         H = self.H[:, genes]
-        Z = cho_solve(cho_factor(self.scatter(genes)[:, genes]), H.T)
+        Z = cho_solve(cho_factor(self.scatter(genes)[:, genes]), H.T)  # M_AA^-1 H_A'
         m, n = len(H), self._n_earlier
 
         def padded(b: np.ndarray) -> np.ndarray:
+            """Extend contrasts of the effects by zeros for the rows M u."""
             return np.hstack([b, np.zeros((len(b), n))])
 
         constraints = [(padded(b), penalty) for b, penalty in self.others]
-        if n:
+        if n:  # the last n rows of H are u' M of the earlier axes; an infinite penalty makes the new axis zero on them
             constraints.append((np.eye(m)[-n:], np.inf))
         values, w = GroupSpace(H @ Z).axes(padded(self.contrasts), constraints, n_components)
         return values, Z @ w

@@ -1,4 +1,4 @@
-"""Rows of the shrunken within scatter, computed when they are asked for."""
+"""Rows of the shrunken within-group scatter, which are computed when they are first needed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,30 @@ from .solver import Solver
 
 
 class ScatterRows:
-    """Rows of M_e(g), computed when asked for and kept."""
+    """Rows of M_e(g), which are computed when they are first needed and then kept.
+
+    Parameters
+    ----------
+    solver
+        The solver, which computes rows of M_e.
+    g
+        The shrinkage.
+
+    Attributes
+    ----------
+    diagonal
+        The diagonal of M_e(g), (p,).
+    """
 
     def __init__(self, solver: Solver, g: float):
         self._solver, self._g = solver, g
         self._rows: dict[int, np.ndarray] = {}
         shrunken = (1 - g) * solver.variances + g * solver.target
-        # a gene without any variance can carry no axis; any positive diagonal keeps it out
+        # at g = 0 a gene without variance would have a zero here; any positive value keeps divisions finite
         self.diagonal = np.where(shrunken > 0, shrunken, solver.target)
 
     def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
-        """M_e(g)[genes], len(genes) x p."""
+        """Return ``M_e(g)[genes]``, len(genes) x p."""
         new = [int(j) for j in dict.fromkeys(genes) if int(j) not in self._rows]
         if new:
             for j, row in zip(new, self._solver.rows(new), strict=True):
@@ -33,9 +46,9 @@ class ScatterRows:
 
     @cached_property
     def largest_eigenvalue(self) -> float:
-        """Of M_e(g) in coordinates where every gene has unit variance."""
+        """The largest eigenvalue of M_e(g) in coordinates in which every gene has unit variance."""
         within, scale = self._solver.within, np.sqrt(self.diagonal)
-        ridge = self.diagonal - (1 - self._g) * self._solver.variances
+        ridge = self.diagonal - (1 - self._g) * self._solver.variances  # g T
 
         def times(v):
             x = np.ravel(v) / scale

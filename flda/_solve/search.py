@@ -1,18 +1,21 @@
-"""Sparse axes: maximise ``u' N u / u' M u`` over u with exactly k non-zero loadings.
+"""The search for sparse axes: maximise ``u' N u / u' M u`` over u with exactly k non-zero loadings.
 
-M is the shrunken within scatter M_e(g). N = H' Q H with few rows H (m x p): the centred group means, and for later
-axes of an effect one row M u for each earlier axis, whose negative weight in Q keeps the axes M-orthogonal.
+M is the shrunken within-group scatter M_e(g). N = H' Q H has few rows H (m x p): B_T G of every effect and, for later
+axes of an effect, one row M u for each earlier axis u, whose negative weight in Q keeps the axes M-orthogonal.
 
-On a support A the optimum is the top eigenvalue of Q K with ``K = H_A M_AA^-1 H_A'`` (m x m). Adding gene j changes
-K by one rank: ``K + d d' / s`` with the part of the gene that the support does not explain,
-``d = H_j - H_A M_AA^-1 M_Aj`` and ``s = M_jj - M_jA M_AA^-1 M_Aj``; removing gene i, with P = M_AA^-1, by
-``K - z z' / P_ii``, ``z = H_A P_i``. So the exact gain of every addition, and of every swap, costs a few products with
-an m x p matrix: the search is greedy in exact gains, then swaps until none helps, from several starts.
+On a support A the optimum is the largest eigenvalue of Q K, where ``K = H_A M_AA^-1 H_A'`` (m x m). Adding a gene j or
+removing a gene i changes K by a matrix of rank one:
 
-Only rows of M are ever formed, for genes that some support has held.
+* Adding j gives ``K + d d' / s``, where ``d = H_j - H_A M_AA^-1 M_Aj`` and ``s = M_jj - M_jA M_AA^-1 M_Aj`` are what
+  the support leaves unexplained of the gene: of its column of H, and of its scatter.
+* Removing i gives ``K - z z' / P_ii``, where P = M_AA^-1 and ``z = H_A P_i``.
 
-The truncated Rayleigh flow (Tan, Wang, Liu and Zhang, J. R. Stat. Soc. B 80:1057, 2018) is the published
-alternative; it is matrix-free and here runs until the objective is still.
+So the exact gains of all additions, and of all swaps, cost a few products with an m x p matrix. The search adds the
+gene with the largest exact gain until there are k, then swaps genes until no swap helps, and repeats this from several
+starts. It only ever forms rows of M that belong to genes which some support has held.
+
+The truncated Rayleigh flow (Tan, Wang, Liu and Zhang, J. R. Stat. Soc. B 80:1057, 2018) is the published alternative;
+see :mod:`flda._solve.flow`.
 """
 
 from __future__ import annotations
@@ -26,34 +29,30 @@ from scipy.linalg import eigh
 
 from .rows import ScatterRows
 
-# weight of a constraint inside the search, where effects weigh about 1; the refit then imposes it exactly
+# the weight of an infinite penalty within the search, where effects weigh about 1; the refit then imposes it exactly
 STRONG = 1e6
-
-
-# a gene whose scatter the support explains up to this share is a copy of what the support holds
+# a gene is linearly dependent on the support if less than this share of its scatter is unexplained
 INDEPENDENT = 1e-9
-
-
-# with no more genes than this to choose from, every one of them starts a search
+# if there are no more genes than this to choose from, every one of them starts a search
 MANY = 50
-
-
-# swaps must gain this share of the objective
+# the least relative gain in the objective for which genes are swapped
 GAIN = 1e-10
+# rounds of bounds, and number of matrices whose eigenvalues are computed at a time, when a gene is added
+ROUNDS, BATCH = 3, 64
 
 
 @dataclass(frozen=True)
 class SparseProblem:
-    """One axis: maximise ``u' H' Q H u / u' M u`` over supports among the allowed genes.
+    """The search for one axis: maximise ``u' H' Q H u / u' M u`` over supports among the allowed genes.
 
     Attributes
     ----------
     scatter
-        Rows of M.
+        Function that returns rows of M.
     H, Q
-        m x p and symmetric m x m.
+        The rows H (m x p) and their symmetric weights Q (m x m), which give N = H' Q H.
     allowed
-        Which genes may be taken, (p,) boolean.
+        Whether each gene may be selected, (p,) boolean.
     """
 
     scatter: ScatterRows
@@ -63,38 +62,39 @@ class SparseProblem:
 
     @cached_property
     def own_ratio(self) -> np.ndarray:
-        """``N_jj / M_jj`` of every gene: its objective when taken alone, -inf where not allowed."""
+        """``N_jj / M_jj`` of every gene, which is its objective when it is used alone; -inf where it is not allowed."""
         ratio = np.einsum("mp,mn,np->p", self.H, self.Q, self.H) / self.scatter.diagonal
         return np.where(self.allowed, ratio, -np.inf)
 
     def value(self, genes: Sequence[int] | np.ndarray) -> float:
-        """The objective of the best axis on a support."""
+        """Compute the objective of the best axis on a support."""
         return _on_support(self, np.asarray(genes))[0]
 
 
 def first(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k largest scores, ties by position."""
+    """Return the indices of the k largest scores; ties go to the lower index."""
     return np.argsort(-scores, kind="stable")[:k]
 
 
 def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.ndarray:
-    """The best support of k genes found, from several starts, each improved by swaps until none helps.
+    """Return the best support of k genes that the search finds.
 
-    The starts: greedy growth to k; greedy growth to 2 k and dropping back; those given; and with no more than
-    ``MANY`` genes to choose from, greedy growth from every one of them.
+    The search starts from greedy growth to k genes, from greedy growth to 2 k genes and removal down to k, from the
+    supports in ``starts``, and from every single gene if there are no more than MANY to choose from. Every start is
+    improved by swaps until no swap helps, and the best result is returned.
 
     Parameters
     ----------
     problem
-        The axis.
+        The axis that is sought.
     k
-        Number of genes.
+        The number of genes.
     starts
-        Further supports to start from, of at most k genes; shorter ones are extended greedily.
+        Further supports to start from, of at most k genes. Shorter ones are extended greedily.
 
     Returns
     -------
-    Sorted gene indices, (k,).
+    Gene indices in ascending order, (k,).
     """
     best, best_value = None, -np.inf
     seen: set[tuple[int, ...]] = set()
@@ -119,14 +119,18 @@ def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.n
 
 
 def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) -> np.ndarray:
-    """Add the gene of the largest exact gain until there are k; genes of a start that are copies of others go."""
+    """Add the gene with the largest exact gain until there are k genes.
+
+    Genes of the start that are not allowed, or linearly dependent on those before them, are left out.
+    """
     chosen: list[int] = []
-    half = np.empty((0, problem.H.shape[1]))  # L^-1 M_A for the Cholesky factor L of M_AA
-    rest, left = problem.H.copy(), problem.scatter.diagonal.copy()  # d and s of every gene
+    # the Cholesky factor of M_AA grows by one row for every gene, and d, s and K are updated along with it
+    half = np.empty((0, problem.H.shape[1]))  # L^-1 M_A, k x p, for the Cholesky factor L of M_AA
+    rest, left = problem.H.copy(), problem.scatter.diagonal.copy()  # d (m x p) and s (p,) of every gene
     K = np.zeros((len(problem.H),) * 2)
     queue = [int(j) for j in genes]
     if queue:
-        problem.scatter(queue)  # one pass for all
+        problem.scatter(queue)  # computes the rows of all genes in one pass over the data
     while len(chosen) < k:
         if queue:
             j = queue.pop(0)
@@ -145,7 +149,7 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
 
 
 def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
-    """Remove the gene that is missed least until k are left."""
+    """Remove the gene that is missed least until k genes are left."""
     while len(genes) > k:
         _, missed, *_ = _on_support(problem, genes)
         genes = np.delete(genes, int(np.argmin(missed)))
@@ -153,22 +157,23 @@ def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
 
 
 def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
-    """Exchange one gene at a time for the best other one, until no exchange improves the objective."""
+    """Exchange one gene at a time for another one, until no exchange improves the objective."""
     best, best_value = np.sort(genes), -np.inf
     genes = best
     while True:
         now, missed, P, Z = _on_support(problem, genes)
-        if now <= best_value:  # the promised gain was rounding error; without this the loop could go in circles
+        if now <= best_value:  # the expected gain was rounding error; without this check the loop might never end
             return best
         best, best_value = genes, now
         if len(genes) >= problem.allowed.sum():
             return best
         rows, H = problem.scatter(genes), problem.H[:, genes]
         B, K = P @ rows, Z @ H.T
-        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)
+        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)  # d and s
         size = np.trace(K)
         threshold = now + GAIN * abs(now)
-        for i in np.argsort(missed, kind="stable"):
+        for i in np.argsort(missed, kind="stable"):  # the gene that is missed least is the likeliest to be replaced
+            # without gene i, K loses z z', and more of every gene is unexplained: its d gains z b, and its s gains b^2
             z = Z[:, i] / np.sqrt(P[i, i])
             b = B[i] / np.sqrt(P[i, i])
             found = _best_addition(
@@ -182,29 +187,31 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
 
 
 def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """Objective, how much each gene would be missed, ``P = M_AA^-1`` and ``Z = H_A P``.
+    """Compute the objective of a support, how much each gene would be missed, ``P = M_AA^-1`` and ``Z = H_A P``.
 
-    Without gene i the best axis loses about ``u_i^2 / P_ii`` of its metric, the usual test of a single coefficient.
+    Setting the loading u_i to zero costs about ``u_i^2 / P_ii`` of ``u' M u = 1``, as in the test of a single
+    coefficient of a regression.
     """
     P = np.linalg.inv(problem.scatter(genes)[:, genes])
     Z = problem.H[:, genes] @ P
-    R = _root(Z @ problem.H[:, genes].T)
-    if R.shape[1] == 0:
+    R = _root(Z @ problem.H[:, genes].T)  # K = R R'
+    if R.shape[1] == 0:  # the rows of H are zero on this support
         return -np.inf, np.zeros(len(genes)), P, Z
     tops, V = np.linalg.eigh(R.T @ problem.Q @ R)
-    u = Z.T @ (R / np.sum(R**2, axis=0)) @ V[:, -1]  # the columns of R are orthogonal
+    # u = M_AA^-1 H_A' w with w = R (R'R)^-1 v, as in the group space; R'R is diagonal
+    u = Z.T @ (R / np.sum(R**2, axis=0)) @ V[:, -1]
     return float(tops[-1]), u**2 / np.diag(P), P, Z
 
 
 def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
-    """R with K = R R', without the directions that are rounding error next to K or to ``size``."""
+    """Compute R with K = R R', without the directions that are rounding error next to K or to ``size``."""
     values, vectors = eigh(K)
     keep = values > 1e-12 * max(values[-1], size, 0.0)
     return vectors[:, keep] * np.sqrt(values[keep])
 
 
 def _top(K: np.ndarray, Q: np.ndarray) -> float:
-    """Largest eigenvalue of Q K on the range of K."""
+    """Compute the largest eigenvalue of Q K on the range of K, or -inf if K is zero."""
     R = _root(K)
     return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf
 
@@ -218,66 +225,118 @@ def _best_addition(
     size: float = 0.0,
     threshold: float = -np.inf,
 ) -> tuple[int, float]:
-    """The gene with the largest objective once added, and that objective.
+    """Find the gene with the largest objective once it is added.
 
-    With K = R R' and R' Q R = V L V', the objective of K + e e' is the top eigenvalue of the arrowhead matrix
-    ``[[L, b], [b', c]]``, ``b = V' R' Q e``, ``c = e' Q e``: the largest root of ``m = c + sum_i b_i^2 / (m - L_i)``.
-    With the largest L alone left in the sum that is a 2 x 2 problem, and a bound on m in the other terms bounds m from
-    the other side. Three rounds leave few genes to evaluate, none if no bound exceeds the threshold.
+    Parameters
+    ----------
+    problem
+        The axis that is sought.
+    K
+        ``H_A M_AA^-1 H_A'`` of the support, m x m.
+    rest, left
+        d (m x p) and s (p,) of every gene: what the support leaves unexplained of it.
+    taken
+        Genes of the support, and others that may not be added.
+    size
+        Scale on which directions of K count as rounding error.
+    threshold
+        Genes that cannot reach this objective are not evaluated.
+
+    Returns
+    -------
+    The index of the gene and its objective, or (-1, -inf) if no gene can reach the threshold.
+
+    Raises
+    ------
+    ValueError
+        If every allowed gene is linearly dependent on the support.
     """
     free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
     free[np.asarray(taken, dtype=np.int64)] = False
     genes = np.flatnonzero(free)
     if len(genes) == 0:
-        raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes.")
-    e = rest[:, genes] / np.sqrt(left[genes])
+        raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes (n_genes).")
+    e = rest[:, genes] / np.sqrt(left[genes])  # e_j = d / sqrt(s): gene j changes K by e_j e_j'
     Qe = problem.Q @ e
     c = np.einsum("mp,mp->p", e, Qe)
     R = _root(K, size)
-    if R.shape[1] == 0:
+    if R.shape[1] == 0:  # K = 0, so the objective of gene j is e_j' Q e_j
         j = first(c, 1)[0]
         return int(genes[j]), float(c[j])
     L, V = np.linalg.eigh(R.T @ problem.Q @ R)
-    b = (R @ V).T @ Qe
-    squares = b**2
+    j, value = _Arrowheads(L, (R @ V).T @ Qe, c).best(threshold)
+    return (int(genes[j]), value) if j >= 0 else (-1, -np.inf)
 
-    def root_with(others: np.ndarray | float, worth: np.ndarray) -> np.ndarray:
-        """Largest root when the terms of the smaller L_i add ``others``."""
-        corner = c[worth] + others
-        return (L[-1] + corner) / 2 + np.sqrt(((L[-1] - corner) / 2) ** 2 + squares[-1, worth])
 
-    def others_at(m: np.ndarray, worth: np.ndarray) -> np.ndarray:
-        part = squares[:-1, worth]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = part / np.maximum(m - L[:-1, None], 0)
-        return np.where(part > 0, terms, 0).sum(axis=0)
+@dataclass(frozen=True)
+class _Arrowheads:
+    """The largest eigenvalues of the arrowhead matrices ``[[L, b_j], [b_j', c_j]]``, one for each gene j to add.
 
-    worth = np.arange(len(genes))
-    lower = root_with(0.0, worth)
-    # rounding, on the scale of the heaviest weights, must not hide the best gene between its own bounds
-    slack = 1e-12 * max(np.abs(L).max(), np.abs(lower).max())
-    for _ in range(3):
-        upper = root_with(others_at(lower, worth), worth)
+    With ``K = R R'`` and ``R' Q R = V L V'``, the objective of ``K + e_j e_j'`` is the largest eigenvalue of the
+    arrowhead matrix with ``b_j = V' R' Q e_j`` and ``c_j = e_j' Q e_j``. That is the largest root m of
+    ``m = c + sum_i b_i^2 / (m - L_i)``. If all terms of the sum but that of the largest L_i are held fixed, this is a
+    quadratic equation for m. The fixed terms fall with m, so evaluating them at a lower bound of the root gives an
+    upper bound, and the other way round. A few rounds of bounds leave few genes whose eigenvalues must be computed.
+
+    Attributes
+    ----------
+    L
+        Eigenvalues of R' Q R in ascending order, (r,).
+    b, c
+        The borders b_j (r x n) and corners c_j (n,) of n genes.
+    """
+
+    L: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+
+    def best(self, threshold: float) -> tuple[int, float]:
+        """Find the gene with the largest of all top eigenvalues.
+
+        Returns
+        -------
+        The gene, as an index into ``c``, and its eigenvalue, or (-1, -inf) if no upper bound reaches the threshold.
+        """
+        genes, upper = self._candidates(threshold)
+        r, best, best_value = len(self.L), -1, -np.inf
+        for start in range(0, len(genes), BATCH):
+            part = genes[start : start + BATCH]
+            if upper[start] < best_value:  # the bounds are in descending order, so no later gene can be better
+                break
+            arrow = np.zeros((len(part), r + 1, r + 1))
+            arrow[:, np.arange(r), np.arange(r)] = self.L
+            arrow[:, :r, r] = arrow[:, r, :r] = self.b[:, part].T
+            arrow[:, r, r] = self.c[part]
+            values = np.linalg.eigvalsh(arrow)[:, -1]
+            if values.max() > best_value:
+                best, best_value = int(part[values.argmax()]), float(values.max())
+        return best, best_value
+
+    def _candidates(self, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the genes that may hold the largest root, by descending upper bound, and these bounds."""
+        genes = np.arange(len(self.c))
+        lower = self._root_with(0.0, genes)  # the other terms are positive above the largest L
+        # rounding errors, on the scale of the largest weights, must not exclude the best gene by its own bounds
+        slack = 1e-12 * max(np.abs(self.L).max(), np.abs(lower).max())
+        for _ in range(ROUNDS):
+            upper = self._root_with(self._others_at(lower, genes), genes)
+            stay = upper >= max(lower.max() - slack, threshold)
+            genes, upper = genes[stay], upper[stay]
+            if len(genes) == 0:
+                return genes, upper
+            lower = self._root_with(self._others_at(upper, genes), genes)
         stay = upper >= max(lower.max() - slack, threshold)
-        worth, upper = worth[stay], upper[stay]
-        if len(worth) == 0:
-            return -1, -np.inf
-        lower = root_with(others_at(upper, worth), worth)
-    stay = upper >= max(lower.max() - slack, threshold)
-    if not stay.any():
-        return -1, -np.inf
-    order = np.argsort(-upper[stay], kind="stable")
-    worth, upper = worth[stay][order], upper[stay][order]
-    r, best, best_value = len(L), -1, -np.inf
-    for start in range(0, len(worth), 64):
-        part = worth[start : start + 64]
-        if upper[start] < best_value:
-            break
-        arrow = np.zeros((len(part), r + 1, r + 1))
-        arrow[:, np.arange(r), np.arange(r)] = L
-        arrow[:, :r, r] = arrow[:, r, :r] = b[:, part].T
-        arrow[:, r, r] = c[part]
-        values = np.linalg.eigvalsh(arrow)[:, -1]
-        if values.max() > best_value:
-            best, best_value = int(genes[part[values.argmax()]]), float(values.max())
-    return best, best_value
+        order = np.argsort(-upper[stay], kind="stable")
+        return genes[stay][order], upper[stay][order]
+
+    def _root_with(self, others: np.ndarray | float, genes: np.ndarray) -> np.ndarray:
+        """Solve the quadratic equation for the largest root when all other terms add up to ``others``."""
+        top, corner = self.L[-1], self.c[genes] + others
+        return (top + corner) / 2 + np.sqrt(((top - corner) / 2) ** 2 + self.b[-1, genes] ** 2)
+
+    def _others_at(self, m: np.ndarray, genes: np.ndarray) -> np.ndarray:
+        """Compute the sum of the terms of all but the largest L at m."""
+        squares = self.b[:-1, genes] ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = squares / np.maximum(m - self.L[:-1, None], 0)
+        return np.where(squares > 0, terms, 0).sum(axis=0)

@@ -1,15 +1,15 @@
-"""What every solver must do: apply M_e(g)^-1 for any g, and evaluate folds from what it holds.
+"""The interface of all solvers: they apply M_e(g)^-1 for any g, and evaluate folds from what they hold.
 
-A solver reads the data once for what it holds (nothing, a p x p or an N x N matrix). After that ``factor(g)`` gives a
-function that applies ``M_e(g)^-1 = ((1 - g) M_e + g T)^-1``, and ``fold(split)`` gives the same for the training cells
-of a split, in the space of the groups.
+A solver reads the data once, for the matrix that it holds. After that, ``factor(g)`` returns a function that applies
+``M_e(g)^-1 = ((1 - g) M_e + g T)^-1``, and ``fold(split)`` does the same for the training cells of a split, in the
+space of the groups.
 
 ==============  ==================================  ===================================
 solver          holds                               suits
 ==============  ==================================  ===================================
 ``primal``      M_e, p x p                          no more genes than cells
 ``dual``        the Gram matrix of cells, N x N     fewer cells than genes, in memory
-``iterative``   nothing                             both sides large
+``iterative``   no large matrix                     many cells and many genes
 ==============  ==================================  ===================================
 """
 
@@ -34,27 +34,28 @@ Apply = Callable[[np.ndarray], np.ndarray]  # p x k -> p x k
 
 
 class Fold(ABC):
-    """The training cells of a split, in the space of the groups, and the scores of its held-out cells."""
+    """The training cells of a split in the space of the groups, and the scores of its held-out cells."""
 
     @abstractmethod
     def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For every g, ``K = G M_e(g)^-1 G'`` (C x C) of the training cells, and ``(x - centre)' Z`` of held-out ones.
+        """Compute, for every g, K of the training cells and the scores of the held-out cells on Z.
 
-        The held-out cells are those of ``split.known``; ``Z = M_e(g)^-1 G'``.
+        ``Z = M_e(g)^-1 G'`` (p x C) and ``K = G Z`` (C x C) are those of the training cells. The scores are
+        ``(x - centre)' Z`` for each cell x of ``split.known``, n x C.
         """
 
 
 class Solver(ABC):
-    """M_e(g)^-1 for every g.
+    """A way to apply M_e(g)^-1 for any g.
 
     Parameters
     ----------
     within
-        The data: group means and the within scatter.
+        The data: group means and the within-group scatter.
     target
-        ``"identity"`` or ``"diagonal"``: the shrinkage target T.
+        The shrinkage target T, ``"identity"`` or ``"diagonal"``.
     prior
-        The design whose factorial prior shrinks the group means; None takes them as observed.
+        Design whose factorial prior shrinks the group means. None uses the observed means.
 
     Attributes
     ----------
@@ -74,55 +75,61 @@ class Solver(ABC):
 
     @abstractmethod
     def cell_norms(self) -> np.ndarray:
-        """Squared length of each weighted residual in the metric of T, (N,)."""
+        """Compute the squared length of each weighted residual in the metric of T, (N,)."""
 
     @abstractmethod
     def squared_norm(self) -> float:
-        """Squared Frobenius norm of ``T^-1/2 M_e T^-1/2``."""
+        """Compute the squared Frobenius norm of ``T^-1/2 M_e T^-1/2``."""
 
     @abstractmethod
     def factor(self, g: float) -> Apply:
-        """A function that applies M_e(g)^-1 to p x k arrays."""
+        """Return a function that applies M_e(g)^-1 to p x k arrays."""
 
     @abstractmethod
     def fold(self, split: Split) -> Fold:
-        """The same for the training cells of a split; the target T stays that of all cells."""
+        """Evaluate the training cells of a split; the target T stays that of all cells."""
 
     def solve_means(self, g: float) -> tuple[np.ndarray, Apply]:
-        """``Z = M_e(g)^-1 G'`` (p x C) before any refinement, and the function of :meth:`factor`."""
+        """Compute ``Z = M_e(g)^-1 G'`` (p x C), unrefined, and the function of :meth:`factor`."""
         apply = self.factor(g)
         return apply(self.means.T), apply
 
     @cached_property
     def group_means(self) -> np.ndarray:
-        """Means of the groups that axes are made of, C x p: observed, or shrunken by the factorial prior."""
+        """Group means from which the axes are computed, C x p: observed, or shrunken by the factorial prior."""
         return self.within.means if self.posterior is None else self.posterior.at(self.posterior.design.table.groups)
 
     @cached_property
     def posterior(self) -> FactorialMeans | None:
-        """The posterior of the group means under the factorial prior; None where they are taken as observed."""
+        """Posterior of the group means under the factorial prior, or None if the observed means are used."""
         if self.prior is None:
             return None
         return posterior_means(self.within.means, self.variances, self.within.n_effective, self.prior)
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Unweighted mean of the group means, (p,): the origin of the axes."""
+        """Unweighted mean of the group means, (p,), which is the origin of the axes."""
         return self.group_means.mean(axis=0)
 
     @cached_property
     def means(self) -> np.ndarray:
-        """G: group means less their unweighted mean, C x p. Effects do not see the difference; rounding does."""
+        """G, the group means less their unweighted mean, C x p.
+
+        Effects do not depend on this shift, but products lose fewer digits without it.
+        """
         return self.group_means - self.centre
 
     def shrunken_fold(self, training: Training, means: np.ndarray) -> np.ndarray:
-        """Means of the training cells of a fold (C x p) shrunken by their own prior; the variances are of all cells."""
+        """Shrink the group means (C x p) of the training cells of a fold by a prior that is fitted to them.
+
+        The gene variances are those of all cells.
+        """
         return posterior_means(means, self.variances, training.n_effective, training.design).at(
             training.design.table.groups
         )
 
     def rows(self, genes: Sequence[int]) -> np.ndarray:
-        """Rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
+        """Compute rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
         X = self._columns[:, genes]
         if arrays.in_memory(X):
             block = to_numpy(arrays.dense(X))
@@ -139,9 +146,10 @@ class Solver(ABC):
 
 
 def singular_message(within: Within) -> str:
-    """What to do about a scatter that cannot be inverted."""
+    """Return the error message for a within-group scatter that cannot be inverted."""
     (N, p), C = within.shape, len(within.counts)
     return (
-        f"the within-group scatter of {p} genes from {N} cells in {C} groups is singular (linearly dependent genes, "
-        "or no fewer genes than cells less groups) and shrinkage is 0. Set shrinkage='auto' or a number above 0."
+        f"the within-group scatter of {p} genes from {N} cells in {C} groups is singular at shrinkage=0 (genes are "
+        "linearly dependent, or there are at least as many genes as cells less groups). Set shrinkage='auto' or a "
+        "number above 0."
     )

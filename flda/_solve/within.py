@@ -1,23 +1,30 @@
-"""Data to group means and the within-group scatter.
+"""Group means and the within-group scatter M_e of the data.
 
-The within-group scatter is one formula with a weight w_c per group::
+The within-group scatter is one formula with a weight w_c for each group::
 
     M_e = sum_i w_{c(i)} (x_i - g_{c(i)}) (x_i - g_{c(i)})',    sum_c w_c (n_c - 1) = 1
 
-``pooled``: w_c constant, so M_e is the sum of squares over N - C. ``balanced``: w_c proportional to
-1 / n_c, so every group's own covariance counts the same (the paper's estimator up to a constant). Both
-are unbiased when the groups share one covariance; a group of one cell adds nothing to either.
+where x_i is the expression of cell i, c(i) its group, g_c the mean and n_c the number of cells of group c. With
+``within="pooled"`` w_c is constant, so M_e is the within-group sum of squares over N - C. With ``"balanced"`` w_c is
+proportional to 1 / n_c, so the covariance of every group counts the same; that is the estimator of Qiao and Meister up
+to a constant. Both are unbiased when the groups share one covariance. A group of one cell adds nothing to either.
 
-When a factor varies between donors, cells of a donor are no independent evidence for it, and the error term gets
-the donor level. With m_s the mean of sample s (the cells of one donor in one group), S samples, ``n`` their harmonic
-mean size and group means g_c that are means of sample means, so that every donor counts the same::
+When a factor varies between donors, the cells of one donor are not independent replicates of its levels, and the error
+term gets a donor level. A sample s is the cells of one donor in one group, with n_s cells and mean m_s. S is the number
+of samples, S_c that of group c, and n the harmonic mean of all n_s. The group mean g_c is the mean of the sample means,
+so that every donor counts the same. The scatter is then::
 
     M_e = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})' + n M_donor,    sum_c w_c (n_c - S_c) = 1
     M_donor = sum_s (m_s - g_{c(s)}) (m_s - g_{c(s)})' / (S - C)
 
-which is n times the variance of a sample mean, seen from the cells and from the donors. It is again one sum over
-cells: ``x_i - m_s + phi_s (m_s - g_c) = x_i - h_s`` with ``phi_s^2 = n / (w_c n_s (S - C))`` and the centres
-``h_s = g_c - (phi_s - 1) (m_s - g_c)``. Without donors the samples are the groups, and h is g.
+The first term is the scatter of the cells about their sample means. M_donor is the covariance of the sample means: that
+between donors plus about 1/n of that of the cells. The factor n brings it to the scale of cells, so that M_e over n is
+on the scale of the variance of a sample mean.
+
+With donors, too, M_e is one sum over cells, ``sum_i w_{c(i)} (x_i - h_{s(i)}) (x_i - h_{s(i)})'``. The centres
+``h_s = g_c - (phi_s - 1) (m_s - g_c)`` are such that ``x_i - h_s = (x_i - m_s) + phi_s (m_s - g_c)``; the cross term
+vanishes in the sum over a sample, and ``phi_s^2 = n / (w_c n_s (S - C))`` gives the second term its weight. Without
+donors the samples are the groups, and h_s is g_c.
 """
 
 from __future__ import annotations
@@ -38,51 +45,62 @@ from .._logging import get_logger
 
 logger = get_logger(__name__)
 
-TILE = 256
-CANCELLATION = 1e6  # second moment over variance of a gene, above which products of raw blocks lose too many digits
+TILE = 256  # rows of a tile when one triangle is copied to the other: both tiles fit in the cache
+CANCELLATION = 1e6  # ratio of second moment to variance of a gene above which sums of raw products lose too many digits
 
 
 def group_weights(counts: np.ndarray, within: str, n_samples: np.ndarray | int = 1) -> np.ndarray:
-    """w_c of each group for ``within="pooled"`` or ``"balanced"``; ``n_samples`` are the samples per group S_c."""
+    """Compute the weight w_c of each group, (C,), for ``within="pooled"`` or ``"balanced"``.
+
+    ``n_samples`` is the number of samples S_c of each group; without donors it is 1.
+    """
     raw = {"pooled": np.ones(len(counts)), "balanced": 1.0 / counts}[within]
     return raw / np.sum(raw * (counts - n_samples))
 
 
 def donor_scaling(samples: Samples, weights: np.ndarray) -> np.ndarray:
-    """phi_s of each sample, (S,)."""
+    """Compute phi_s of each sample, (S,), from the samples and the group weights w_c."""
     n = len(samples.counts) / np.sum(1 / samples.counts)
     df = len(samples.groups) - len(weights)
     return np.sqrt(n / (weights[samples.groups] * samples.counts * df))
 
 
 def n_effective(samples: Samples) -> np.ndarray:
-    """Harmonic mean of the cells per sample times the samples of each group, (C,): M_e over it is a mean's variance."""
+    """Compute the harmonic mean n of the cells per sample times the number of samples of each group, (C,).
+
+    M_e over this number is taken as the variance of a group mean.
+    """
     return len(samples.counts) / np.sum(1 / samples.counts) * np.bincount(samples.groups)
 
 
 def scaled_centres(own: np.ndarray, means: np.ndarray, samples: Samples, weights: np.ndarray) -> np.ndarray:
-    """h_s of each sample (S x p), from sample means m_s and group means g_c."""
+    """Compute the centre h_s of each sample (S x p) from the sample means m_s (S x p) and group means g_c (C x p)."""
     means = means[samples.groups]
     return means - (donor_scaling(samples, weights)[:, None] - 1) * (own - means)
 
 
 @dataclass(frozen=True)
 class Within:
-    """Group means and the within-group scatter M_e of data X (N x p), never formed unless asked for.
+    """Group means and the within-group scatter M_e of the data X (N x p).
+
+    M_e itself is formed only by the methods that return it.
 
     Attributes
     ----------
     X
-        Dense or sparse data, N x p.
-    codes, counts, weights
-        Group of each cell (N,), cells (C,) and weight w_c (C,) of each group.
+        Expression, N x p, of any kind.
+    codes
+        Group of each cell, (N,).
+    counts, weights
+        Number of cells n_c and weight w_c of each group, (C,).
     means
         Group means G, C x p.
-    sample_codes, sample_means, centres
-        Sample of each cell (N,), the means of the samples (S x p), and the centres h that their cells are measured from
-        (S x p). Without donors in the error term the samples are the groups.
+    sample_codes
+        Sample of each cell, (N,). Without donors in the error term the samples are the groups.
+    sample_means, centres
+        Mean m_s of each sample, and the centre h_s from which its cells are measured, S x p.
     samples
-        The samples, when donors are in the error term.
+        The samples, if donors are in the error term, and None otherwise.
     """
 
     X: object
@@ -105,7 +123,21 @@ class Within:
         samples: Samples | None = None,
         sums: np.ndarray | None = None,
     ) -> Within:
-        """From the data, and the sums of each group (or sample) if they are known; else they take a pass."""
+        """Compute the group means of X, and with donors in the error term the sample means and their centres.
+
+        Parameters
+        ----------
+        X
+            Expression, N x p, of any kind.
+        codes, counts
+            Group of each cell, (N,), and number of cells in each group, (C,).
+        within
+            ``"pooled"`` or ``"balanced"``.
+        samples
+            The samples, if donors are in the error term.
+        sums
+            Sum of the rows of each sample (without ``samples``, of each group). If None, they take one pass over X.
+        """
         if sums is None:
             units, n_units = (codes, len(counts)) if samples is None else (samples.codes, len(samples.counts))
             sums = arrays.group_sums(X, units, n_units)
@@ -122,17 +154,20 @@ class Within:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells and genes."""
+        """The number of cells and the number of genes."""
         return self.X.shape  # type: ignore[attr-defined]
 
     @cached_property
     def centre(self) -> np.ndarray:
-        """Unweighted mean of the group means, (p,): the origin of the axes."""
+        """Unweighted mean of the group means, (p,), which is the origin of the axes."""
         return self.means.mean(axis=0)
 
     @cached_property
     def centred_means(self) -> np.ndarray:
-        """Group means less their unweighted mean, C x p. Effects do not see the difference; rounding does."""
+        """Group means less their unweighted mean, C x p.
+
+        Effects do not depend on this shift, but sums of products lose fewer digits without it.
+        """
         return self.means - self.centre
 
     @property
@@ -142,19 +177,33 @@ class Within:
 
     @property
     def n_effective(self) -> np.ndarray:
-        """Cells whose independent noise each group mean holds, (C,): diag(M_e) over it is the variance of the mean."""
+        """Number of independent cells whose noise is taken to equal that of each group mean, (C,).
+
+        ``diag(M_e) / n_effective[c]`` is the variance of the mean of group c, for each gene.
+        """
         return self.counts if self.samples is None else n_effective(self.samples)
 
     @cached_property
     def cell_weights(self) -> np.ndarray:
-        """w_{c(i)} of each cell, (N,)."""
+        """Weight w_{c(i)} of each cell, (N,)."""
         return self.weights[self.codes]
 
     def gene_scatter(self, cells: np.ndarray | None = None, sums: np.ndarray | None = None) -> np.ndarray:
-        """The p x p sum of ``w (x - h)(x - h)'`` over all cells (then it is M_e) or over some of them, where X is.
+        """Compute the p x p sum of ``w (x - h)(x - h)'`` over all cells, which is M_e, or over some of them.
 
-        From products of sparse blocks where those are thin, less what the centres add; if that would cost digits, or
-        blocks are not thin, from centred dense blocks. Sums of the cells of each sample, S x p, save a pass if known.
+        Sparse blocks of low density are multiplied as they are, and the contribution of the centres is subtracted. If
+        that would lose too many digits, or if the blocks are dense, the sum is taken over centred dense blocks.
+
+        Parameters
+        ----------
+        cells
+            Indices of the cells to sum over. None takes all.
+        sums
+            Sum of these cells in each sample, S x p, which saves a pass over the data.
+
+        Returns
+        -------
+        The scatter, on the GPU if X is worked on there.
         """
         p = self.shape[1]
         X = self.X if cells is None else self.X[cells]  # type: ignore[index]
@@ -166,6 +215,7 @@ class Within:
                 add_sparse_gram(out, block, weights[rows])
 
             raw = arrays.reduce_rows(X, add_thin, (p, p))
+            # sum w (x - h)(x - h)' = sum w x x' - (sum w x) h' - h (sum w x)' + (sum w) h h', sample by sample
             sizes = np.bincount(sample_codes, weights, minlength=len(self.centres))
             each = self.weights if self.samples is None else self.weights[self.samples.groups]
             if sums is None:
@@ -176,7 +226,8 @@ class Within:
             raw -= cross + cross.T - self.centres.T @ (sizes[:, None] * self.centres)
             if np.all(before <= CANCELLATION * np.diag(raw)):
                 return raw
-            logger.info("a gene's mean is far above its spread: the scatter is summed from centred blocks")
+            # the difference of two large sums has lost its digits for some gene
+            logger.info("the mean of a gene is far above its spread, so the scatter is summed over centred blocks")
 
         residuals = self._residuals(cells)
 
@@ -186,10 +237,14 @@ class Within:
         return _mirror(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
 
     def cell_gram(self, target: str) -> tuple[np.ndarray, np.ndarray]:
-        """Gram matrix of cells and groups in the metric of the target, and the gene variances diag(M_e).
+        """Compute the Gram matrix of cells and groups in the metric of the target, in one pass over the genes.
 
-        The N + C rows are R, the weighted residuals ``sqrt(w) (x - h)`` of the cells, and the centred
-        group means Gc; the result is ``[R; Gc] T^-1 [R; Gc]'``, where X is. One pass over the data, by genes.
+        The matrix has N + C rows and columns and equals ``[R; Gc] T^-1 [R; Gc]'``. R are the weighted residuals
+        ``sqrt(w) (x - h)`` of the cells (``M_e = R'R``), Gc the centred group means, and T the target.
+
+        Returns
+        -------
+        The Gram matrix, on the GPU if X is worked on there, and the gene variances diag(M_e), (p,).
         """
         (N, p), C = self.shape, len(self.counts)
         X, xp = arrays.by_columns(self.X), namespace(self.X)
@@ -206,7 +261,8 @@ class Within:
             block[N:] = asarray_like(self.X, self.centred_means[:, genes])
             variances[genes] = self._gene_variances(to_numpy(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
             if target == "diagonal":
-                # a gene that does not vary within groups waits for the mean variance: see below
+                # a gene that does not vary within groups gets weight zero here; its group means are added below, with
+                # the mean variance of all genes as its target
                 block *= asarray_like(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
             _add_syrk(out, block.T)
         unit = target_diagonal(variances, "identity")[0]
@@ -218,7 +274,7 @@ class Within:
         return _mirror(out), variances
 
     def gene_variances(self) -> np.ndarray:
-        """Within-group variance of each gene, in a pass of its own."""
+        """Compute the within-group variance diag(M_e) of each gene, (p,), in one pass over the data."""
         residuals = self._residuals()
 
         def update(out: np.ndarray, rows: slice, block) -> None:
@@ -228,25 +284,26 @@ class Within:
         return self._gene_variances(to_numpy(arrays.reduce_rows(self.X, update, (1, self.shape[1])))[0], slice(None))
 
     def variances_of(self, scatter: np.ndarray) -> np.ndarray:
-        """Within-group variance of each gene, from M_e."""
+        """Return the within-group variance of each gene, (p,), from M_e."""
         return self._gene_variances(to_numpy(scatter.diagonal()).copy(), slice(None))
 
     def donor_share(self, variances: np.ndarray) -> float | None:
-        """Share of donors in the within-group variance of all genes, given diag(M_e); None without them in M_e.
+        """Estimate the share of donors in the within-group variance of all genes, from diag(M_e).
 
-        Of the spread M_donor of sample means, cells account for 1/n of their variance; negative if that is more.
+        Cells alone give the sample means 1/n of the variance of a cell, which is subtracted from tr(M_donor). The share
+        is negative if that exceeds tr(M_donor), and None if the error term has no donor level.
         """
         if self.samples is None:
             return None
         n = len(self.samples.counts) / np.sum(1 / self.samples.counts)
         spread = self.sample_means - self.means[self.samples.groups]
         total = np.sum(spread**2) / (len(spread) - len(self.counts))  # tr M_donor
-        cells = np.sum(variances) - n * total
+        cells = np.sum(variances) - n * total  # the first term of M_e
         donors = total - cells / n
         return float(donors / (donors + cells))
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
-        """Squared length of the weighted residual of each cell in the metric of the target, (N,)."""
+        """Compute the squared length of the weighted residual of each cell in the metric of the target, (N,)."""
         residuals, scale = self._residuals(), asarray_like(self.X, (1 / target)[:, None])
 
         def function(rows: slice, block) -> np.ndarray:
@@ -255,7 +312,7 @@ class Within:
         return arrays.map_rows(self.X, function, 1)[:, 0]
 
     def times(self, B: np.ndarray) -> np.ndarray:
-        """``M_e @ B`` for p x k B, matrix-free, in one pass over the data."""
+        """Compute ``M_e @ B`` for p x k B in one pass over the data, without forming M_e."""
         p, S = self.centres.shape[1], len(self.centres)
         shift, weights = (
             asarray_like(self.X, (self.centres @ B)[self.sample_codes]),
@@ -269,23 +326,27 @@ class Within:
             out[:p] += block.T @ scores
             out[p:] += arrays.block_sums(scores, sample_codes[rows], S)
 
+        # M_e B = sum_i w_i (x_i - h_i) (x_i - h_i)'B: the first p rows hold the part of x_i, the others that of each h
         sums = to_numpy(arrays.reduce_rows(self.X, update, (p + S, B.shape[1])))
         return sums[:p] - self.centres.T @ sums[p:]
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
-        """``R @ B`` (N x k): weighted residual scores of the cells."""
+        """Compute ``R @ B`` (N x k), the products of the weighted residuals of the cells with B (p x k)."""
         scores = arrays.times(self.X, B) - (self.centres @ B)[self.sample_codes]
         scores *= np.sqrt(self.cell_weights)[:, None]
         return scores
 
     def genes_of(self, V: np.ndarray) -> np.ndarray:
-        """``R' @ V`` (p x k) for N x k V."""
+        """Compute ``R' @ V`` (p x k) for V (N x k), with R the weighted residuals of the cells."""
         V = np.sqrt(self.cell_weights)[:, None] * V
         sums = arrays.indicator(self.sample_codes, len(self.centres)) @ V
         return arrays.transposed_times(self.X, V) - self.centres.T @ sums
 
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
-        """A function of rows and their block: ``sqrt(w) (x - h)``, dense. It goes to workers, so it holds no data."""
+        """Return a function of rows and their block that computes the weighted residuals ``sqrt(w) (x - h)``, dense.
+
+        The function is sent to dask workers, so it holds centres and weights but not X.
+        """
         chosen = slice(None) if cells is None else cells
         parts = self.centres, self.sample_codes[chosen], np.sqrt(self.cell_weights[chosen])[:, None]
         centres, sample_codes, roots = (asarray_like(self.X, part) for part in parts)
@@ -299,42 +360,43 @@ class Within:
         return residuals
 
     def _gene_variances(self, raw: np.ndarray, genes: slice) -> np.ndarray:
-        """Raw variances with those that are rounding error of a constant gene set to zero."""
+        """Set variances to zero that are only the rounding error of a gene that is constant within groups."""
+        # residuals of a constant gene are rounding errors of its value, so its variance is at most their square
         rounding = 1e-12 * np.abs(self.means[:, genes]).max(axis=0)
         return np.where(raw > rounding**2, raw, 0.0)
 
 
 def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:
-    """Diagonal of the shrinkage target T, (p,).
+    """Return the diagonal of the shrinkage target T, (p,).
 
-    ``identity``: the mean variance for every gene. ``diagonal``: each gene's own variance; a gene without
-    any gets the mean, so that T can be inverted.
+    With ``"identity"`` every gene gets the mean variance. With ``"diagonal"`` every gene gets its own variance; a gene
+    without variance gets the mean, so that T can be inverted.
     """
     mean = variances.mean()
     if mean == 0:
-        mean = 1.0  # no gene varies within groups; any positive target will do
+        mean = 1.0  # no gene varies within groups, so any positive target works
     if target == "identity":
         return np.full_like(variances, mean)
     return np.where(variances > 0, variances, mean)
 
 
 def _add_syrk(out: np.ndarray, block: np.ndarray) -> None:
-    """Add ``block' block`` to the upper triangle of out (Fortran order), or to all of it on a device."""
+    """Add ``block' block`` to the upper triangle of ``out`` (Fortran order); on a GPU, to all of it."""
     if is_device(out):
         out += block.T @ block
         return
-    if len(out) > MAX_TRIANGLE:  # OpenBLAS's own rank-k update crashes on larger results
+    if len(out) > MAX_TRIANGLE:  # the rank-k update of OpenBLAS crashes on larger results
         rows = panels(len(out))
         for i, top in enumerate(rows):
             for right in rows[i:]:
                 out[top, right] += block[:, top].T @ block[:, right]
         return
-    # the transpose of a C-ordered block is the Fortran array that BLAS reads without a copy
+    # the transpose of a C-ordered block is in Fortran order, which BLAS reads without a copy
     dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def _mirror(upper: np.ndarray) -> np.ndarray:
-    """Copy the upper triangle to the lower one, in place and by tiles; a matrix on a device has both."""
+    """Copy the upper triangle to the lower one, in place and tile by tile; on a GPU both are there already."""
     if is_device(upper):
         return upper
     n = len(upper)

@@ -1,67 +1,84 @@
-"""Signs from genes, sparse circuits recovered under those signs, and rules that link genes to wiring.
+"""Signed neural circuits: synapse signs from genes, sparse circuit recovery, and links between genes and wiring.
 
-Signs, the linear model, wiring, links, metrics and projections need only the core; fitting circuits and the
-optimisers need jax and optax: ``pip install "flda[circuits]"``. Names are loaded on first use.
+Functions and classes are at this level, ``flda.circuits.X``. Three namespaces hold names that would be too general
+here:
+
+* :mod:`flda.circuits.simulate`: circuits with known weights, and random stimuli
+* :mod:`flda.circuits.wiring`: models that predict connections between neurons from their genes
+* :mod:`flda.circuits.optim`: optimisers that keep signs, zeros or norms
+
+:func:`recover_circuit`, :func:`fit_circuit` and :mod:`flda.circuits.optim` need jax and optax, which
+``pip install "flda[circuits]"`` installs. They are imported on first use; everything else needs only the core.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOME = {
-    "infer_signs": "signs",
-    "marker_table": "signs",
-    "signs_from_transmitters": "signs",
-    "SignMask": "signs",
-    "SignedLinear": "linear",
-    "SignConsistentProjection": "projection",
-    "system_recovery": "metrics",
-    "support_recovery": "metrics",
-    "matched_recovery": "metrics",
-    "canonical_scale": "metrics",
-    "CircuitModel": "models",
-    "Population": "models",
-    "Connection": "models",
-    "FilterBank": "models",
-    "flip_twins": "diagnose",
-    "flip_unit": "diagnose",
-    "unit_report": "diagnose",
-    "recover_circuit": "recover",
-    "CircuitRecovery": "recover",
-    "SpatialConnectomeModel": "wiring",
-    "BilinearModel": "wiring",
-    "audit_signs": "audit",
-    "decompose_connectivity": "link",
-    "compare_connectivity": "link",
-    "link_axes": "link",
-    "phenotypes_from_connectivity": "link",
-    "signed_wiring": "endtoend",
-    "SignedWiring": "endtoend",
-}
-_MODULES = (
-    "signs",
-    "linear",
-    "models",
-    "recover",
+from . import simulate, wiring
+from ._audit import audit_signs
+from ._diagnose import circuit_notes, unit_report
+from ._endtoend import SignedWiring, signed_wiring
+from ._filters import FilterBank
+from ._flips import flip_unit, flippable_units
+from ._linear import SignedLinear
+from ._link import compare_connectivity, decompose_connectivity, link_axes, phenotypes_from_connectivity
+from ._metrics import canonical_scale, match_units, matched_recovery, support_recovery, system_recovery
+from ._models import CircuitModel, Connection, Population
+from ._projection import SignConsistentProjection
+from ._sign_mask import SignMask
+from ._signs import infer_signs, marker_table, signs_from_transmitters
+
+if TYPE_CHECKING:
+    from . import optim
+    from ._fit import fit_circuit
+    from ._recover import CircuitRecovery, recover_circuit
+
+__all__ = [
+    "CircuitModel",
+    "CircuitRecovery",
+    "Connection",
+    "FilterBank",
+    "Population",
+    "SignConsistentProjection",
+    "SignMask",
+    "SignedLinear",
+    "SignedWiring",
+    "audit_signs",
+    "canonical_scale",
+    "circuit_notes",
+    "compare_connectivity",
+    "decompose_connectivity",
+    "fit_circuit",
+    "flip_unit",
+    "flippable_units",
+    "infer_signs",
+    "link_axes",
+    "marker_table",
+    "match_units",
+    "matched_recovery",
     "optim",
-    "metrics",
-    "proximal",
-    "diagnose",
+    "phenotypes_from_connectivity",
+    "recover_circuit",
+    "signed_wiring",
+    "signs_from_transmitters",
     "simulate",
-    "projection",
+    "support_recovery",
+    "system_recovery",
+    "unit_report",
     "wiring",
-    "link",
-    "audit",
-)
+]
 
-__all__ = sorted([*_HOME, *_MODULES])
+# names that need jax, with the module that defines them; None marks a namespace
+_NEED_JAX = {"CircuitRecovery": "_recover", "fit_circuit": "_fit", "optim": None, "recover_circuit": "_recover"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
-    if name in _MODULES:
+    if name not in _NEED_JAX:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _NEED_JAX[name]
+    if home is None:
         return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{home}", __name__), name)
 
 
 def __dir__() -> list[str]:

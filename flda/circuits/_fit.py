@@ -1,192 +1,301 @@
-"""Fits of one circuit, many side by side under one compilation: the engine of :mod:`flda.circuits.recover`."""
+"""Fits of a circuit by stochastic gradient descent, many of them at once under one compilation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from ._jax import jax, jnp, optax
-from .models import CircuitModel
-from .optim import madam
-from .proximal import proximal_adam
+from ._models import CircuitModel
+from ._start import starting_weights
+from .optim import madam, proximal_adam
+
+N_CHECKS = 20  # how often a fit is judged on the validation samples
+IMPROVEMENT = 1e-3  # relative decrease of the validation loss below which a fit has not improved
 
 
-def fit_lanes(
+def fit_circuit(
     model: CircuitModel,
     X: np.ndarray,
     y: np.ndarray,
-    X_val: np.ndarray,
-    y_val: np.ndarray,
-    penalties: np.ndarray,
     *,
-    seeds: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray],
+    penalties: Sequence[float] | np.ndarray,
+    seeds: Sequence[int] | np.ndarray,
     subsets: np.ndarray | None = None,
     parameterisation: str = "projected",
     optimizer: Callable[[Any], optax.GradientTransformation] | None = None,
     n_steps: int = 4000,
     learning_rate: float = 0.03,
     batch_size: int = 100,
-    n_checks: int = 20,
 ) -> np.ndarray:
-    """Many fits of one circuit side by side: the engine of :func:`recover_circuit`.
+    """Fit the weights of a circuit, once for each pair of a penalty and a seed.
+
+    Each fit minimises half the mean squared error plus an L1 penalty over minibatches. All fits run at once, under one
+    compilation. :func:`recover_circuit` calls this function, chooses the penalty and checks the result; call it
+    directly to control every fit.
+
+    The penalised loss on the validation samples is computed 20 times during a fit, and the weights with the lowest loss
+    are returned. The fits stop early if none has improved by a thousandth within a quarter of the checks.
 
     Parameters
     ----------
-    model, X, y, X_val, y_val
-        As there, y with one column per output.
-    penalties, seeds
-        One per fit.
+    model
+        Wiring diagram, signs, gains and thresholds.
+    X
+        ``(n_samples, n_inputs)`` activity of the first population.
+    y
+        ``(n_samples,)`` or ``(n_samples, n_outputs)`` responses of the last population.
+    validation
+        Samples ``(X, y)`` that judge the fits but do not enter their gradients.
+    penalties
+        ``(n_fits,)`` L1 weights, in units of the loss per unit of weight.
+    seeds
+        ``(n_fits,)`` seeds of the starting weights and the minibatches.
     subsets
-        ``(n_fits, n)`` samples that each fit may use; None for all.
+        ``(n_fits, n)`` indices of the samples that each fit may use; None for all samples.
     parameterisation
-        "projected", "absolute" or "multiplicative".
+        ``"projected"``, ``"absolute"`` or ``"multiplicative"``, as in :func:`recover_circuit`.
     optimizer
-        Maps a learning-rate schedule to another optimiser for "projected" weights; its steps, of loss and penalty
-        together, are then clipped at zero.
-    n_steps, learning_rate, batch_size
-        As there.
-    n_checks
-        How often a fit is judged by its penalised loss on the validation samples. The best state is kept, and the
-        fits stop when none has improved by a thousandth over a quarter of the checks.
+        Function from a learning-rate schedule to an optax optimiser. It replaces the optimiser of the parameterisation.
+        With ``"projected"``, the penalty is then part of the loss, and weights of the wrong sign are set to zero after
+        each step.
+    n_steps
+        Number of gradient steps.
+    learning_rate
+        Largest learning rate, in units of the weights. It rises linearly over a fifth of the steps and then falls to
+        zero along a half cosine.
+    batch_size
+        Samples per minibatch.
 
     Returns
     -------
-    ``(n_fits, n_parameters)`` signed weights.
+    ndarray of shape (n_fits, n_parameters)
+        Free weights of every fit, signs included; :meth:`CircuitModel.weights` arranges them as matrices.
+
+    Raises
+    ------
+    ValueError
+        If the data do not fit the model, hold NaN or infinite values, or have constant responses; if penalties and
+        seeds differ in length; or if the parameterisation is unknown.
+
+    References
+    ----------
+    Bagherian D et al. Fine-grained system identification of nonlinear neural circuits. KDD (2021).
+
+    Examples
+    --------
+    >>> from flda.circuits import fit_circuit, simulate
+    >>> retina = simulate.retina_circuit("2", n_kernels=3)
+    >>> held_out = retina.sample(100, random_state=1)
+    >>> X, y = retina.sample(200)
+    >>> fits = fit_circuit(retina.model, X, y, validation=held_out, penalties=[0.01], seeds=[0], n_steps=2000)
+    >>> retina.model.score(retina.model.weights(fits[0]), *held_out) > 0.9
+    True
     """
-    subsets = np.broadcast_to(np.arange(len(X)), (len(seeds), len(X))) if subsets is None else subsets
-    signs = np.where(np.isnan(model.signs), 0.0, model.signs)  # 0 stands for free
-    free = np.flatnonzero(signs == 0)
+    X, y = check_samples(model, X, y)
+    X_val, y_val = check_samples(model, *validation, what="validation ")
+    penalties, seeds = np.asarray(penalties, float), np.asarray(seeds)
+    if penalties.ndim != 1 or penalties.shape != seeds.shape:
+        raise ValueError(
+            f"penalties and seeds have shapes {penalties.shape} and {seeds.shape}; give one of each per fit."
+        )
+    subsets = np.broadcast_to(np.arange(len(X)), (len(seeds), len(X))) if subsets is None else np.asarray(subsets)
     rate = optax.warmup_cosine_decay_schedule(learning_rate / 100, learning_rate, n_steps // 5, n_steps)
-    chunk = max(1, n_steps // n_checks)
-    batch_size = min(batch_size, subsets.shape[1])
-    relative = jnp.asarray(model.penalties, jnp.float32)
-    n_parameters = model.n_parameters
+    form = _form(parameterisation, model, rate, optimizer)
+    n_chunk = max(1, n_steps // N_CHECKS)
     lay_out, respond = _compiled(model)
-    train, held = lay_out(X), lay_out(X_val)
-    y_train, y_held = jnp.asarray(y, jnp.float32), jnp.asarray(y_val, jnp.float32)
+    train = lay_out(X), jnp.asarray(y, jnp.float32)
+    held = lay_out(X_val), jnp.asarray(y_val, jnp.float32)
+    run = _chunk(form, respond, train, held, min(batch_size, subsets.shape[1]), n_chunk)
 
-    def signed(phi):
-        if parameterisation == "absolute":
-            return jnp.where(signs == 0, phi, signs * jnp.abs(phi))
-        if parameterisation == "multiplicative":  # a free weight is the difference of two positive ones
-            twin = jnp.zeros(n_parameters).at[free].set(phi[n_parameters:])
-            return jnp.where(signs == 0, 1.0, signs) * phi[:n_parameters] - twin
-        return phi
+    # phi of all fits, one row each; keys of their random streams; optimiser states
+    start = jnp.asarray(
+        np.stack(
+            [form.start(starting_weights(model, X[s], y[s], int(k))) for s, k in zip(subsets, seeds, strict=True)]
+        ),
+        jnp.float32,
+    )
+    penalty = jnp.asarray(penalties, jnp.float32)
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    state = (start, jax.vmap(lambda f, p: form.optimiser(p).init(f))(start, penalty))
+    # state, key, penalty and subset differ between fits; the number of the first step is the same for all
+    advance = jax.jit(jax.vmap(run, in_axes=(0, 0, 0, 0, None)))
+    subset = jnp.asarray(subsets)
+    kept, lowest, improved = start, jnp.full(len(seeds), jnp.inf), 0
+    for check in range(-(-n_steps // n_chunk)):
+        state, loss = advance(state, keys, penalty, subset, check * n_chunk)
+        # all fits share one compiled program, so they go on while any of them improves
+        if bool(jnp.any(loss < lowest * (1 - IMPROVEMENT))):
+            improved = check
+        kept = jnp.where((loss < lowest)[:, None], state[0], kept)
+        # a fit that diverged has a loss of NaN and keeps its best weights so far
+        lowest = jnp.minimum(jnp.nan_to_num(loss, nan=jnp.inf), lowest)
+        if check - improved >= max(2, N_CHECKS // 4):
+            break
+    return np.asarray(jax.vmap(form.weights)(kept), float)
 
-    def transformation(penalty):
-        if optimizer is not None:
-            return optimizer(rate)
-        if parameterisation == "projected":
-            return proximal_adam(rate, penalty=penalty * relative, signs=jnp.asarray(model.signs))
-        return optax.adam(rate) if parameterisation == "absolute" else madam(rate)
+
+def check_samples(model: CircuitModel, X: Any, y: Any, what: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Inputs ``(n, n_inputs)`` and responses ``(n, n_outputs)`` as floats, if they fit the model and are finite.
+
+    Parameters
+    ----------
+    model, X, y
+        As in :func:`fit_circuit`.
+    what
+        Name of the samples in error messages, such as ``"validation "``.
+    """
+    X, y = np.asarray(X, float), np.asarray(y, float)
+    first, last = model.populations[0], model.populations[-1]
+    y = y[:, None] if y.ndim == 1 else y
+    if X.ndim != 2 or X.shape[1] != first.size:
+        raise ValueError(
+            f"{what}X has shape {X.shape}; it needs one column for each of the {first.size} units of population "
+            f"{first.name!r}."
+        )
+    if y.shape != (len(X), last.size):
+        raise ValueError(
+            f"{what}y has shape {y.shape}; {len(X)} samples of {last.size} output units need {(len(X), last.size)}."
+        )
+    for name, values in (("X", X), ("y", y)):
+        bad = ~np.isfinite(values)
+        if bad.any():
+            row, col = np.argwhere(bad)[0]
+            raise ValueError(
+                f"{what}{name} holds {int(bad.sum())} NaN or infinite values, the first in sample {row}, column {col}; "
+                "remove those samples."
+            )
+    if len(y) and (y == y[0]).all():
+        raise ValueError(f"{what}y is the same in all {len(y)} samples; a circuit cannot be recovered from it.")
+    return X, y
+
+
+def _chunk(form: _Form, respond: Callable, train: tuple, held: tuple, batch_size: int, n_chunk: int) -> Callable:
+    """Function that takes ``n_chunk`` steps of one fit and returns its state and its loss on the held-out samples."""
 
     def error(phi, inputs, responses):
-        return 0.5 * jnp.mean(jnp.sum((respond(signed(phi), inputs) - responses) ** 2, axis=1))
-
-    def l1(phi, penalty):
-        if parameterisation == "multiplicative":
-            return penalty * (relative @ phi[:n_parameters] + relative[free] @ phi[n_parameters:])
-        return penalty * (relative @ jnp.abs(phi))
-
-    proximal = optimizer is None and parameterisation == "projected"  # the penalty is in the proximal step then
+        return 0.5 * jnp.mean(jnp.sum((respond(form.weights(phi), inputs) - responses) ** 2, axis=1))
 
     def loss(phi, inputs, responses, penalty):
-        return error(phi, inputs, responses) + (0.0 if proximal else l1(phi, penalty))
+        # a proximal step applies the penalty itself; elsewhere it is part of the loss
+        return error(phi, inputs, responses) + (0.0 if form.proximal else form.l1(phi, penalty))
 
     def run(state, key, penalty, subset, step):
         def one(carry, index):
             phi, opt = carry
+            # each step has a random stream of its own, so that a fit does not depend on the length of the chunks
             at = subset[jax.random.randint(jax.random.fold_in(key, index), (batch_size,), 0, len(subset))]
-            grads = jax.grad(loss)(phi, {name: a[at] for name, a in train.items()}, y_train[at], penalty)
-            updates, opt = transformation(penalty).update(grads, opt, phi)
-            phi = optax.apply_updates(phi, updates)
-            if optimizer is not None and parameterisation == "projected":
-                phi = jnp.where(phi * signs < 0, 0.0, phi)
-            return (phi, opt), None
+            grads = jax.grad(loss)(phi, {name: a[at] for name, a in train[0].items()}, train[1][at], penalty)
+            updates, opt = form.optimiser(penalty).update(grads, opt, phi)
+            return (form.project(optax.apply_updates(phi, updates)), opt), None
 
-        (phi, opt), _ = jax.lax.scan(one, state, step + jnp.arange(chunk))
-        return (phi, opt), error(phi, held, y_held) + l1(phi, penalty)
+        (phi, opt), _ = jax.lax.scan(one, state, step + jnp.arange(n_chunk))
+        return (phi, opt), error(phi, *held) + form.l1(phi, penalty)
 
-    def first(theta):
-        if parameterisation != "multiplicative":
-            return theta
-        half = np.maximum(np.abs(theta), 1e-4)
-        return np.concatenate(
-            [np.where(signs == 0, np.maximum(theta, 0.1 * half), half), np.maximum(-theta, 0.1 * half)[free]]
-        )
-
-    phi = np.stack(
-        [first(starting_weights(model, X[s], y[s], int(seed))) for s, seed in zip(subsets, seeds, strict=True)]
-    )
-    start = jnp.asarray(phi, jnp.float32)
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    penalty = jnp.asarray(penalties, jnp.float32)
-    state = (start, jax.vmap(lambda f, p: transformation(p).init(f))(start, penalty))
-    advance = jax.jit(jax.vmap(run, in_axes=(0, 0, 0, 0, None)))
-    subset = jnp.asarray(subsets)
-    kept, lowest, improved = start, jnp.full(len(seeds), jnp.inf), 0
-    for check in range(-(-n_steps // chunk)):
-        state, judged = advance(state, keys, penalty, subset, check * chunk)
-        if bool(jnp.any(judged < lowest * (1 - 1e-3))):
-            improved = check
-        kept = jnp.where((judged < lowest)[:, None], state[0], kept)
-        lowest = jnp.minimum(jnp.nan_to_num(judged, nan=jnp.inf), lowest)
-        if check - improved >= max(2, n_checks // 4):
-            break
-    return np.asarray(jax.vmap(signed)(kept), float)
+    return run
 
 
-def starting_weights(model: CircuitModel, X: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-    """Random weights under which every unit is driven: a unit that never fires has no gradient and stays silent.
+class _Form(Protocol):
+    """What a parameterisation defines: how weights w follow from the parameters phi that the optimiser changes."""
 
-    Population by population, half-normal weights are scaled so that a rectifying unit with a positive threshold fires
-    in a share of the samples that the seed draws from 0.3 to 0.7, and the output varies as much as the responses do.
-    Inhibition of the output starts at a fifth of excitation, or a rectified output could be silent from the start.
+    proximal: bool
+
+    def start(self, theta: np.ndarray) -> np.ndarray:
+        """Return phi for starting weights theta."""
+
+    def weights(self, phi: Any) -> Any:
+        """Return w, signs included."""
+
+    def l1(self, phi: Any, penalty: Any) -> Any:
+        """Return the L1 penalty."""
+
+    def optimiser(self, penalty: Any) -> optax.GradientTransformation:
+        """Return the optimiser of phi."""
+
+    def project(self, phi: Any) -> Any:
+        """Return phi after a step, moved to where the signs allow it."""
+
+
+class _Projected:
+    """Phi is w itself. The optimiser takes proximal steps; if another one is given, w is clipped after each step."""
+
+    def __init__(self, model: CircuitModel, rate: Any, optimizer: Callable | None) -> None:
+        self.known = jnp.asarray(model.signs)
+        self.signs = np.where(np.isnan(model.signs), 0.0, model.signs)  # 0 stands for an unknown sign
+        self.relative = jnp.asarray(model.penalties, jnp.float32)
+        self.rate, self.given, self.proximal = rate, optimizer, optimizer is None
+
+    def start(self, theta):
+        return theta
+
+    def weights(self, phi):
+        return phi
+
+    def l1(self, phi, penalty):
+        return penalty * (self.relative @ jnp.abs(phi))
+
+    def optimiser(self, penalty):
+        if self.given is not None:
+            return self.given(self.rate)
+        return proximal_adam(self.rate, penalty=penalty * self.relative, signs=self.known)
+
+    def project(self, phi):
+        return phi if self.proximal else jnp.where(phi * self.signs < 0, 0.0, phi)
+
+
+class _Absolute(_Projected):
+    """W = sign |phi|, the parameterisation of Bagherian et al. (2021); phi of unknown sign is w itself."""
+
+    def __init__(self, model: CircuitModel, rate: Any, optimizer: Callable | None) -> None:
+        super().__init__(model, rate, optax.adam if optimizer is None else optimizer)
+
+    def weights(self, phi):
+        return jnp.where(self.signs == 0, phi, self.signs * jnp.abs(phi))
+
+    def project(self, phi):
+        return phi
+
+
+class _Multiplicative(_Absolute):
+    """W = sign phi with positive phi, for optimisers that multiply.
+
+    A weight of unknown sign is the difference of two positive parameters; the second ones stand behind the others.
     """
-    rng = np.random.default_rng([seed, 20210814])
-    share = rng.uniform(0.2, 0.5)
-    X, y = X[:500], y[:500]
-    free = np.isnan(model.signs)
-    theta = np.abs(rng.normal(size=model.n_parameters)) * np.where(
-        free, rng.choice([-1.0, 1.0], model.n_parameters), model.signs
-    )
-    for s in model.synapses:
-        theta[s.ids] *= np.sqrt(2.0 / np.bincount(s.cols, minlength=s.shape[1])[s.cols])
-    last = model.populations[-1]
-    for p in model.populations[1:]:
-        arriving = [s for s, c in zip(model.synapses, model.connections, strict=True) if c.target == p.name]
-        if p is last:
-            for s in arriving:
-                theta[np.unique(s.ids[theta[s.ids] < 0])] *= np.where(np.isnan(model.signs[s.ids]).all(), 1.0, 0.2)
-        drive = model.drive(model.weights(theta), X, p.name)
-        threshold = np.broadcast_to(np.asarray(p.threshold, float), p.size)
-        spread = drive.std(axis=0)
-        if p is last:
-            scale = np.divide(y.std(axis=0), spread, out=np.ones(p.size), where=spread > 0)
-        else:
-            level = np.quantile(drive, 1 - share, axis=0)
-            turned = np.quantile(-drive, 1 - share, axis=0)
-            for s in arriving:  # a unit of free-signed inputs may start turned round when that drives it
-                turn = (turned > level)[s.cols] & free[s.ids]
-                theta[s.ids[turn]] *= -1
-            level = np.quantile(model.drive(model.weights(theta), X, p.name), 1 - share, axis=0)
-            usable = (level > 0) & (threshold > 0) & p.rectify
-            scale = np.divide(threshold, level, out=np.ones(p.size), where=usable).clip(0.05, 3.0)
-        for s in arriving:
-            factor = np.bincount(s.ids, scale[s.cols], model.n_parameters) / np.maximum(
-                np.bincount(s.ids, minlength=model.n_parameters), 1
-            )
-            theta[s.ids] = (theta * np.where(factor > 0, factor, 1.0))[s.ids]
-    return theta
+
+    def __init__(self, model: CircuitModel, rate: Any, optimizer: Callable | None) -> None:
+        super().__init__(model, rate, madam if optimizer is None else optimizer)
+        self.free, self.n = np.flatnonzero(self.signs == 0), model.n_parameters
+
+    def start(self, theta):
+        half = np.maximum(np.abs(theta), 1e-4)  # a parameter of zero would never change
+        positive = np.where(self.signs == 0, np.maximum(theta, 0.1 * half), half)
+        return np.concatenate([positive, np.maximum(-theta, 0.1 * half)[self.free]])
+
+    def weights(self, phi):
+        subtracted = jnp.zeros(self.n).at[self.free].set(phi[self.n :])
+        return jnp.where(self.signs == 0, 1.0, self.signs) * phi[: self.n] - subtracted
+
+    def l1(self, phi, penalty):
+        return penalty * (self.relative @ phi[: self.n] + self.relative[self.free] @ phi[self.n :])
+
+
+_FORMS = {"projected": _Projected, "absolute": _Absolute, "multiplicative": _Multiplicative}
+
+
+def _form(name: str, model: CircuitModel, rate: Any, optimizer: Callable | None) -> _Form:
+    if name not in _FORMS:
+        raise ValueError(f"parameterisation {name!r} is unknown; choose one of {', '.join(_FORMS)}.")
+    return _FORMS[name](model, rate, optimizer)
 
 
 def _compiled(model: CircuitModel) -> tuple[Callable, Callable]:
-    """Inputs laid out once for all steps, and the circuit's response to such inputs in terms of its free weights.
+    """Two functions: one arranges the inputs once for all steps, one computes the responses from them and free weights.
 
-    A connection from the inputs of which most entries are absent is stored as the list of every target's sources:
-    for a retina of 28 kernels and 25 amacrine units this saves 24 of 25 multiplications.
+    If most entries of a connection from the inputs are absent, it is stored as a list of the sources of each target. A
+    retina of 28 kernels and 25 amacrine units then needs one multiplication where the dense matrix needs 25.
     """
     source = model.populations[0].name
     sources, ids = {}, {}
@@ -194,11 +303,12 @@ def _compiled(model: CircuitModel) -> tuple[Callable, Callable]:
         fan = np.bincount(s.cols, minlength=s.shape[1])
         if c.source == source and fan.max() < 0.5 * s.shape[0]:
             order = np.argsort(s.cols, kind="stable")
-            place = np.concatenate([np.arange(n) for n in fan])
+            position = np.concatenate([np.arange(n) for n in fan])  # of a synapse among those of its target
             sources[s.name] = np.zeros((s.shape[1], fan.max()), int)
-            ids[s.name] = np.full((s.shape[1], fan.max()), model.n_parameters)  # points at a zero behind the weights
-            sources[s.name][s.cols[order], place] = s.rows[order]
-            ids[s.name][s.cols[order], place] = s.ids[order]
+            # targets with fewer sources are filled up with a weight that is always zero, appended to the free weights
+            ids[s.name] = np.full((s.shape[1], fan.max()), model.n_parameters)
+            sources[s.name][s.cols[order], position] = s.rows[order]
+            ids[s.name][s.cols[order], position] = s.ids[order]
     needs_all = any(c.source == source and c.name not in sources for c in model.connections)
 
     def lay_out(X):
@@ -214,7 +324,7 @@ def _compiled(model: CircuitModel) -> tuple[Callable, Callable]:
             for s, c in zip(model.synapses, model.connections, strict=True):
                 if c.target != p.name:
                     continue
-                if s.name in sources:
+                if s.name in sources:  # inputs (n, target, source) times weights (target, source), summed over sources
                     drive += jnp.sum(inputs[s.name] * padded[ids[s.name]], axis=2)
                 else:
                     drive += activity[c.source] @ jnp.zeros(s.shape).at[s.rows, s.cols].set(theta[s.ids])

@@ -1,4 +1,4 @@
-"""The one place that says what to install when jax or optax is missing."""
+"""Imports of jax and optax, with an error that says how to install them."""
 
 try:
     import jax

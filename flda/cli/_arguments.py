@@ -1,4 +1,4 @@
-"""What the command line takes."""
+"""The arguments of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._data.device import DEVICES
 
 
 def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
-    """The parser; it leaves the function of the chosen command in ``run``."""
+    """Return the parser; parsed arguments hold the function of the chosen command in ``run``."""
     out = argparse.ArgumentParser(
         prog="flda", description="Factorized linear discriminant analysis for single-cell expression."
     )
@@ -24,92 +24,125 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
         return sub
 
     def fit_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
-        sub.add_argument("--n-genes", type=_size, default=20, help="genes selected per axis, or cv (default 20)")
+        sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the results, written whole or not at all")
         sub.add_argument(
-            "--mode", choices=["axis", "marker"], default="axis", help="best axis, or genes that are specific alone"
+            "--n-genes", type=_size, default=20, metavar="K", help="genes selected per axis, or cv (default 20)"
         )
         sub.add_argument(
-            "--penalty", type=float, default=1.0, help="charge for other effects (default 1; inf nulls them)"
+            "--mode",
+            choices=["axis", "marker"],
+            default="axis",
+            help="select the genes of the best axis, or genes that are themselves specific (default axis)",
+        )
+        sub.add_argument(
+            "--penalty",
+            type=float,
+            default=1.0,
+            help="penalty on the variance of other effects (default 1; inf removes it exactly)",
+        )
+        sub.add_argument(
+            "--group-means",
+            choices=["observed", "shrunken"],
+            default="observed",
+            help="shrunken moves the means of small groups towards what the effects predict (default observed)",
         )
         sub.add_argument(
             "--shrinkage",
             type=_number_or_name,
             default="auto",
-            help="a number in [0, 1], cv, ledoit-wolf or oas",
-        )
-        sub.add_argument("--repeats", type=int, default=1, help="repeats of the certificate's folds (default 1)")
-        sub.add_argument(
-            "--permutations", type=int, default=0, metavar="N", help="permutation p-values of effects and genes"
+            help="a number in [0, 1], or auto, cv, ledoit-wolf or oas (default auto)",
         )
         sub.add_argument(
-            "--stability", type=int, default=0, metavar="N", help="selection frequencies over N halves of the cells"
+            "--repeats", type=int, default=1, metavar="N", help="repeats of the certificate's folds (default 1)"
+        )
+        sub.add_argument(
+            "--permutations",
+            type=int,
+            default=0,
+            metavar="N",
+            help="also test effects and genes, with N resamples each",
+        )
+        sub.add_argument(
+            "--stability",
+            type=int,
+            default=0,
+            metavar="N",
+            help="also count how often N halves of the cells select each gene",
         )
         sub.add_argument(
             "--path",
             type=int,
             nargs="+",
             metavar="K",
-            help="also compare axes of these numbers of genes; takes a while",
+            help="also compare axes of these numbers of genes, which takes longer",
         )
-        sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda works on a GPU through cupy")
+        sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
         sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
 
     def design_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("file", type=Path, metavar="FILE.h5ad")
-        sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns that cross")
-        sub.add_argument("--nuisance", nargs="+", metavar="COLUMN", help="obs columns without axes, e.g. batch")
+        sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns of the factors")
+        sub.add_argument(
+            "--nuisance",
+            nargs="+",
+            metavar="COLUMN",
+            help="obs columns that get no axes, such as a batch",
+        )
         sub.add_argument(
             "--interactions",
             nargs="+",
             default=["all"],
             metavar="A:B",
-            help="all (default), none, or a list such as A:B",
+            help="all (default), none, or names such as A:B",
         )
 
-    sub = command("demo", "run on simulated T4/T5 cells, offline, in seconds")
+    sub = command("demo", "analyse simulated T4/T5 cells, offline, in seconds")
     fit_options(sub)
-    sub.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_comps=None)
+    sub.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_components=None)
 
-    sub = command("run", "fit an h5ad file and write rankings, tables, figures and a certificate")
+    sub = command("run", "analyse an h5ad file and write rankings, tables, figures and a report")
     design_options(sub)
     fit_options(sub)
-    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor: folds, tests, error term")
+    sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor, for folds, tests and the error term")
     sub.add_argument("--layer", help="layer to use instead of X")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
-    sub.add_argument("--n-comps", type=int, help="axes per effect (default: all useful ones)")
+    sub.add_argument(
+        "--n-components", "--n-comps", type=int, metavar="N", help="axes per effect (default: all useful ones)"
+    )
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks instead of into memory")
-    sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
+    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files of flda")
 
     sub = command("report", "write the report of a result.h5ad as one HTML file")
     sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
-    sub.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html beside the file")
+    sub.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html next to the file")
     sub.add_argument("--title", help="heading (default: the factors)")
     sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
-    sub = command("check", "print the design table and what it can estimate")
+    sub = command("check", "print cells per group and which effects can be estimated")
     design_options(sub)
 
-    sub = command("power", "how many cells and donors per group a study needs, from pilot data")
+    sub = command("power", "estimate how many cells and donors per group a study needs")
     design_options(sub)
-    sub.add_argument("--n-cells", type=int, nargs="+", default=[10, 20, 50, 100], metavar="N", help="per group, to try")
+    sub.add_argument(
+        "--n-cells", type=int, nargs="+", default=[10, 20, 50, 100], metavar="N", help="cells per group to try"
+    )
     sub.add_argument("--n-donors", type=int, nargs="+", metavar="D", help="donors per group to try; needs --donor")
     sub.add_argument("--purity", type=float, default=0.9, help="target of the first axes (default 0.9)")
     sub.add_argument("--stability", type=float, default=0.7, help="target of the gene lists (default 0.7)")
     sub.add_argument("--n-genes", type=int, default=20, help="genes selected per axis (default 20)")
-    sub.add_argument("--studies", type=int, default=20, help="simulated truths of each size (default 20)")
+    sub.add_argument("--studies", type=int, default=20, help="simulated studies of each size (default 20)")
     sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor")
-    sub.add_argument("--layer", default="counts", help="layer of raw counts (default counts); '' for X")
+    sub.add_argument("--layer", default="counts", help="layer with raw counts (default counts; '' for X)")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
     sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
-    sub.add_argument("--overwrite", action="store_true", help="replace a results folder that flda wrote")
+    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files of flda")
     sub.add_argument("--seed", type=int, default=0, help="seed (default 0)")
 
     data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
-    command("list", "data sets that can be fetched", data)
+    command("list", "list the data sets that can be fetched", data)
     command("fetch", "download and verify a data set", data).add_argument("name", metavar="NAME")
-    sub = command("verify", "check files at hand against their checksums", data)
+    sub = command("verify", "compare files that are present with their checksums", data)
     sub.add_argument("name", metavar="NAME", nargs="?", help="only this data set")
     return out
 

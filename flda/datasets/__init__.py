@@ -1,7 +1,5 @@
-"""Example data: a simulation with known truth, and public data read through manifests with checksums."""
+"""Example data: simulated cells with known truth, and public data sets whose files are verified by checksum."""
 
-from ._common import TARGET_SUM as TARGET_SUM
-from ._common import with_log_layer as with_log_layer
 from ._files import fetch, manifests, verify
 from ._rnamix import rnamix
 from ._simulated import t4t5_simulated

@@ -1,4 +1,4 @@
-"""Downloads that resume, show progress and leave nothing half-written; proxies as the environment sets them."""
+"""Downloads that resume and show progress. A partial file keeps its own name; proxies are set by the environment."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tqdm.auto import tqdm
 from .._progress import DELAY
 
 CHUNK = 1 << 20
-ATTEMPTS = 3  # in a row without a new byte
+ATTEMPTS = 3  # attempts in a row without a new byte after which a download fails
 
 
 class Resumable:
-    """A downloader for :func:`pooch.retrieve` that continues where an earlier attempt broke off.
+    """Downloader for :func:`pooch.retrieve` that continues where an earlier attempt broke off.
 
-    pooch hands it a temporary file, checks what it finds there, and renames it.
+    pooch passes a temporary file, verifies its checksum and renames it.
 
     Parameters
     ----------
     part
-        File that keeps what arrived so far, also after an error; None to start from nothing every time.
+        File that keeps the bytes received so far, also after an error. None starts every download from the beginning.
     timeout
-        Seconds without an answer before an attempt counts as failed.
+        Seconds without an answer after which an attempt counts as failed.
     """
 
     def __init__(self, part: Path | None, *, timeout: float = 30.0) -> None:
@@ -46,7 +46,7 @@ class Resumable:
                 break
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
                 failures = 0 if _size(part) > before else failures + 1
-                # a name that does not resolve will not the next time; a transfer that broke off may
+                # a transfer that broke off is tried again, but not one that never began, as with an unknown host name
                 if failures >= ATTEMPTS or _size(part) == 0:
                     raise
         os.replace(part, output_file)
@@ -55,17 +55,17 @@ class Resumable:
         import requests
 
         start = _size(part)
-        # the bytes of the file, not a compressed form of them: only then do positions count the same
+        # ask for the bytes of the file uncompressed, so that the size of the partial file is a position in it
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 if not response.headers.get("Content-Range", "").endswith(f"/{start}"):
-                    part.unlink()  # longer than the file: a part of something else
+                    part.unlink()  # it is longer than the file on the server, so it belongs to another file
                     self._attempt(url, part)
-                return  # everything was there
+                return  # the partial file is complete
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
-                start = 0  # the server sends all of it
+                start = 0  # the server ignores ranges and sends the whole file
             length = response.headers.get("Content-Length")
             total = start + int(length) if length and "Content-Encoding" not in response.headers else None
             bar = tqdm(
@@ -78,7 +78,7 @@ class Resumable:
                     handle.write(block)
                     bar.update(len(block))
         if total is not None and _size(part) < total:
-            raise requests.exceptions.ChunkedEncodingError(f"{_size(part):,} of {total:,} bytes arrived")
+            raise requests.exceptions.ChunkedEncodingError(f"received {_size(part):,} of {total:,} bytes")
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Files of public data sets: found or downloaded, and verified against their manifests."""
+"""Files of public data sets: located or downloaded, and verified against their manifests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ UNKNOWN = "unknown: recorded on first download"
 
 
 def manifests() -> dict[str, dict]:
-    """The manifest of every data set that :func:`fetch` knows, by name.
+    """Return the manifest of every data set that :func:`fetch` knows, by name.
 
-    A manifest is a JSON file that follows ``manifest.schema.json``: what the data are, whom to cite, the licence, the
-    loader, the expected shape and factors, and for every file its URL, size and sha256. Where nobody has recorded a
-    file's checksum it says ``"unknown: recorded on first download"``.
+    A manifest is a JSON file that follows ``manifest.schema.json``. It has a description of the data, the citation, the
+    licence, the loader, the expected shape and factors, and the URL, size and sha256 of every file. Where the checksum
+    of a file is not known, it says ``"unknown: recorded on first download"``.
+
+    Returns
+    -------
+    Dictionary of data set -> manifest.
 
     Examples
     --------
@@ -38,13 +42,13 @@ def manifests() -> dict[str, dict]:
 
 
 def fetch(name: str, file: str, *, data_dir: str | os.PathLike | None = None, download: bool = False) -> Path:
-    """Path of one file of a data set, verified against its manifest.
+    """Locate or download one file of a data set and verify it against its manifest.
 
-    Looks in ``data_dir``, else in the folder that ``FLDA_DATA_DIR`` names; then the network is not touched unless
-    ``download`` says so. Without either, downloads once with pooch into its cache. A download that broke off is
-    continued, a file appears whole and verified or not at all, and proxies are those of the environment
-    (``HTTPS_PROXY``). A file whose checksum the manifest does not know is downloaded from its start, and its
-    checksum is recorded beside it and holds from then on.
+    The data folder is ``data_dir``, or else the folder in the environment variable ``FLDA_DATA_DIR``. With a data
+    folder, nothing is downloaded unless ``download=True``. Without one, the file is downloaded once into the cache of
+    pooch. A download that broke off is continued, and the file gets its name only when it is complete and verified.
+    Proxies are those of the environment (``HTTPS_PROXY``). If the manifest does not know the checksum, the file is
+    always downloaded from its beginning; its checksum is recorded in a file next to it and used from then on.
 
     Parameters
     ----------
@@ -53,18 +57,22 @@ def fetch(name: str, file: str, *, data_dir: str | os.PathLike | None = None, do
     data_dir
         Folder with the file, directly or in the manifest's ``folder``.
     download
-        Whether to download into the data folder what it lacks.
+        Whether to download a file that is missing from the data folder.
+
+    Returns
+    -------
+    Path of the file.
 
     Raises
     ------
     FileNotFoundError
-        When the data folder lacks the file.
+        If the file is missing from the data folder.
     ValueError
-        For an unknown data set or file, or bytes that do not match the manifest.
+        If the data set or file is unknown, or the content does not match the manifest.
     ImportError
-        When a download is needed and pooch is not installed.
+        If a download is needed and pooch is not installed.
     OSError
-        When the download fails.
+        If the download fails.
 
     Examples
     --------
@@ -76,21 +84,21 @@ def fetch(name: str, file: str, *, data_dir: str | os.PathLike | None = None, do
     if path is None:
         if not download and _data_folder(data_dir):
             raise FileNotFoundError(
-                f"{file} of data set {name!r} is not in {_data_folder(data_dir)} (FLDA_DATA_DIR); looked there only. "
-                f"Download it into that folder with: flda datasets fetch {name}"
+                f"{file} of data set {name!r} is not in the data folder {_data_folder(data_dir)} (FLDA_DATA_DIR). "
+                f"Download it into this folder with: flda datasets fetch {name}"
             )
         path = _download(entry, target)
     found = _sha256(path)
     known = _known_sha256(entry, path)
     if known is None:
-        logger.info("no checksum is known for %s; it has sha256 %s", path, found)
+        logger.info("%s cannot be verified, as its manifest has no checksum; its sha256 is %s", path, found)
     elif found != known:
         raise ValueError(_mismatch(path, found, known, entry))
     return path
 
 
 def verify(name: str, *, data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Compare the files of a data set that are at hand with its manifest; the network is not touched.
+    """Compare the local files of a data set with its manifest; nothing is downloaded.
 
     Parameters
     ----------
@@ -99,8 +107,13 @@ def verify(name: str, *, data_dir: str | os.PathLike | None = None) -> pd.DataFr
 
     Returns
     -------
-    DataFrame with a row per file: ``file``, ``status`` (``ok``, ``missing``, ``damaged``, or ``no checksum known``) and
-    ``sha256`` of what was found.
+    DataFrame with one row per file: ``file``, ``status`` (``ok``, ``missing``, ``damaged``, or ``no checksum known``)
+    and the ``sha256`` of the local file, empty if it is missing.
+
+    Raises
+    ------
+    ValueError
+        If the data set is unknown.
 
     Examples
     --------
@@ -121,14 +134,14 @@ def verify(name: str, *, data_dir: str | os.PathLike | None = None) -> pd.DataFr
 
 def _folder() -> Traversable:
     folder = resources.files("flda") / "_manifests"
-    # an editable install runs from the repository
+    # the manifests of an editable install are in the repository
     return folder if folder.is_dir() else Path(__file__).parents[2] / "data_manifests"
 
 
 def _manifest(name: str) -> dict:
     known = manifests()
     if name not in known:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(known)}.")
+        raise ValueError(f"unknown data set {name!r}; use one of {', '.join(known)}.")
     return known[name]
 
 
@@ -146,7 +159,7 @@ def _data_folder(data_dir: str | os.PathLike | None) -> Path | None:
 
 
 def _locate(manifest: dict, file: str, data_dir: str | os.PathLike | None) -> tuple[Path | None, Path]:
-    """Where the file is, or None, and where a download puts it."""
+    """Path of the local file, or None, and the path that a download writes to."""
     folder = _data_folder(data_dir)
     if folder:
         target = folder / manifest["folder"] / file
@@ -165,7 +178,7 @@ def _record(path: Path) -> Path:
 
 
 def _known_sha256(entry: dict, path: Path) -> str | None:
-    """The checksum of the manifest, else the one recorded when the file was downloaded, else None."""
+    """Checksum in the manifest, or else the one recorded when the file was downloaded, or else None."""
     if entry["sha256"] != UNKNOWN:
         return entry["sha256"]
     return _record(path).read_text("ascii").split()[0] if _record(path).is_file() else None
@@ -174,7 +187,7 @@ def _known_sha256(entry: dict, path: Path) -> str | None:
 def _mismatch(path: Path, found: str, known: str, entry: dict) -> str:
     hint = f" {entry['on_mismatch']}" if "on_mismatch" in entry else ""
     return (
-        f"{path} does not match its checksum: sha256 {found}, expected {known}.{hint} "
+        f"{path} does not match its checksum: its sha256 is {found}, expected {known}.{hint} "
         "Remove the file and fetch it again."
     )
 
@@ -189,14 +202,14 @@ def _pooch():
 
 
 def _download(entry: dict, target: Path) -> Path:
-    """Download to ``target``; continued and verified where the checksum is known."""
+    """Download to ``target``; if the checksum is known, an earlier part is continued and the file is verified."""
     pooch = _pooch()
     import requests
 
     url, file = entry["url"], entry["name"]
     known = None if entry["sha256"] == UNKNOWN else entry["sha256"]
     part = target.with_name(f"{file}.part") if known else None
-    by_hand = f"check the network, or put {file} into a folder and set FLDA_DATA_DIR to it."
+    by_hand = f"check the network connection, or put {file} into a folder and set FLDA_DATA_DIR to this folder."
     try:
         logger.info("downloading %s (%s)", url, _megabytes(entry["bytes"]))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -207,9 +220,11 @@ def _download(entry: dict, target: Path) -> Path:
             path=target.parent,
             downloader=Resumable(part),
         )
-    except ValueError:  # pooch's way to say that the checksum differs
+    except ValueError:  # raised by pooch if the checksum differs
         hint = f" {entry['on_mismatch']}" if "on_mismatch" in entry else ""
-        raise ValueError(f"{url} does not match the checksum in the manifest; nothing was kept.{hint}") from None
+        raise ValueError(
+            f"the content of {url} does not match the checksum in the manifest and was deleted.{hint}"
+        ) from None
     except requests.HTTPError as error:
         answer = "" if error.response is None else f": the server answered {error.response.status_code}"
         raise OSError(f"could not download {url}{answer}; {by_hand}") from None

@@ -11,32 +11,38 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from ._common import with_log_layer
+from ._common import from_counts
 from ._files import fetch
 
 
 def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
-    """Designed mixtures of RNA from three cell lines: mixture x amount x protocol (Tian et al. 2019).
+    """Load designed mixtures of RNA from three cell lines: mixture x amount x protocol (Tian et al. 2019).
 
-    636 pseudo-cells x 16,469 genes from two protocols (CEL-seq2, SORT-seq), four amounts of RNA and seven
-    mixtures of H2228, H1975 and HCC827. 55 of the 56 groups are occupied. Genes are Ensembl ids and 45 ERCC
-    spike-ins (``ERCC-*``); genes that one protocol lacks are zero there.
+    There are 636 pseudo-cells x 16,469 genes from two protocols (CEL-seq2, SORT-seq), four amounts of RNA and seven
+    mixtures of the lines H2228, H1975 and HCC827. 55 of the 56 groups are occupied. Genes are Ensembl ids and 45 ERCC
+    spike-ins (``ERCC-*``); a gene that was measured by one protocol only is zero in the other.
 
     Parameters
     ----------
     data_dir
-        Folder with the files; default the environment variable ``FLDA_DATA_DIR``, else they are downloaded once
-        with pooch into its cache. Checksums are verified either way.
+        Folder with the files. The default is the folder in the environment variable ``FLDA_DATA_DIR``; if it is not
+        set, the files are downloaded once into the cache of pooch. Checksums are verified in every case.
 
     Returns
     -------
     AnnData with log1p of counts per 10,000 in ``X``, and
 
     * ``layers["counts"]``: the counts
-    * ``obs["mixture"]``: percentages of H2228-H1975-HCC827; ``obs["mix"]`` keeps the two replicates of the even mixture
-      apart
-    * ``obs["amount"]``: pg of RNA; ``obs["protocol"]``
-    * ``var["spike_in"]``
+    * ``obs["mixture"]``: percentages of H2228-H1975-HCC827
+    * ``obs["mix"]``: the same with the two replicates of the even mixture as separate levels
+    * ``obs["amount"]``: RNA in pg
+    * ``obs["protocol"]``: CEL-seq2 or SORT-seq
+    * ``var["spike_in"]``: whether the gene is a spike-in
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, ImportError, OSError
+        As :func:`fetch`.
 
     References
     ----------
@@ -71,7 +77,7 @@ def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
     for column in ("mixture", "protocol", "mix"):
         obs[column] = obs[column].astype("category")
     var = pd.DataFrame({"spike_in": [g.startswith("ERCC-") for g in genes]}, index=genes)
-    return with_log_layer(X.tocsr(), obs, var)
+    return from_counts(X.tocsr(), obs, var)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

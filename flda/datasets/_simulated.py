@@ -1,4 +1,4 @@
-"""Simulated T4/T5 cells with known truth, for when the real ones are not at hand."""
+"""Simulated T4/T5 cells with known truth, which need no download."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from ._common import axon_halves, with_log_layer
+from ._common import axon_halves, from_counts
 
 
 def t4t5_simulated(
@@ -18,23 +18,24 @@ def t4t5_simulated(
     n_donors: int = 4,
     random_state: int = 0,
 ) -> AnnData:
-    """Simulate T4/T5-like cells: dendrite (T4, T5) x axon (a, b, c, d), with known truth. Not real data.
+    """Simulate cells like T4 and T5 neurons: dendrite (T4, T5) x axon (a, b, c, d), with known truth.
 
-    Negative-binomial counts with log-normal library sizes, dropout that falls with expression, five
-    expression programmes that vary between cells whatever their type, and small donor differences. Group sizes
-    are unequal. 40 genes carry a dendrite effect, 60 an axon effect, 30 an interaction and 20 both a dendrite and an
-    axon effect (in proportion when ``n_vars`` is below 1,000). Gene names are neutral.
+    These are not real data. Counts are negative binomial with log-normal library sizes and with dropout that decreases
+    with expression. Five expression programmes vary between cells independently of their type, and donors differ
+    slightly. Group sizes are unequal. 40 genes carry a dendrite effect, 60 an axon effect, 30 an interaction and 20
+    both a dendrite and an axon effect; with fewer than 1,000 genes these numbers decrease in proportion. Gene names
+    are neutral.
 
     Parameters
     ----------
     n_obs
-        Cells; 3,557 as in the 48 h sample of Kurmangaliyev et al., eLife 8:e50822 (2019).
+        Number of cells, at least 16; 3,557 is that of the 48 h sample of Kurmangaliyev et al., eLife 8:e50822 (2019).
     n_vars
-        Genes, up to 17,492 for whole-genome size.
+        Number of genes, at least 50; 17,492 is a whole transcriptome.
     effect_size
-        Standard deviation of the planted effects in natural-log expression.
+        Standard deviation over groups of the planted effects, in natural logarithms of expression.
     n_donors
-        Donors, crossed with the design.
+        Number of donors. Cells of every group are assigned to donors at random.
     random_state
         Seed; the same seed gives the same cells.
 
@@ -44,8 +45,13 @@ def t4t5_simulated(
 
     * ``layers["counts"]``: the counts
     * ``obs["dendrite", "axon", "subtype", "donor"]``: categorical labels
-    * ``obs["axon_ab_cd", "axon_bc_ad"]``: the two binary halves of the axon's layer
+    * ``obs["axon_ab_cd", "axon_bc_ad"]``: the layer of the axon as two binary factors
     * ``var["truth_dendrite", "truth_axon", "truth_dendrite:axon"]``: which effects a gene carries
+
+    Raises
+    ------
+    ValueError
+        For fewer than 16 cells or 50 genes.
 
     Examples
     --------
@@ -54,7 +60,7 @@ def t4t5_simulated(
     ((400, 300), ['T4a', 'T4b', 'T4c', 'T4d', 'T5a', 'T5b', 'T5c', 'T5d'])
     """
     if n_obs < 16 or n_vars < 50:
-        raise ValueError(f"n_obs={n_obs}, n_vars={n_vars}: the simulation needs at least 16 cells and 50 genes.")
+        raise ValueError(f"n_obs={n_obs} or n_vars={n_vars} is too small; use at least 16 cells and 50 genes.")
     rng = np.random.default_rng(random_state)
     shares = np.array([0.18, 0.12, 0.09, 0.15, 0.13, 0.10, 0.14, 0.09])
     group = np.concatenate([np.repeat(np.arange(8), 2), rng.choice(8, size=n_obs - 16, p=shares)])
@@ -62,7 +68,7 @@ def t4t5_simulated(
     dendrite, axon = group // 4, group % 4
     donor = rng.integers(n_donors, size=n_obs)
 
-    # the first genes of a random order carry effects; they are drawn among expressed ones
+    # genes that carry effects are the first of a random order, and are given a higher expression than the others
     scale = min(1.0, n_vars / 1000)
     n_carriers = [max(3, int(scale * n)) for n in (40, 60, 30, 20)]
     log_mean = rng.normal(-1.6, 1.3, size=n_vars)
@@ -96,7 +102,7 @@ def t4t5_simulated(
         mu = np.exp(log_mu) * library[:, None]
         rate = rng.gamma(1 / dispersion[genes], dispersion[genes] * mu)
         counts = rng.poisson(rate)
-        counts[rng.random(counts.shape) < 0.3 / (1 + mu)] = 0  # dropout: up to 30 % of rare transcripts
+        counts[rng.random(counts.shape) < 0.3 / (1 + mu)] = 0  # dropout, up to 30 % for rare transcripts
         blocks.append(sp.csc_matrix(counts.astype(np.float32)))
 
     width = len(str(n_vars))
@@ -114,11 +120,11 @@ def t4t5_simulated(
         {f"truth_{name}": flags for name, flags in carries.items()},
         index=[f"gene_{i:0{width}d}" for i in range(n_vars)],
     )
-    return with_log_layer(sp.hstack(blocks, format="csr"), obs, var)
+    return from_counts(sp.hstack(blocks, format="csr"), obs, var)
 
 
 def _sum_to_zero_effects(rng: np.random.Generator, sizes: tuple[int, ...], n_vars: int) -> np.ndarray:
-    """Effects per level combination and gene that sum to zero over every factor, with unit mean square."""
+    """Draw effects per level combination and gene that sum to zero over every factor and have a mean square of one."""
     effect = rng.normal(size=(*sizes, n_vars))
     for axis in range(len(sizes)):
         effect -= effect.mean(axis=axis, keepdims=True)

@@ -1,4 +1,4 @@
-"""Connections between cell types, and what their synapses are made of."""
+"""Connections between cell types, their transmitters, and proteins that bind across synapses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._files import fetch, manifests
 
 
 def flyvis_connectome(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Signed synapse counts between cell types of the fly's optic lobe, by column offset (Lappalainen et al. 2024).
+    """Load signed synapse counts between cell types of the fly's optic lobe by column offset (Lappalainen et al. 2024).
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ def flyvis_connectome(data_dir: str | os.PathLike | None = None) -> pd.DataFrame
 
     Returns
     -------
-    DataFrame with a row per pair of types and offset (2,140): ``pre, post, du, dv`` (hexagonal column offset),
-    ``n_synapses`` (mean per postsynaptic cell), ``sign`` (+1, -1) and ``referenced`` (whether the sign has a source;
-    the others, all +1, are a default).
+    DataFrame with one row per pair of types and offset (2,140): ``pre, post``; ``du, dv``, the hexagonal column offset;
+    ``n_synapses``, the mean per postsynaptic cell; ``sign``, +1 or -1; and ``referenced``, whether a source is given
+    for the sign. Signs without a source are the default, +1.
 
     References
     ----------
@@ -46,18 +46,19 @@ def flyvis_connectome(data_dir: str | os.PathLike | None = None) -> pd.DataFrame
 
 
 def flywire_optic_types(data_dir: str | os.PathLike | None = None, *, min_confidence: int = 1) -> pd.DataFrame:
-    """Measured transmitters of adult fly cell types (ground-truth table of Eckstein et al. 2024).
+    """Load measured transmitters of adult fly cell types (ground-truth table of Eckstein et al. 2024).
 
     Parameters
     ----------
     data_dir
         As in :func:`rnamix`.
     min_confidence
-        Least confidence of a row, 1 (low) to 5.
+        Smallest confidence of a row that is kept, from 1 (low) to 5.
 
     Returns
     -------
-    DataFrame of cell types (index, several rows per type) x transmitters: 1 shown, -1 shown to be absent, 0 not tested.
+    DataFrame of cell types (index; a type may have several rows) x transmitters: 1 for shown to be present, -1 for
+    shown to be absent, 0 for not tested.
 
     References
     ----------
@@ -78,7 +79,7 @@ def flywire_optic_types(data_dir: str | os.PathLike | None = None, *, min_confid
 
 
 def flywire_connectivity(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Unsigned connections and synapses between 742 types of the fly's optic lobe (Matsliah et al. 2024).
+    """Load unsigned connections and synapses between 742 types of the fly's optic lobe (Matsliah et al. 2024).
 
     Parameters
     ----------
@@ -87,8 +88,8 @@ def flywire_connectivity(data_dir: str | os.PathLike | None = None) -> pd.DataFr
 
     Returns
     -------
-    DataFrame with a row per pair of types (72,954): ``pre, post, n_connections`` (pairs of cells) and ``n_synapses``,
-    both sides of the brain together.
+    DataFrame with one row per pair of types (72,954): ``pre, post``; ``n_connections``, the number of connected pairs
+    of cells; and ``n_synapses``. Both sides of the brain are added up.
 
     References
     ----------
@@ -112,7 +113,7 @@ def flywire_connectivity(data_dir: str | os.PathLike | None = None) -> pd.DataFr
 
 
 def celegans_gap_junctions(data_dir: str | os.PathLike | None = None) -> dict[str, pd.DataFrame | pd.Series]:
-    """Innexins, contacts and gap junctions of 185 neurons of the worm (Kovács et al. 2020).
+    """Load innexins, contacts and gap junctions of 185 neurons of C. elegans (Kovács et al. 2020).
 
     Parameters
     ----------
@@ -121,9 +122,12 @@ def celegans_gap_junctions(data_dir: str | os.PathLike | None = None) -> dict[st
 
     Returns
     -------
-    Dictionary of ``genes`` (185 x 18, 0 or 1; the files do not name the innexins, ``innexin_01`` to ``innexin_18`` are
-    their order), ``contact`` and ``gap_junctions`` (185 x 185, symmetric, 0 or 1) and ``classes`` (the neurons' names
-    without L, R or number where there is a partner: what belongs together in a held-out fold).
+    Dictionary of four tables:
+
+    * ``genes``: 185 x 18, 0 or 1. The files do not name the innexins; ``innexin_01`` to ``innexin_18`` are their order.
+    * ``contact`` and ``gap_junctions``: 185 x 185, symmetric, 0 or 1.
+    * ``classes``: the class of each neuron, which is its name without L, R or number if other neurons share the rest.
+      Neurons of a class should be held out together.
 
     References
     ----------
@@ -156,7 +160,7 @@ def celegans_gap_junctions(data_dir: str | os.PathLike | None = None) -> dict[st
 
 
 def fly_binding_pairs(data_dir: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Pairs of extracellular domains of fly proteins that bind, as measured by Özkan et al. (2013).
+    """Load pairs of fly proteins whose extracellular domains bind, as measured by Özkan et al. (2013).
 
     Parameters
     ----------
@@ -165,9 +169,9 @@ def fly_binding_pairs(data_dir: str | os.PathLike | None = None) -> pd.DataFrame
 
     Returns
     -------
-    DataFrame ``gene_1, gene_2`` (symbols of 2013), ``flybase_1, flybase_2`` (gene ids, to map them to today's;
-    empty where the authors give none), ``family_1, family_2, homophilic, novel`` and ``detected`` (False for pairs
-    known from the literature that the assay missed).
+    DataFrame with one row per pair: ``gene_1, gene_2``, the symbols of 2013; ``flybase_1, flybase_2``, gene ids for
+    mapping to current symbols, empty where the authors give none; ``family_1, family_2, homophilic, novel``; and
+    ``detected``, False for pairs known from the literature that the assay did not find.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The scikit-learn estimators. Arrays in, arrays out; AnnData lives one floor up."""
+"""The scikit-learn estimators: arrays in, arrays out. :mod:`flda.tl` applies them to AnnData."""
 
 from ._flda import FLDA
 from ._labels import donor_codes, expression, label_frame

@@ -1,4 +1,4 @@
-"""FLDA: the scikit-learn estimator. Arrays in, arrays out; AnnData lives one floor up."""
+"""FLDA as a scikit-learn estimator: arrays in, arrays out. :mod:`flda.tl` applies it to AnnData."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.validation import _check_n_features, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
-from .._data.device import OnDevice, wrap
+from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.samples import sample_units, samples_in_error
@@ -22,6 +22,7 @@ from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.within import Within
 from ..metrics import largest_signs
+from ._input import checked_matrix
 from ._labels import donor_codes, label_frame
 from ._shrinkage import cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
@@ -32,48 +33,50 @@ logger = get_logger(__name__)
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Factorized linear discriminant analysis: axes that vary with one effect and little with the others.
 
-    For every effect S of a factorial design (a factor or an interaction) finds the directions u that maximise
-    ``u' (M_S - sum_T lambda_T M_T) u / u' M_e u``, with M_S the scatter of the effect's least-squares
-    estimates on the group means and M_e the shrunken within-group scatter. Solved exactly: one solve with
-    M_e serves all effects and penalties.
+    For every effect S of a factorial design (a factor or an interaction) this estimator finds the directions u that
+    maximise ``u' (M_S - sum_T lambda_T M_T) u / u' M_e(g) u``, where T runs over the other effects. M_S is the scatter
+    of the least-squares estimates of effect S on the group means, and M_e(g) is the shrunken within-group scatter. The
+    solution is exact, and one solve with M_e(g) serves all effects and penalties.
 
     Parameters
     ----------
     interactions
-        ``"all"`` for every interaction the groups identify (others are left out with a logged line), None
-        for main effects only, or a list of ``"a:b"`` or ``("a", "b")``.
+        The interactions in the fit. ``"all"`` includes every interaction that the groups identify, and logs the names
+        of those it leaves out. None includes main effects only. A list names the interactions, each as ``"a:b"`` or
+        ``("a", "b")``.
     nuisance
-        Columns of y that enter the fit as additive effects without axes of their own, such as a batch. They
-        are penalised like any other effect.
+        Columns of y, such as a batch, that enter the fit as additive effects without axes of their own. They are
+        penalised like any other effect.
     n_components
-        Axes per effect: None for all useful ones (the effect's degrees of freedom), one number, or a dict
-        from effect name to number.
+        Number of axes per effect. None takes all useful ones, which are as many as the effect has degrees of freedom. A
+        dict maps effect names to numbers.
     penalty
-        lambda: how much an axis is charged for variance of another effect. One number, or a dict from the name of
-        the charged effect to its number (1 for those not named). ``inf`` nulls the effect exactly on the
-        group means.
+        lambda_T, the weight with which the variance of another effect T counts against an axis. A dict maps the name of
+        the other effect to its penalty; effects that it does not name get 1. With ``inf`` the group means do not vary
+        at all with that effect along the axis.
     group_means
-        ``"observed"``: axes are made of the group means as they are. ``"shrunken"``: of their posterior means under the
-        factorial prior, which lets groups of few cells learn from the other groups through the main effects. The prior
-        is fitted anew in every fold. The first thing to try when groups are rare: with 3 to 10 cells in a group it
-        raised held-out signal on simulated cells and on the RNA mixtures; on blood cells it gave purer axes with less
-        signal (``benchmarks/RESULTS.md``).
+        ``"observed"`` uses the group means as they are. ``"shrunken"`` uses their posterior means under the factorial
+        prior, which moves the mean of a group of few cells towards the prediction of the main effects; the prior is
+        fitted again in every fold. Try this first when some groups are rare. With 3 to 10 cells in a group it raised
+        the held-out signal-to-noise ratio (SNR) on simulated cells and on the RNA mixtures; on blood cells the axes
+        were purer but had a lower SNR (``benchmarks/RESULTS.md``).
     shrinkage
-        g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"``, the best
-        of a grid on held-out cells. ``"auto"`` is ``"cv"``: on five data sets it came within 0.03 of the best fixed
-        g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
+        g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"`` for the value
+        of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``. On five data sets it came within 0.03 of the
+        best fixed g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
     shrinkage_target
-        T: ``"identity"``, the mean variance of the genes times the identity, for genes on comparable scales; or
-        ``"diagonal"``, each gene's own variance, which makes the axes independent of the genes' units. Diagonal was
-        clearly better on both real data sets and is the default; identity was better on one simulation.
+        The target T. ``"diagonal"`` holds the variance of each gene, so that the axes do not depend on the units of the
+        genes. ``"identity"`` is the mean variance of all genes times the identity, for genes on comparable scales. In
+        the same experiment, the diagonal target was clearly better on both real data sets, and the identity on one
+        simulation.
     within
-        ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` lets every group's own
-        covariance count the same, as the paper's estimator does. Pooled was never worse in the same
-        experiment, and better where groups are small.
+        ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` gives every group the same weight,
+        as the estimator of Qiao and Meister does. In the same experiment, pooled was never worse, and better where
+        groups are small.
     solver
-        ``"primal"`` factors M_e (p x p), ``"dual"`` the Gram matrix of the cells (N x N), ``"iterative"`` forms neither
-        and works by products with the data. ``"auto"`` takes the smaller side, or ``"iterative"`` if that would
-        take more than half of the free memory.
+        ``"primal"`` factors M_e (p x p), ``"dual"`` factors the Gram matrix of the cells (N x N), and ``"iterative"``
+        forms neither and works by products with the data. ``"auto"`` takes the smaller of the two matrices, or
+        ``"iterative"`` if that has more than 10,000 rows or takes more than half of the free memory.
     random_state
         Seed of the cross-validation folds.
 
@@ -82,36 +85,37 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     effects_ : list of tuple of str
         The effects that have axes.
     axes_ : DataFrame
-        One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is in-sample; judge axes by
-        :func:`flda.inference.certify`.
+        One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is computed on the fitted cells; use
+        :func:`flda.inference.certify` to judge the axes on held-out cells.
     components_ : ndarray of shape (k, p)
-        Axes u, M_e-orthonormal within an effect; the gene with the largest standardised loading has a positive one.
+        The axes u, which are M_e(g)-orthonormal within an effect. The sign of each is such that the gene with the
+        largest absolute standardised loading has a positive one.
     eigenvalues_ : ndarray of shape (k,)
         The maximised ratio of each axis.
     design_ : Design
-        Groups, counts, contrasts and the report of what can be estimated.
+        Groups, counts, contrasts, and the report of which effects can be estimated.
     means_ : ndarray of shape (C, p)
-        Group means that the axes are made of, rows as in ``design_.group_levels()``.
+        Group means from which the axes are computed, with rows as in ``design_.group_levels()``.
     within_sd_ : ndarray of shape (p,)
-        Within-group standard deviation of each gene, unshrunken: the square root of the diagonal of M_e.
+        Within-group standard deviation of each gene: the square root of the diagonal of M_e, without shrinkage.
     donor_share_ : float or None
-        Share of donors in the within-group variance of all genes, when donors are in the error term; corrected for the
-        spread that cells alone give to the means of donors, so it can be negative.
+        Share of donors in the within-group variance of all genes, if donors are in the error term. The variance that
+        the means of donors have by their cells alone is subtracted, so the share can be negative.
     shrinkage_ : float
-        The g that was used. ``shrinkage_path_`` has the criterion over the grid for ``"cv"``, else None.
+        The g that was used. With ``"cv"``, ``shrinkage_path_`` holds the criterion over the grid, and None otherwise.
     solver_ : str
         ``"primal"``, ``"dual"`` or ``"iterative"``.
     residual_ : float
-        Relative residual of the linear solve behind all axes.
+        Relative residual of the linear solve on which all axes are based.
     classes_ : ndarray or list of ndarray
-        Levels of each factor; one array when y had one column.
+        Levels of each factor; a single array if y had one column.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
     References
     ----------
-    Qiao M, Meister M. Factorized discriminant analysis for genetic signatures of neuronal phenotypes.
-    Front. Neuroinform. 17:1265079 (2023), arXiv 2010.02171.
+    Qiao M, Meister M. Factorized discriminant analysis for genetic signatures of neuronal phenotypes. Front.
+    Neuroinform. 17:1265079 (2023), arXiv 2010.02171.
 
     Examples
     --------
@@ -161,21 +165,22 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def fit(self, X, y, groups=None) -> Self:
-        """Find the axes.
+        """Compute the axes of all effects from expression and labels.
 
         Parameters
         ----------
         X
-            Expression, cells x genes, normally log-normalised: ndarray, any scipy.sparse matrix or array, a dask array
-            with dense or CSR chunks, or :class:`flda._data.arrays.Stream` of a matrix on disk. The last two are read in
-            blocks of rows, several times. Dense arrays and CSR matrices of cupy are worked on where they are; results
-            are NumPy's.
+            Expression, cells x genes, normally log-normalised. It may be an ndarray, any scipy.sparse matrix or array,
+            a dask array with dense or CSR chunks (read in blocks of rows, several times), or a dense array or CSR
+            matrix of cupy (which stays on the GPU). All results are NumPy arrays.
         y
-            Labels: a DataFrame with a column per factor, an (N, F) array, or (N,) for one factor.
+            Labels of the cells: a DataFrame with one column per factor, an (N, F) array, or an (N,) array for one
+            factor.
         groups
             Donor of each cell, (N,). Cross-validated shrinkage then holds out whole donors. If a factor varies between
-            donors, group means are means of the donors' means, and M_e is n times the variance of a donor's mean: that
-            of its cells plus n times the spread between donors, with n the (harmonic) mean number of cells.
+            donors, group means are the means of the donors' means, and the error term gets a donor level: M_e is the
+            scatter of the cells about the means of their donors plus n times the covariance of these means, where n is
+            the harmonic mean number of cells per donor and group.
 
         Returns
         -------
@@ -184,7 +189,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For bad values in X or y, effects that cannot be estimated, or a singular scatter without shrinkage.
+            If X is not finite, labels are missing or do not match X, an effect cannot be estimated, a parameter is not
+            valid, or the scatter is singular and ``shrinkage=0``.
         """
         return self._fit(self._prepare(X, y, groups))
 
@@ -204,13 +210,13 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
         levels = [design.levels[f] for f in prepared.labels.columns]
         self.classes_ = levels[0] if len(levels) == 1 else levels
-        # transform, inverse_transform and predict need these only
+        # all that transform, inverse_transform and predict need
         self._centre = solver.centre
         self._patterns = axes.patterns * signs[:, None]
         self._discriminants = axes.discriminants
         self._offsets = np.einsum("ij,ji->i", solver.means, axes.discriminants) / 2
         self._n_features_out = len(axes.table)
-        # sizes of the effects under the prior that has shrunken the means, which the bootstrap keeps
+        # sizes omega_S^2 of the effects under the prior of the group means; the bootstrap keeps them fixed
         self._prior_sizes = None if solver.posterior is None else solver.posterior.sizes
         logger.debug(
             "flda: %d cells x %d genes, %d groups, %d axes; solver %s, shrinkage %.3g (%s), residual %.1e",
@@ -219,68 +225,73 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X) -> np.ndarray:
-        """Scores of cells on the axes, (n, k), zero at the unweighted mean of the groups."""
+        """Compute the scores of cells on the axes, (n, k), which are zero at the unweighted mean of the groups."""
         check_is_fitted(self)
         return self._product(X, self.components_.T) - self._centre @ self.components_.T
 
     def fit_transform(self, X, y=None, groups=None):
-        """Fit, then the scores of the same cells."""
+        """Fit the axes and compute the scores of the same cells, (N, k)."""
         return self.fit(X, y, groups).transform(X)
 
     def inverse_transform(self, X) -> np.ndarray:
-        """Expression (n, p) with the given scores (n, k) that lies in the span of the group means.
+        """Compute the expression (n, p) in the span of the group means that has the given scores X (n, k).
 
-        ``transform(inverse_transform(s)) == s`` as long as the axes are linearly independent.
+        ``transform(inverse_transform(X))`` equals X if the axes are linearly independent.
         """
         check_is_fitted(self)
         scores = np.asarray(X, dtype=np.float64)
         if scores.ndim != 2 or scores.shape[1] != self._n_features_out:
             raise ValueError(
-                f"scores must have {self._n_features_out} columns, one per axis; got shape {scores.shape}."
+                f"scores must have {self._n_features_out} columns, one for each axis; got shape {scores.shape}."
             )
+        # with U (p x k) the axes and P = U' M_e(g) the patterns, the scores of s (P U)^-1 P are s; P U is symmetric
         gram = self._patterns @ self.components_.T
         return scores @ np.linalg.pinv(gram).T @ self._patterns + self._centre
 
     def predict_proba(self, X):
-        """Probability of every level of every factor.
+        """Compute the probability of every level of every factor.
 
-        Gaussian groups with common covariance M_e and equal prior for every occupied group; a level's
-        probability is the sum over its groups.
+        The groups are modelled as Gaussian with the common covariance M_e(g), and every occupied group has the same
+        prior probability. The probability of a level is the sum over its groups.
 
         Returns
         -------
-        One array (n, levels) for y with one column; else a list of them, or, for a DataFrame y, a DataFrame with
-        columns (factor, level).
+        If y had one column, an array (n, levels). Otherwise a list of such arrays, or, if y was a DataFrame, a
+        DataFrame with columns (factor, level).
         """
-        check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        probabilities = [posterior @ (table.groups[:, [j]] == np.arange(n)) for j, n in enumerate(table.n_levels)]
+        probabilities = self._probabilities(X)
         if self._y_kind == "frame":
+            levels = self.design_.levels
             columns = pd.MultiIndex.from_tuples(
-                [(f, level) for f in table.factors for level in self.design_.levels[f]],
-                names=["factor", "level"],
+                [(f, level) for f in probabilities for level in levels[f]], names=["factor", "level"]
             )
-            return pd.DataFrame(np.hstack(probabilities), columns=columns, index=getattr(X, "index", None))
-        return probabilities[0] if len(probabilities) == 1 else probabilities
+            return pd.DataFrame(np.hstack([*probabilities.values()]), columns=columns, index=getattr(X, "index", None))
+        found = list(probabilities.values())
+        return found[0] if len(found) == 1 else found
 
     def predict(self, X):
-        """Most probable level of every factor: a DataFrame, an (n, F) array or (n,), as y was given."""
-        check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        best = {}
-        for j, (factor, n) in enumerate(zip(table.factors, table.n_levels, strict=True)):
-            best[factor] = self.design_.levels[factor][
-                (posterior @ (table.groups[:, [j]] == np.arange(n))).argmax(axis=1)
-            ]
+        """Predict the level of every factor for each cell: the most probable one.
+
+        The result has the form of y: a DataFrame, an (n, F) array, or an (n,) array.
+        """
+        best = {f: self.design_.levels[f][p.argmax(axis=1)] for f, p in self._probabilities(X).items()}
         frame = pd.DataFrame(best, index=getattr(X, "index", None))
         if self._y_kind == "frame":
             return frame
         return frame.iloc[:, 0].to_numpy() if self._y_kind == "vector" else frame.to_numpy()
 
+    def _probabilities(self, X) -> dict[str, np.ndarray]:
+        """Compute the probability of the levels of each factor, n x levels."""
+        check_is_fitted(self)
+        table = self.design_.table
+        posterior = softmax(self._discriminate(X), axis=1)
+        return {
+            f: posterior @ (table.groups[:, [j]] == np.arange(n))
+            for j, (f, n) in enumerate(zip(table.factors, table.n_levels, strict=True))
+        }
+
     def score(self, X, y, sample_weight=None) -> float:
-        """Accuracy of :meth:`predict`, averaged over the factors."""
+        """Compute the accuracy of :meth:`predict`, averaged over the factors."""
         truth = label_frame(y)[0].to_numpy()
         predicted = label_frame(self.predict(X))[0].to_numpy()
         return float(
@@ -290,21 +301,21 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         )
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
-        """Names of the axes: ``dendrite_1``, ``axon_2``, ``dendrite:axon_1``."""
+        """Return the names of the axes, such as ``dendrite_1``, ``axon_2`` and ``dendrite:axon_1``."""
         check_is_fitted(self)
         return self.axes_["axis"].to_numpy(dtype=object)
 
     def _prepare(self, X, y, groups) -> Prepared:
-        """Check everything, and read the data once: sums, squares and finiteness."""
+        """Check all input, and read the data once for group sums, squares and finiteness."""
         if y is None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-        X = self._validated(X, reset=True)
+        X = checked_matrix(self, X, reset=True)
         labels, self._y_kind = label_frame(y)
         if len(labels) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
         if X.shape[0] < 2:
-            raise ValueError("X holds 1 sample (cell); a design needs several cells per group.")
+            raise ValueError("X holds 1 sample (cell); a design needs several cells per group, so give more cells.")
         donors, donor_names = donor_codes(groups, X.shape[0])
         self._check_parameters()
 
@@ -312,7 +323,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         N, p = X.shape
         if design.n_groups == N:
             raise ValueError(
-                f"every one of the {N} groups has a single cell, so there is no within-group scatter; "
+                f"each of the {N} groups has a single cell, so there is no within-group scatter; "
                 "use fewer factors or levels."
             )
         if self.shrinkage == 0 and p >= N - design.n_groups:
@@ -326,13 +337,13 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         samples = samples_in_error(design, donors, donor_names)
         units = sample_units(design, donors)
-        summary = arrays.summarise(X, units.codes, len(units.counts), names)
+        summary = summarise(X, units.codes, len(units.counts), names)
         sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
         within = Within.from_data(X, design.codes, design.counts, self.within, samples, sums)
         return Prepared(labels, design, donors, penalties, n_components, summary, within)
 
     def _solve(self, prepared: Prepared) -> Solved:
-        """Choose the shrinkage and solve for all effects at once."""
+        """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects."""
         design, within = prepared.design, prepared.within
         kind = choose_solver(self.solver, within.X, self.shrinkage, design.n_groups)
         solver = kind(within, self.shrinkage_target, design if self.group_means == "shrunken" else None)
@@ -361,32 +372,17 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         return Axes(pd.DataFrame(rows), solved.Z @ W, W.T @ solved.means, solved.Z)
 
     def _discriminate(self, X) -> np.ndarray:
+        """Compute the linear discriminant of every group for each cell, (n, C)."""
         return self._product(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
 
     def _product(self, X, B: np.ndarray) -> np.ndarray:
-        """``X @ B`` for new cells; a value that is no number shows in the product, and is then looked for."""
-        X = self._validated(X, reset=False)
+        """Compute ``X @ B`` for new cells; if the result is not finite, find the value of X that is to blame."""
+        X = checked_matrix(self, X, reset=False)
         with np.errstate(invalid="ignore", over="ignore"):
             out = arrays.times(X, B)
-        if not np.isfinite(out).all() and (bad := arrays.first_nonfinite(X)) is not None:
-            raise arrays.NonFiniteError(*bad, getattr(self, "feature_names_in_", None))
+        if not np.isfinite(out).all() and (bad := first_nonfinite(X)) is not None:
+            raise NonFiniteError(*bad, getattr(self, "feature_names_in_", None))
         return out
-
-    def _validated(self, X, *, reset: bool):
-        X = wrap(X)
-        if isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X):
-            if X.ndim != 2 or X.dtype.kind not in "fiub":
-                raise ValueError(f"X must be a numeric matrix; got {X.ndim} dimensions of {X.dtype}.")
-            _check_n_features(self, X, reset=reset)
-            return X
-        return self._in_memory(X, reset=reset)
-
-    def _in_memory(self, X, *, reset: bool):
-        X = validate_data(
-            self, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
-            ensure_all_finite=False, ensure_min_samples=1,
-        )  # fmt: skip
-        return arrays.canonical(X)  # sorted once, not in every pass
 
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {

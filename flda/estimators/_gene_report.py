@@ -1,4 +1,4 @@
-"""What every selected gene does."""
+"""The gene report: what every selected gene contributes to its axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from ..metrics._genes import gene_f, largest_signs, specificity
 
-COLLINEAR = 1e-9  # genes whose correlation within groups misses 1 by less carry the same information
+COLLINEAR = 1e-9  # two genes are collinear if their absolute within-group correlation is above 1 less this
 
 
 def gene_report(
@@ -26,30 +26,30 @@ def gene_report(
     rows: Callable[[np.ndarray], np.ndarray],
     shrinkage: float,
 ) -> pd.DataFrame:
-    """What every selected gene does: one row per axis and gene with a non-zero loading, largest score first.
+    """Describe every selected gene: one row per axis and gene with a non-zero loading, the largest score first.
 
     Parameters
     ----------
     axes
-        Row per axis, with ``axis`` and ``effect``.
+        One row per axis, with columns ``axis`` and ``effect``.
     U
         Loadings, p x k.
     within_sd
-        Within-group standard deviation, (p,).
+        Within-group standard deviation of each gene, (p,).
     means
         Group means, C x p.
     design
         The design of the groups.
     names
-        Gene names; indices if None.
+        Names of the genes. None uses their indices.
     rows
-        Gives rows of the shrunken within scatter, for the twins.
+        Function that returns rows of M_e(g) for some genes, from which collinear genes are found.
     shrinkage
-        The g in those rows.
+        The g of these rows.
 
     Returns
     -------
-    The columns of ``SparseFLDA.gene_report_``.
+    DataFrame with the columns of ``SparseFLDA.gene_report_``.
     """
     ratios = gene_f(means, within_sd**2, design)
     names = np.arange(len(U)) if names is None else np.asarray(names)
@@ -75,7 +75,7 @@ def gene_report(
                     **{f"F_{e}": ratios[e].to_numpy()[genes] for e in ratios},
                     "specificity": share,
                     "kind": kind,
-                    "twins": _collinear(genes, rows(genes), shrinkage, within_sd, means, names),
+                    "collinear": _collinear(genes, rows(genes), shrinkage, within_sd, means, names),
                     **_level_means(own, means[:, genes], design),
                 }
             )
@@ -84,7 +84,7 @@ def gene_report(
 
 
 def _level_means(effect: Effect, means: np.ndarray, design: Design) -> dict[str, np.ndarray]:
-    """Mean of the group means at every occupied combination of the levels of an effect."""
+    """Average the group means over every occupied combination of the levels of an effect."""
     margin = design.table.margin(effect)
     out = {}
     for levels in itertools.product(*(range(len(design.levels[f])) for f in effect)):
@@ -95,18 +95,22 @@ def _level_means(effect: Effect, means: np.ndarray, design: Design) -> dict[str,
     return out
 
 
-def _collinear(genes, rows, shrinkage, within_sd, means, names) -> list[str]:
-    """For every gene the names of the others that are a multiple of it, in noise and in group means."""
+def _collinear(genes, rows, shrinkage, within_sd, means, names) -> list[tuple]:
+    """Return, for every gene, the names of the other genes that are a multiple of it.
+
+    A gene is a multiple of another one if the two are perfectly correlated within groups and have proportional group
+    means, both with the same sign.
+    """
     if shrinkage == 1:
-        return [""] * len(genes)  # the rows hold no correlations
+        return [()] * len(genes)  # at g = 1 the rows are those of T, which hold no correlations
     sd = np.where(within_sd > 0, within_sd, np.inf)
-    profiles = (means - means.mean(axis=0)) / sd
+    profiles = (means - means.mean(axis=0)) / sd  # group means in units of the within-group standard deviation
     size = np.linalg.norm(profiles, axis=0)
     out = []
     for i, row in zip(genes, rows, strict=True):
-        r = row / ((1 - shrinkage) * sd[i] * sd)
+        r = row / ((1 - shrinkage) * sd[i] * sd)  # correlations: the shrinkage only changes the diagonal of M_e
         r[i] = 0
         near = np.flatnonzero(np.abs(r) >= 1 - COLLINEAR)
         gap = np.linalg.norm(profiles[:, near] - np.sign(r[near]) * profiles[:, [i]], axis=0)
-        out.append(", ".join(str(names[t]) for t in near[gap <= 1e-6 * size[i]]))
+        out.append(tuple(names[near[gap <= 1e-6 * size[i]]].tolist()))
     return out

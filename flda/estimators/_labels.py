@@ -1,4 +1,4 @@
-"""X, y and groups in all the forms users have them."""
+"""Conversion of X, y and groups (donors) from every form that users have them in."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from .._data.device import OnDevice, wrap
 
 
 def expression(X, n_cells: int):
-    """X with rows that can be sliced: as it is, or the numbers of a DataFrame, of lists or of another sparse format.
+    """Return X in a form whose rows can be sliced, with the values of a DataFrame, of lists or of any sparse format.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, of any kind. Arrays, dask arrays, matrices on disk and on a GPU are returned unchanged.
+    n_cells
+        The number of rows that X must have.
 
     Raises
     ------
     ValueError
-        For what is no numeric matrix of ``n_cells`` rows.
+        If X is not a numeric matrix, or does not have ``n_cells`` rows.
     """
     X = wrap(X)
     if not (isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X)):
@@ -29,7 +36,7 @@ def expression(X, n_cells: int):
 
 
 def label_frame(y) -> tuple[pd.DataFrame, str]:
-    """Y as a DataFrame of factors, and whether it was a "frame", a "matrix" or a "vector"."""
+    """Return y as a DataFrame of factors, and its form: ``"frame"``, ``"matrix"`` or ``"vector"``."""
     if isinstance(y, pd.DataFrame):
         return y.reset_index(drop=True), "frame"
     if isinstance(y, pd.Series | pd.Categorical):
@@ -42,11 +49,11 @@ def label_frame(y) -> tuple[pd.DataFrame, str]:
         return pd.DataFrame({"y": y[:, 0]}), "matrix"
     if y.ndim == 2:
         return pd.DataFrame({f"factor{j}": y[:, j] for j in range(y.shape[1])}), "matrix"
-    raise ValueError(f"y must be a DataFrame, (N, F) or (N,); got an array of {y.ndim} dimensions.")
+    raise ValueError(f"y must be a DataFrame or an array of shape (N, F) or (N,); got an array of {y.ndim} dimensions.")
 
 
 def donor_codes(groups, n_cells: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Donor of each cell as an integer, and the names of the donors; both None without donors."""
+    """Return the donor of each cell as an integer, and the names of the donors; both are None without donors."""
     if groups is None:
         return None, None
     donors = np.asarray(groups)
@@ -55,6 +62,8 @@ def donor_codes(groups, n_cells: int) -> tuple[np.ndarray | None, np.ndarray | N
             f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}."
         )
     if pd.isna(donors).any():
-        raise ValueError(f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop or label them.")
+        raise ValueError(
+            f"groups (donors) has no label for {int(pd.isna(donors).sum())} cells; drop these cells or label them."
+        )
     codes, names = pd.factorize(donors, sort=True)
     return codes, np.asarray(names)

@@ -1,9 +1,9 @@
-"""The amount of shrinkage g in M_e(g) = (1 - g) M_e + g T.
+"""The choice of the shrinkage g in M_e(g) = (1 - g) M_e + g T.
 
-Analytic values (Ledoit and Wolf 2004, Chen et al. 2010) minimise the error of the matrix, which under-shrinks
-for discrimination when genes are correlated. Cross-validation maximises what the axes are for: the variance
-of their own effect over everything else, on cells not used to fit. All work from what the solver holds, so
-none makes a p x p matrix where N is smaller.
+The analytic values (Ledoit and Wolf 2004, Chen et al. 2010) minimise the error of the covariance matrix, which is too
+little shrinkage for discrimination when genes are correlated. Cross-validation maximises what the axes are for: the
+variance of the effect of an axis relative to everything else, on cells that were not fitted. All methods work from what
+the solver holds, so none forms a p x p matrix if N is smaller.
 """
 
 from __future__ import annotations
@@ -25,25 +25,30 @@ from .._solve.solver import Solver
 
 logger = get_logger(__name__)
 
+# values of g that cross-validation tries
 GRID = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)
 N_FOLDS = 5
 
 
 def ledoit_wolf(solver: Solver) -> float:
-    """Shrinkage of Ledoit and Wolf (J. Multivariate Anal. 88:365, 2004, lemma 3.3) of the within residuals.
+    """Compute the shrinkage of Ledoit and Wolf (J. Multivariate Anal. 88:365, 2004, lemma 3.3).
 
-    In coordinates where the target is the identity; with the diagonal target that is the correlation matrix.
+    It is computed from the within-group residuals in coordinates in which the target is the identity. With the diagonal
+    target it therefore shrinks the correlation matrix.
     """
     N, p = solver.within.shape
     norms = solver.cell_norms()
     square, mean = solver.squared_norm(), norms.sum() / p
-    distance = square - p * mean**2  # |S - mean I|^2
-    error = N * np.sum(norms**2) / N - square / N  # the variance of S, summed over its entries
+    distance = square - p * mean**2  # |S - mean I|^2, with S the scatter in these coordinates
+    error = N * np.sum(norms**2) / N - square / N  # the estimated variance of S, summed over its entries
     return 1.0 if distance <= 0 else float(np.clip(error / distance, 0, 1))
 
 
 def oas(solver: Solver) -> float:
-    """Oracle-approximating shrinkage (Chen, Wiesel, Eldar and Hero, IEEE TSP 58:5016, 2010, eq. 23)."""
+    """Compute the oracle-approximating shrinkage (Chen, Wiesel, Eldar and Hero, IEEE TSP 58:5016, 2010, eq. 23).
+
+    The terms in 2/p of the equation are left out, as in scikit-learn.
+    """
     N, p = solver.within.shape
     square, mean = solver.squared_norm() / p, solver.cell_norms().sum() / p
     numerator = square / p + mean**2
@@ -61,11 +66,24 @@ def cross_validate(
     grid: Sequence[float] = GRID,
     random_state: int | np.random.RandomState | None = 0,
 ) -> tuple[float, pd.DataFrame]:
-    """The g of the grid with the best held-out criterion, and the table of the criterion.
+    """Choose the g of a grid that maximises the held-out criterion of :mod:`flda._solve.criterion`.
 
-    The criterion is that of :mod:`flda._solve.criterion`, averaged over effects. Folds are whole donors when donors are
-    given, else cells in equal shares of every group; a fold that takes a group the effects need is left out. The
-    target T stays that of all cells.
+    The criterion is averaged over effects. Each fold holds out whole donors if donors are given, and an equal share of
+    the cells of every group otherwise. Folds in which an effect cannot be estimated are left out. The target T is that
+    of all cells. Without any usable fold, g is that of Ledoit and Wolf, and a warning is logged.
+
+    Parameters
+    ----------
+    solver
+        The solver, which evaluates the folds.
+    design, donors
+        The design of the cells, and the donor of each cell as an integer.
+    penalties, n_components
+        Effect -> penalty, and effect -> number of axes.
+    grid
+        The values of g.
+    random_state
+        Seed of the folds.
 
     Returns
     -------
@@ -91,12 +109,12 @@ def cross_validate(
     if used == 0:
         g = ledoit_wolf(solver)
         logger.warning(
-            "cross-validated shrinkage found no fold that keeps every effect estimable (too few cells or donors per "
-            "group); used Ledoit-Wolf, %.3g",
+            "cross-validated shrinkage found no fold that keeps every effect estimable, because some groups have too "
+            "few cells or donors; used the Ledoit-Wolf value %.3g instead",
             g,
         )
         return g, pd.DataFrame({"shrinkage": [g], "criterion": [np.nan]})
     values = np.mean([c.values() for c in criteria.values()], axis=0)
-    # ties go to more shrinkage
+    # among equal values of the criterion, the largest g wins
     best = max(range(len(grid)), key=lambda i: (values[i], grid[i]))
     return grid[best], pd.DataFrame({"shrinkage": grid, "criterion": values})

@@ -1,4 +1,4 @@
-"""What passes between the steps of a fit: the checked input, the solve, and the axes found with it."""
+"""The objects that pass between the steps of a fit: the checked input, the solve, and the axes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._data.arrays import Summary
+from .._data.summary import Summary
 from .._design.design import Design
 from .._design.effects import Effect
 from .._solve.group_space import GroupSpace
@@ -19,18 +19,20 @@ from .._solve.within import Within
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a fit knows after one pass over X.
+    """The checked input of a fit, after one pass over X.
 
     Attributes
     ----------
     labels, design, donors
-        Labels of the cells, their design, and the donor of each cell as an integer, or None.
-    penalties, n_components
-        Of every effect in the fit, and of every effect with axes.
+        Labels of the cells, their design, and the donor of each cell as an integer (or None).
+    penalties
+        Effect -> penalty, for every effect in the fit.
+    n_components
+        Effect -> number of axes, for every effect with axes.
     summary
-        Sums and squares of every sample (of every group without donors).
+        Sums and squares of every sample (without donors, of every group).
     within
-        Group means and the within scatter.
+        Group means and the within-group scatter.
     """
 
     labels: pd.DataFrame
@@ -44,7 +46,21 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Solved:
-    """What a fit knows before it looks for axes: one solve, shared by all effects."""
+    """The solve of a fit, which all effects share.
+
+    Attributes
+    ----------
+    prepared
+        The checked input.
+    solver
+        The solver, which holds the within-group scatter or what replaces it.
+    g
+        The shrinkage.
+    Z
+        ``M_e(g)^-1 G'``, p x C.
+    residual
+        Relative residual of Z.
+    """
 
     prepared: Prepared
     solver: Solver
@@ -59,7 +75,7 @@ class Solved:
 
     @property
     def means(self) -> np.ndarray:
-        """Centred group means G, C x p."""
+        """G, the centred group means, C x p."""
         return self.solver.means
 
     @cached_property
@@ -68,17 +84,25 @@ class Solved:
         return GroupSpace(self.means @ self.Z)
 
     def axes(self, effect: Effect, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues (k,) and group weights (C x k) of the axes of an effect, of all genes."""
+        """Compute eigenvalues (k,) and group weights (C x k) of the axes of an effect on all genes."""
         own, others = self.design.contrasts[effect], self.design.others(effect, self.prepared.penalties)
         return self.space.axes(own, others, n_components)
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What a fit found: axes, and what predicts and reconstructs.
+    """The axes of a fit, and the matrices for prediction and reconstruction.
 
-    ``table`` has a row per axis; ``U`` is p x k; ``patterns`` (k x p) is M_e U transposed; ``discriminants`` (p x C)
-    takes centred expression to M_e^-1 G'.
+    Attributes
+    ----------
+    table
+        One row per axis, the later ``axes_``.
+    U
+        The axes, p x k.
+    patterns
+        ``U' M_e(g)``, k x p.
+    discriminants
+        ``M_e(g)^-1 G'``, p x C; for sparse axes on the selected genes only.
     """
 
     table: pd.DataFrame
@@ -88,5 +112,5 @@ class Axes:
 
 
 def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:
-    """One row of ``axes_``."""
+    """Return one row of ``axes_`` as a dict."""
     return {"axis": f"{effect.name}_{component}", "effect": effect.name, "component": component, **values}

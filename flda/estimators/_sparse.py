@@ -12,6 +12,7 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 from sklearn.base import clone
 
 from .._data.arrays import by_rows, times
+from .._design.design import per_effect
 from .._design.effects import Effect
 from .._design.splits import Split, folds
 from .._logging import get_logger
@@ -28,53 +29,54 @@ from ._solved import Axes, Prepared, Solved, axis_row
 
 logger = get_logger(__name__)
 
-GRID = (3, 5, 10, 20, 50)
+GRID = (3, 5, 10, 20, 50)  # numbers of genes that n_genes="cv" tries
 
 
 class SparseFLDA(FLDA):
     """Factorized linear discriminant analysis with axes of exactly k genes.
 
-    Maximises the objective of :class:`FLDA` over axes with k non-zero loadings. The scatter, its shrinkage, effects and
-    penalties are those of the dense fit on all genes; only the axes are sparse. Later axes of an effect are
-    M_e-orthogonal to the earlier ones.
+    This estimator maximises the objective of :class:`FLDA` over axes with k non-zero loadings. The scatter, its
+    shrinkage, the effects and the penalties are those of the dense fit on all genes; only the axes are sparse. Later
+    axes of an effect are M_e(g)-orthogonal to the earlier ones.
 
     Parameters
     ----------
     n_genes
-        k: one number, a dict from effect name to number (20 for those not named), or ``"cv"``: per effect the smallest
-        of 3, 5, 10, 20 and 50 whose held-out information is within one standard error of the best (folds by donor if
-        ``groups`` are given to fit).
+        Number of genes k per axis. A dict maps effect names to numbers; effects that it does not name get 20. ``"cv"``
+        takes, for each effect, the smallest of 3, 5, 10, 20 and 50 whose held-out criterion is within one standard
+        error of the best. Its folds hold out whole donors if ``groups`` are given to :meth:`fit`.
     mode
-        ``"axis"``: the best k-gene axis; a gene may enter to cancel another effect of its partners.
-        ``"marker"``: the k genes with the largest ratio ``N_jj / M_jj`` of their own, shared by the axes of the effect,
-        with the best weights.
+        ``"axis"`` searches for the best axis of k genes, in which a gene may serve to cancel another effect of its
+        partners. ``"marker"`` takes the k genes with the largest ratio ``N_jj / M_jj`` (the objective of a gene alone);
+        all axes of the effect share them, with the best weights.
     selector
-        For ``mode="axis"``. ``"refit"``: greedy in exact gains, then single swaps until none helps, from several
-        starts; weights solved exactly on the support. ``"flow"``: truncated Rayleigh flow (Tan et al. 2018) run until
-        its objective is still, for comparison.
+        The search for ``mode="axis"``. ``"refit"`` adds genes greedily by their exact gain and then swaps single genes
+        until no swap helps, from several starts; the weights on the support are exact. ``"flow"`` runs the truncated
+        Rayleigh flow (Tan et al. 2018) until its objective no longer changes, for comparison.
     candidates
-        Genes that may be selected, a boolean array (p,); None for all. The others count for the shrinkage alone.
+        Genes that may be selected, a boolean array (p,). None allows all. Other genes still contribute to the
+        shrinkage.
     interactions, nuisance, n_components, penalty, group_means
-        As in :class:`FLDA`.
-    shrinkage, shrinkage_target, within, solver, random_state
         As in :class:`FLDA`. With ``n_components=None`` an effect has no more axes than genes per axis.
+    shrinkage, shrinkage_target, within, solver, random_state
+        As in :class:`FLDA`.
 
     Attributes
     ----------
     selected_ : dict
-        Effect name -> list with the gene indices (sorted) of each of its axes.
+        Effect name -> list with the gene indices, in ascending order, of each of its axes.
     gene_report_ : DataFrame
-        One row per axis and selected gene: ``axis, effect, rank, gene, score`` (standardised loading), ``loading``,
-        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``twins`` (genes
-        that carry the same information and were not taken) and ``mean_<levels>``, the gene's mean at every level of
-        the axis's effect.
+        One row per axis and selected gene: ``axis, effect, rank, gene, score`` (the standardised loading), ``loading``,
+        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``collinear`` (a
+        tuple of the genes that are multiples of this one) and ``mean_<levels>``, the mean of the gene at every level of
+        the effect of the axis.
     n_genes_ : dict
-        Effect name -> k. ``n_genes_path_`` has the held-out criterion for ``"cv"``, else None.
+        Effect name -> k. With ``n_genes="cv"``, ``n_genes_path_`` holds the held-out criterion, and None otherwise.
     axes_ : DataFrame
-        As in :class:`FLDA`, with ``n_genes`` and ``dense_eigenvalue``, the objective of the first dense axes: no
-        k-gene axis can exceed the first of them.
+        As in :class:`FLDA`, with two more columns: ``n_genes``, and ``dense_eigenvalue``, the objective of the same
+        component without the limit on genes. No axis of k genes can exceed the dense eigenvalue of the first axis.
     components_, eigenvalues_, design_, means_, within_sd_, shrinkage_, solver_, residual_, classes_
-        As in :class:`FLDA`; ``predict`` uses the selected genes only.
+        As in :class:`FLDA`. ``predict`` uses the selected genes only.
 
     References
     ----------
@@ -122,7 +124,7 @@ class SparseFLDA(FLDA):
         self.candidates = candidates
 
     def path(self, X, y, n_genes: Sequence[int], groups=None) -> pd.DataFrame:
-        """Best axes for several k, each started from the one before; the estimator is left as it is.
+        """Compute the best axes for several k, each started from the axes of the k before, without changing the model.
 
         Parameters
         ----------
@@ -133,8 +135,13 @@ class SparseFLDA(FLDA):
 
         Returns
         -------
-        DataFrame with a row per k and axis: ``n_genes, axis, effect, component, eigenvalue, dense_eigenvalue, genes``
-        (sorted indices), k ascending.
+        DataFrame with one row per k and axis, k ascending:
+        ``n_genes, axis, effect, component, eigenvalue, dense_eigenvalue, genes`` (gene indices in ascending order).
+
+        Raises
+        ------
+        ValueError
+            As :meth:`fit`.
         """
         sizes = sorted({int(k) for k in n_genes})
         model = clone(self).set_params(n_genes=sizes[-1] if sizes else 0)
@@ -204,10 +211,13 @@ class SparseFLDA(FLDA):
     def _axes_of(
         self, effect: Effect, k: int, solved: Solved, scatter: ScatterRows, warm: Sequence[np.ndarray] = ()
     ) -> list[_SparseAxis]:
-        """All axes of one effect with k genes each."""
+        """Compute all axes of one effect with k genes each.
+
+        ``warm`` holds the supports of the axes for another k, from which the search also starts.
+        """
         dense, w = solved.axes(effect, min(solved.prepared.n_components[effect], k))
         refit = Refit(effect, solved.design, solved.prepared.penalties, solved.means, scatter)
-        # N = H' Q H: the effect's own rows count, those of the others are penalised
+        # N = H' Q H, where Q weighs the rows of the effect by 1 / df and those of the others by -penalty / df
         strong = STRONG * max(1.0, abs(dense[0]))
         Q = refit.contrasts.T @ refit.contrasts / len(refit.contrasts)
         for b, penalty in refit.others:
@@ -224,7 +234,7 @@ class SparseFLDA(FLDA):
             return [axis(c, value, genes, loadings[:, c]) for c, value in enumerate(values)]
         found: list[_SparseAxis] = []
         for c in range(len(dense)):
-            # each earlier axis has added a row M u to H, whose strong negative weight asks for u' M u = 0
+            # each earlier axis u has added a row M u to H; a large negative weight keeps the new axis orthogonal to it
             weight = abs(dense[0]) if self.selector == "flow" else strong
             problem = SparseProblem(scatter, refit.H, block_diag(Q, -weight * np.eye(c)) if c else Q, allowed)
             u = solved.Z @ w[:, c]
@@ -239,11 +249,11 @@ class SparseFLDA(FLDA):
         return found
 
     def _choose_sizes(self, solved: Solved) -> tuple[dict[Effect, int], pd.DataFrame]:
-        """Per effect the smallest k within one standard error of the best held-out information."""
+        """Choose, for each effect, the smallest k whose held-out criterion is within one standard error of the best."""
         prepared, design = solved.prepared, solved.design
         grid = [k for k in GRID if k <= self._allowed(solved).sum()]
         X = by_rows(prepared.within.X)
-        # shrinkage is that of all cells; n_genes="cv" inside a certificate is refitted whole
+        # the shrinkage is that of all cells, which is fair here: a certificate repeats the whole fit within its folds
         model = clone(self).set_params(shrinkage=solved.g, n_genes=grid[-1])
         values: dict[Effect, list[np.ndarray]] = {e: [] for e in design.effects}
         split: Split
@@ -269,7 +279,9 @@ class SparseFLDA(FLDA):
         rows, sizes = [], {}
         for effect, of_folds in values.items():
             if not of_folds:
-                raise ValueError("n_genes='cv' found no fold that keeps every effect estimable; give a number.")
+                raise ValueError(
+                    "n_genes='cv' found no fold that keeps every effect estimable; set n_genes to a number."
+                )
             mean, se = np.mean(of_folds, axis=0), np.std(of_folds, axis=0, ddof=1) / np.sqrt(len(of_folds))
             best = int(np.argmax(mean))
             sizes[effect] = grid[int(np.argmax(mean >= mean[best] - se[best]))]
@@ -280,17 +292,12 @@ class SparseFLDA(FLDA):
         return sizes, pd.DataFrame(rows)
 
     def _sizes(self, solved: Solved) -> dict[Effect, int]:
-        names = {e.name: e for e in solved.design.effects}
-        if isinstance(self.n_genes, Mapping):
-            for name in self.n_genes:
-                if name not in names:
-                    raise ValueError(f"n_genes names the effect {name!r}; the fit has {list(names)}.")
-            return {e: self.n_genes.get(name, 20) for name, e in names.items()}
-        if isinstance(self.n_genes, str):
-            return dict.fromkeys(solved.design.effects, min(GRID))
-        return dict.fromkeys(solved.design.effects, self.n_genes)
+        """Return the number of genes of every effect; with ``n_genes="cv"`` it is the smallest of the grid."""
+        n_genes = min(GRID) if isinstance(self.n_genes, str) else self.n_genes
+        return per_effect("n_genes", n_genes, solved.design.effects, 20)
 
     def _check_size(self, effect: Effect, k: Any, solved: Solved) -> None:
+        """Check that an effect can have axes of k genes."""
         available = int(self._allowed(solved).sum())
         name = effect.name
         if not isinstance(k, int | np.integer) or not 1 <= k <= available:
@@ -301,12 +308,12 @@ class SparseFLDA(FLDA):
         n_components = solved.prepared.n_components[effect]
         if self.n_components is not None and self.mode == "axis" and n_components > k:
             raise ValueError(
-                f"n_genes={k} for {name!r} is too few for n_components={n_components}: every further axis "
-                "must be orthogonal to the ones before and needs a gene more."
+                f"n_genes={k} for {name!r} is too few for n_components={n_components}: every axis must be orthogonal "
+                "to those before it, which takes one more gene each. Use more genes or fewer components."
             )
 
     def _allowed(self, solved: Solved) -> np.ndarray:
-        """Genes that may be selected: candidates that vary."""
+        """Return which genes may be selected: the candidates that vary within groups."""
         p = solved.prepared.within.shape[1]
         varies = solved.solver.variances > 0
         if self.candidates is None:
@@ -319,7 +326,7 @@ class SparseFLDA(FLDA):
 
 @dataclass(frozen=True)
 class _SparseAxis:
-    """One axis: its row of ``axes_``, its genes (sorted) and their loadings."""
+    """One sparse axis: its row of ``axes_``, its genes in ascending order, and their loadings."""
 
     row: dict
     genes: np.ndarray
@@ -327,5 +334,5 @@ class _SparseAxis:
 
 
 def _scores(X, axis: _SparseAxis, centre: np.ndarray) -> np.ndarray:
-    """Scores of cells on one axis, (n,)."""
+    """Compute the scores of cells on one axis, (n,)."""
     return times(X[:, axis.genes], axis.loadings[:, None])[:, 0] - centre[axis.genes] @ axis.loadings

@@ -1,4 +1,4 @@
-"""Tests, selection stability and bootstrap of factorial discriminant axes."""
+"""Inference on fitted axes: effect tests, held-out certificates, penalty, stability of genes, and bootstrap."""
 
 from ._bootstrap import Bootstrap, bootstrap
 from ._certificate import certify

@@ -1,4 +1,4 @@
-"""Bootstrap of sparse axes on their genes: how sure loadings and scores of group means are."""
+"""Bootstrap of sparse axes on their genes: intervals for loadings and for the scores of group means."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes, sqrtm
 
 from .._data import arrays
@@ -21,16 +22,16 @@ from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Result of :func:`bootstrap`.
+    """The result of :func:`bootstrap`.
 
     Attributes
     ----------
     loadings
-        A row per axis and gene: ``axis, gene`` (its place), ``loading, lower, upper``.
+        One row per axis and gene: ``axis``, ``gene`` (its index), ``loading, lower, upper``.
     scores
-        A row per axis and group: ``axis``, the levels of the factors, ``score`` of the group mean, ``lower, upper``.
+        One row per axis and group: ``axis``, the levels of the factors, ``score`` of the group mean, ``lower, upper``.
     n_resamples
-        Replicates that were used.
+        The number of resamples that were used.
     """
 
     loadings: pd.DataFrame
@@ -42,31 +43,47 @@ def bootstrap(
     model: SparseFLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_resamples: int = 200,
     confidence: float = 0.95,
     random_state: int | None = 0,
 ) -> Bootstrap:
-    """Percentile intervals of the loadings, and of the scores of group means, of a fitted sparse model.
+    """Compute percentile intervals for the loadings, and for the scores of group means, of a fitted sparse model.
 
-    The selected genes stay as they are; their weights are fitted anew on every resample. So the intervals say how sure
-    the weights are given the genes, not how sure the selection is: that is :func:`stability_selection`. Donors are
-    drawn within the levels that vary between them, then cells within each drawn donor and group; without donors, cells
-    within groups.
-    Axes of a replicate are turned to the original ones: the sign; for axes that share their genes (``mode="marker"``)
-    the rotation with the least distance in the metric of M_e.
+    The selected genes are kept, and their weights are fitted again on every resample. The intervals therefore say how
+    precise the weights are given the genes, not how certain the selection is; for that see :func:`stability_selection`.
+    If donors are given, whole donors are drawn, within the levels of the factors that vary between donors, and then
+    cells within each drawn donor and group. Without donors, cells are drawn within groups. Resamples that lose a group
+    are left out.
+
+    The axes of a resample are aligned with the original ones before the quantiles are taken. Axes with genes of their
+    own get the sign of the original axis. Axes that share their genes (``mode="marker"``) are rotated to the least
+    distance in the metric of M_e(g).
 
     Parameters
     ----------
     model
-        Fitted on the same X, y and groups.
+        A fitted sparse model.
     X, y
-        As in :meth:`FLDA.fit`.
+        Expression and labels of the cells that the model was fitted on, as in :meth:`FLDA.fit`.
     donor
         Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`.
-    n_resamples, confidence, random_state
-        Replicates, coverage of the intervals, seed.
+    n_resamples
+        Number of resamples.
+    confidence
+        Nominal coverage of the intervals.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    A :class:`Bootstrap`.
+
+    Raises
+    ------
+    ValueError
+        If y does not have the cells of the fit, or fewer than two resamples keep every group.
 
     Examples
     --------
@@ -84,11 +101,13 @@ def bootstrap(
     donors, _ = donor_codes(donor, len(labels))
     design = model.design_
     if len(labels) != len(design.codes):
-        raise ValueError(f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the same.")
+        raise ValueError(
+            f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the cells of the fit."
+        )
     genes = np.unique(np.concatenate([axis for axes in model.selected_.values() for axis in axes]))
     X = arrays.map_rows(expression(X, len(labels))[:, genes], lambda rows, block: arrays.dense(block), len(genes))
     if not np.isfinite(X).all():
-        raise ValueError("X holds a value of a selected gene that is no number; give the cells the model was fitted on.")
+        raise ValueError("X holds NaN or inf for a selected gene; give the cells that the model was fitted on.")
     axes = _Frozen(model, genes)
     original = model.components_[:, genes].T
     metric = axes.of(X, design, donors)[2]
@@ -96,6 +115,7 @@ def bootstrap(
     rng = np.random.default_rng(random_state)
     for cells, instances in progress(_resamples(design, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
         part = design.subset(cells)
+        # scores of groups can only be compared if every group is there, and some group needs two cells for a scatter
         if part is None or part.n_groups < design.n_groups or len(cells) == part.n_groups:
             continue
         U, means, _ = axes.of(X[cells], part, instances)
@@ -103,7 +123,10 @@ def bootstrap(
         loadings.append(U)
         scores.append((means - means.mean(axis=0)) @ U)
     if len(loadings) < 2:
-        raise ValueError("no resample keeps every group; there are too few donors for a bootstrap by donor.")
+        raise ValueError(
+            f"a bootstrap needs two resamples that keep every group, and {len(loadings)} of {n_resamples} do; increase "
+            "n_resamples, or leave the donors out if they are too few."
+        )
     own = (model.means_ - model.means_.mean(axis=0)) @ model.components_.T
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(loadings, [tail, 100 - tail], axis=0)
@@ -129,7 +152,7 @@ def bootstrap(
 
 
 class _Frozen:
-    """The axes of a sparse model on its own genes, for any cells."""
+    """The axes of a sparse model on its selected genes, which can be fitted again on any cells."""
 
     def __init__(self, model: SparseFLDA, genes: np.ndarray):
         self.model = model
@@ -139,7 +162,14 @@ class _Frozen:
         self.sizes = None if sizes is None else {e: s[genes] for e, s in sizes.items()}
 
     def of(self, X: np.ndarray, design: Design, donors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loadings on the genes (m x k), group means (C x m) and M_e(g) of the genes (m x m)."""
+        """Fit the axes on these cells.
+
+        X holds the m selected genes only, and ``donors`` is the donor of each cell in this resample.
+
+        Returns
+        -------
+        Loadings (m x k), group means (C x m) and M_e(g) of the genes (m x m).
+        """
         model, samples = self.model, None
         if model.donor_share_ is not None and donors is not None:
             samples = Samples.of(design.codes, donors)
@@ -148,12 +178,12 @@ class _Frozen:
         scatter = within.gene_scatter()
         variances = within.variances_of(scatter)
         target = target_diagonal(variances, model.shrinkage_target)
-        if model.shrinkage_target == "identity":
+        if model.shrinkage_target == "identity":  # the mean variance of all genes of the fit, not of the selected ones
             target = np.full_like(target, self.unit)
         g = model.shrinkage_
         M = (1 - g) * scatter + g * np.diag(target)
         means = within.means
-        if self.sizes is not None:
+        if self.sizes is not None:  # omega_S^2 are those of the fit, because a few selected genes cannot estimate them
             means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
         penalties = effect_penalties(design, model.penalty)
         U = np.zeros((X.shape[1], len(model.axes_)))
@@ -171,9 +201,10 @@ class _Frozen:
         return U, means, M
 
     def turned(self, U: np.ndarray, original: np.ndarray, metric: np.ndarray) -> np.ndarray:
-        """Axes with the sign, or rotation, of the original ones."""
+        """Return the axes with the signs, or rotated to the orientation, of the original ones."""
         out = U * np.where(np.sum(U * (metric @ original), axis=0) < 0, -1.0, 1.0)
         if self.model.mode == "marker":
+            # multiplied by the root of the metric, axes have the Euclidean distances that Procrustes needs
             root = np.real(sqrtm(metric))
             for effect in self.model.axes_["effect"].unique():
                 j = (self.model.axes_["effect"] == effect).to_numpy()
@@ -184,7 +215,11 @@ class _Frozen:
 def _resamples(
     design: Design, donors: np.ndarray | None, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Cells of each replicate, and the draw of a donor that each comes from."""
+    """Yield the cells of each resample and the donors that they count for.
+
+    A donor that is drawn twice counts as two donors, so donors are numbered by the draw. Without donors the second item
+    is None.
+    """
     if donors is None:
         rows = [np.flatnonzero(design.codes == c) for c in range(design.n_groups)]
         for _ in range(n_resamples):

@@ -1,15 +1,17 @@
-"""The held-out statistic of one effect under many permutations of cells, without a fit for each.
+"""The held-out statistic of one effect under many permutations of cells, without a new fit for each.
 
-The scatter of all training cells about their mean, T (p x p), does not know the labels. With E the training group
-means less the training mean and n the cells of the groups, the pooled within scatter is
-``M_e = (T - E' diag(n) E) / df``, a downdate of rank C. So T is diagonalised once per fold, ``T = V diag(l) V'``, which
-serves every shrinkage g at once, and a permutation costs products of C x p with p x p::
+The total scatter T (p x p) of the training cells about their mean does not depend on the labels. With E (C x p) the
+training group means less the training mean and n the cells of each group, the pooled within-group scatter is
+``M_e = (T - E' diag(n) E) / df``, which differs from T / df by a matrix of rank C. So T is diagonalised once per fold,
+``T = V diag(l) V'``, for all labellings and every shrinkage g, and a permutation costs products of C x p with p x p
+matrices. The genes are scaled to unit total variance, and the shrinkage target is the identity::
 
-    A_g = (1 - g) T / df + g I = V diag(a_g) V'         (genes scaled to unit total variance: the target is I)
-    M_e(g)^-1 = A_g^-1 + A_g^-1 E' (Delta^-1 - E A_g^-1 E')^-1 E A_g^-1,    Delta = (1 - g) diag(n) / df
+    A_g = (1 - g) T / df + g I = V diag(a_g) V',    a_g = (1 - g) l / df + g
+    M_e(g) = A_g - E' Delta E,    Delta = (1 - g) diag(n) / df
+    M_e(g)^-1 = A_g^-1 + A_g^-1 E' (Delta^-1 - E A_g^-1 E')^-1 E A_g^-1    (Woodbury)
 
-When the scheme takes effects out, the data are the residuals r and the fitted values H of those effects, one row per
-group, go with the permuted labels: group means are those of r plus H, and M_e is that of r.
+If the scheme removes effects, the data are the residuals r. The fitted values H (C x p) of the removed effects move
+with the permuted labels: group means are those of r plus H, and M_e is that of r.
 """
 
 from __future__ import annotations
@@ -31,39 +33,50 @@ from .._solve.within import Within
 from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, permuted_codes
 
-MAX_DIMENSION = 8000  # of the matrices that are diagonalised
+MAX_DIMENSION = 8000  # rows of the largest matrix that is diagonalised
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """What a fold knows before any label is seen. Rows (groups) are rotated by V, in single precision."""
+    """The part of a fold that does not depend on the labels.
 
-    design: Design  # of the training cells
-    present: np.ndarray  # its groups among all groups
-    n_train: np.ndarray  # (C,), of the present groups; n_test alike
-    n_test: np.ndarray
-    V: np.ndarray  # rows @ V rotates; the genes' scale is in it
-    spectrum: np.ndarray  # l
-    mean: np.ndarray  # of the training residuals, rotated
-    test_scatter: np.ndarray  # of the held-out residuals about their mean, rotated
-    H: np.ndarray  # C x p, rotated
+    Rows of genes are multiplied by V, which makes A_g diagonal; such rows are called rotated. They are in single
+    precision.
+    """
+
+    design: Design  # design of the training cells
+    present: np.ndarray  # indices of its groups among all groups
+    n_train: np.ndarray  # number of training cells in each of these groups, (C,)
+    n_test: np.ndarray  # number of held-out cells in each of these groups, (C,)
+    V: np.ndarray  # eigenvectors of T, multiplied by the scale of the genes; rows @ V rotates rows
+    spectrum: np.ndarray  # eigenvalues l of T
+    mean: np.ndarray  # mean of the training residuals, rotated
+    test_scatter: np.ndarray  # scatter of the held-out residuals about their mean, rotated
+    H: np.ndarray  # fitted values of the removed effects, C x p, rotated
 
 
 class CellStatistics:
-    """Statistic of one effect for any exchange of cells within strata and folds.
+    """Computes the statistic of one effect for any exchange of cells within strata and folds.
 
     Parameters
     ----------
     X
-        N x p, in memory.
+        Expression, N x p, in memory.
     design, scheme
-        The groups, and what is permuted.
-    penalties, n_components
-        Penalties of the effects, and number of axes of the effect under test.
+        The design, and what is permuted.
+    penalties
+        Effect -> penalty, for every effect in the fit.
+    n_components
+        Number of axes of the tested effect.
     fold
-        Fold of each cell, -1 for cells that always train.
+        Fold of each cell; -1 for cells that always train.
     grid
-        Values of the shrinkage.
+        Values of the shrinkage g.
+
+    Raises
+    ------
+    ValueError
+        If both sides of X exceed MAX_DIMENSION.
     """
 
     def __init__(
@@ -73,12 +86,12 @@ class CellStatistics:
         N, p = X.shape
         if min(N, p) > MAX_DIMENSION:
             raise ValueError(
-                f"a permutation test of {N} cells x {p} genes: it takes up to {MAX_DIMENSION} cells or genes. "
-                "Use fewer genes, such as the highly variable ones (mask_var)."
+                f"{N} cells x {p} genes are too many for a permutation test, which allows up to {MAX_DIMENSION} cells "
+                f"or up to {MAX_DIMENSION} genes. Use fewer genes, such as the highly variable ones (mask_var)."
             )
         self.X, self.design, self.scheme, self.fold = X, design, scheme, fold
         self.penalties, self.n_components, self.grid = penalties, n_components, grid
-        # exchange within folds keeps the cells that every fold has of a group
+        # cells are exchanged within folds, so that every fold keeps its number of cells in each group
         self.strata = scheme.strata * (fold.max() + 2) + fold + 1
         self.units = design.table.groups[design.codes]
 
@@ -86,14 +99,16 @@ class CellStatistics:
         mean, variance = _mean_variance(X)
         means = arrays.group_sums(X, design.codes, design.n_groups) / design.counts[:, None]
         self.fitted = taken @ (means - mean)
+        # sums of squares of the residuals x - fitted, from the moments of x: no residual is formed
         squares = N * variance - 2 * design.counts @ (self.fitted * (means - mean)) + design.counts @ self.fitted**2
         self.gene_mean = mean - design.counts @ self.fitted / N
-        self.gene_squares = squares - N * (self.gene_mean - mean) ** 2  # of the residuals about their mean
+        self.gene_squares = squares - N * (self.gene_mean - mean) ** 2  # squares of the residuals about their mean
 
         scale = 1 / np.sqrt(np.where(variance > 0, variance, 1.0))
         self.data, self.H = X, self.fitted
         if p > N:
-            # coordinates of the cells in which distances are those of the scaled genes
+            # up to N principal coordinates replace the p scaled genes: inner products of cells, and so all scores, are
+            # the same; the Gram matrix of one group has weights 1 / (N - 1) and the total variances as target
             gram, _ = Within.from_data(X, np.zeros(N, dtype=int), np.array([N]), "pooled").cell_gram("diagonal")
             values, vectors = (to_numpy(part) for part in _eigh(gram[:N, :N] * N))
             keep = values > 1e-12 * values[-1]
@@ -105,20 +120,20 @@ class CellStatistics:
         self.folds = {k: self._prepare(k, scale) for k in np.unique(fold[fold >= 0])}
 
     def permuted(self, rng: np.random.Generator) -> np.ndarray:
-        """Group of each cell after one permutation."""
+        """Return the group of each cell after one random permutation."""
         return self.design.table.find(permuted_codes(self.scheme, self.units, self.strata, rng))
 
     def statistics(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Statistic of each labelling, and F ratio of each gene.
+        """Compute the statistic and the F ratio of each gene for every labelling.
 
         Parameters
         ----------
         codes
-            Group of each cell under each of B labellings, (B, N).
+            Group of each cell under B labellings, (B, N).
 
         Returns
         -------
-        (B,) and (B, p).
+        Statistics (B,) and F ratios (B, p).
         """
         sums = {k: self._sums(self.data, self.H, codes, self.fold == k) for k in np.unique(self.fold)}
         total = sum(sums.values())
@@ -126,11 +141,12 @@ class CellStatistics:
         for k, fold in self.folds.items():
             if fold is not None:
                 self._add(fold, total - sums[k], sums[k], criteria)
-        if self.data is not self.X:
+        if self.data is not self.X:  # F needs the genes themselves, not the principal coordinates
             total = self._sums(self.X, self.fitted, codes, np.ones(len(self.fold), dtype=bool))
         n, effect = self.design.counts[:, None], self.scheme.effect
         means = total / n
         squares = self.gene_squares - np.sum(n * (means - self.gene_mean) ** 2, axis=1)
+        # a permutation can leave a gene without variance within groups; the lower limit keeps its F finite
         variances = np.maximum(squares, 1e-10 * self.gene_squares) / (n.sum() - len(n))
         ratios = f_ratio(
             means + self.fitted, variances * noise_share(effect, self.design), self.design.contrasts[effect]
@@ -138,26 +154,35 @@ class CellStatistics:
         return np.array([c.values(signed=True).max() for c in criteria]), ratios
 
     def _sums(self, X, H: np.ndarray, codes: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """Sum of the residuals of some cells in each group of each labelling, (B, C, p)."""
+        """Sum the residuals of some cells in each group of every labelling, (B, C, p).
+
+        H (C x p) are the fitted values that are subtracted from X, by the observed groups.
+        """
         (B, _), C = codes.shape, self.design.n_groups
+        # column b C + c of marks has a one for every cell of group c in labelling b
         new = (codes[:, cells] + C * np.arange(B)[:, None]).T  # (n, B)
         marks = np.zeros((len(new), B * C))
         np.put_along_axis(marks, new, 1.0, axis=1)
         sums = arrays.transposed_times(X[cells], marks).T.reshape(B, C, -1)
         if self.scheme.taken_out:
+            # cells of each observed group in each new group, times the fitted values of the observed group
             old = arrays.indicator(self.design.codes[cells], C)
             sums -= (old @ marks).T.reshape(B, C, C) @ H
         return sums
 
     def _prepare(self, k: int, scale: np.ndarray) -> _Fold | None:
+        """Compute the label-free part of fold k, or None if its training cells cannot be fitted."""
         train, test = np.flatnonzero(self.fold != k), np.flatnonzero(self.fold == k)
         part = self.design.subset(train)
-        if part is None or len(train) == part.n_groups:  # without its groups, or without a scatter within them
+        # fails if an effect lacks its groups, or if no group has two training cells
+        if part is None or len(train) == part.n_groups:
             return None
         C, codes = self.design.n_groups, self.design.codes
+        # weights of one and the centres H make gene_scatter the sum of r r' over cells
         residuals = Within(self.data, codes, np.ones(C), np.ones(C), self.H, codes, self.H, self.H)
 
         def scatter(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Compute the mean of the residuals of some cells, and the scatter of the scaled genes about it."""
             mean = self._sums(self.data, self.H, codes[None], np.isin(np.arange(len(codes)), cells))[0].sum(axis=0)
             mean /= len(cells)
             out = residuals.gene_scatter(cells)
@@ -182,49 +207,61 @@ class CellStatistics:
         )
 
     def _add(self, fold: _Fold, train: np.ndarray, test: np.ndarray, criteria: list[Criterion]) -> None:
-        """Add what one fold holds out, for every labelling."""
-        present, n, m = fold.present, fold.n_train, fold.n_test
-        own, C = fold.design.contrasts[self.scheme.effect], len(present)
-        others = fold.design.others(self.scheme.effect, self.penalties)
-        fitted = fold.design.fitted(self.scheme.effect)
+        """Add the held-out cells of one fold to the criterion of every labelling.
+
+        ``train`` and ``test`` are the sums of the residuals of training and held-out cells in each group, (B, C, p).
+        """
+        n, m = fold.n_train, fold.n_test
+        C, effect = len(n), self.scheme.effect
+        own, others = fold.design.contrasts[effect], fold.design.others(effect, self.penalties)
+        fitted = fold.design.fitted(effect)
+        # Three rotated rows for every group: the training mean E, the fitted values H, and the held-out mean. All that
+        # the criterion needs are inner products of these rows in the metric M_e(g)^-1, and the held-out scatter.
         xp = namespace(fold.V)
-        E = xp.asarray((train[:, present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
-        M = xp.asarray((test[:, present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V - fold.mean
-        rows = xp.concatenate([E, xp.broadcast_to(fold.H, (len(E), *fold.H.shape)), M], axis=1)
-        e, h, t = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
-        P = np.eye(C) - 1 / C  # group means less their unweighted mean
+        E = xp.asarray((train[:, fold.present] / n[:, None]).astype(np.float32)) @ fold.V - fold.mean
+        held_out = xp.asarray((test[:, fold.present] / np.maximum(m, 1)[:, None]).astype(np.float32)) @ fold.V
+        H = xp.broadcast_to(fold.H, (len(E), *fold.H.shape))
+        rows = xp.concatenate([E, H, held_out - fold.mean], axis=1)
+        of_E, of_H, of_held_out = slice(0, C), slice(C, 2 * C), slice(2 * C, 3 * C)
+        P = np.eye(C) - 1 / C  # subtracts the unweighted mean from group means
         df = n.sum() - C
         for i, g in enumerate(self.grid):
-            a = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
-            scaled = rows / a
-            A = to_numpy((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
-            # inner products in the metric M_e(g)^-1, from those in A_g^-1
-            before = (A[:, e, e] + A[:, e, h]) @ P
-            W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - A[:, e, e]) if g < 1 else np.zeros_like(A[:, e, e])
-            A = A + A[:, :, e] @ W @ A[:, e, :]
-            to_means = (A[:, :, e] + A[:, :, h]) @ P  # of every row with the centred group means G
-            K = P @ (to_means[:, e] + to_means[:, h])
-            # scores of held-out residual means and means on Z = M_e^-1 G'
-            residual = to_means[:, t]
-            offset = (to_means[:, e] + to_means[:, h]).mean(axis=1, keepdims=True)
-            mean = residual + to_means[:, h] - offset
-            # Z = A_g^-1 [E; H]' L, so the held-out scatter of the scores is L' [E; H] A^-1 S A^-1 [E; H]' L
-            L = np.concatenate([P + W @ before, np.broadcast_to(P, W.shape)], axis=1)
-            spread = L.transpose(0, 2, 1) @ self._held_out_scatter(fold, scaled, a) @ L
+            # inner products of all rows in the metric A_g^-1, which is diagonal for rotated rows
+            diagonal = ((1 - g) * fold.spectrum / df + g).astype(np.float32)
+            scaled = rows / diagonal
+            products = to_numpy((scaled @ rows.transpose(0, 2, 1)).astype(np.float64))
+            to_means_A = (products[:, of_E, of_E] + products[:, of_E, of_H]) @ P
+            # the same products in the metric M_e(g)^-1, by Woodbury; W = (Delta^-1 - E A_g^-1 E')^-1
+            EE = products[:, of_E, of_E]
+            W = np.linalg.inv(np.diag(df / ((1 - g) * n)) - EE) if g < 1 else np.zeros_like(EE)
+            products = products + products[:, :, of_E] @ W @ products[:, of_E, :]
+            # products of every row with the centred group means G = P (E + H), and K = G M_e(g)^-1 G'
+            to_means = (products[:, :, of_E] + products[:, :, of_H]) @ P
+            of_means = to_means[:, of_E] + to_means[:, of_H]
+            K = P @ of_means
+            # scores of the held-out group means on Z = M_e(g)^-1 G': first of their residuals, then with H added back
+            # and measured from the centre of the training groups
+            residual = to_means[:, of_held_out]
+            means = residual + to_means[:, of_H] - of_means.mean(axis=1, keepdims=True)
+            # Z = A_g^-1 [E; H]' L with L = [P + W E A_g^-1 (E + H)' P; P], so the held-out scatter S gives the scores
+            # the scatter Z' S Z = L' [E; H] A_g^-1 S A_g^-1 [E; H]' L ...
+            L = np.concatenate([P + W @ to_means_A, np.broadcast_to(P, W.shape)], axis=1)
+            spread = L.transpose(0, 2, 1) @ self._held_out_scatter(fold, scaled) @ L
+            # ... about the mean of all held-out cells; subtracting the part between groups leaves that within groups
             centred = residual - (m @ residual)[:, None, :] / m.sum()
             spread -= centred.transpose(0, 2, 1) @ (m[:, None] * centred)
             spread /= max(m.sum() - np.count_nonzero(m), 1)
-            for b in range(len(E)):
+            weights = (m / n)[:, None]  # a group has m held-out cells, and each has the weight 1 / n
+            for b, criterion in enumerate(criteria):
                 _, w = GroupSpace(K[b]).axes(own, others, self.n_components)
-                s, estimate = mean[b] @ w, fitted @ K[b] @ w
+                s, e = means[b] @ w, fitted @ K[b] @ w
+                # the mean of s^2 over the cells of a group is the square of their mean plus their variance
                 within = np.einsum("ck,cd,dk->k", w, spread[b], w)
-                v = (m / n)[:, None]  # the cells of a group, each with the weight 1 / n
-                criteria[b].add_sums(
-                    i, (v * estimate * s).sum(axis=0), (v * estimate**2).sum(axis=0), (v * (s**2 + within)).sum(axis=0)
-                )
+                sums = [(weights * part).sum(axis=0) for part in (e * s, e**2, s**2 + within)]
+                criterion.add_sums(i, *sums)
 
-    def _held_out_scatter(self, fold: _Fold, scaled: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """``[E; H] A^-1 S A^-1 [E; H]'``, (B, 2C, 2C), from rows that A has divided already."""
+    def _held_out_scatter(self, fold: _Fold, scaled: np.ndarray) -> np.ndarray:
+        """Compute ``[E; H] A_g^-1 S A_g^-1 [E; H]'``, (B, 2C, 2C), from rows that are already multiplied by A_g^-1."""
         C = len(fold.H)
         E, H = scaled[:, :C], scaled[0, C : 2 * C]
         ES = (E.reshape(-1, E.shape[2]) @ fold.test_scatter).reshape(E.shape)
@@ -238,14 +275,14 @@ class CellStatistics:
 
 
 def _eigh(matrix) -> tuple:
-    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix, which may be lost; where it is."""
+    """Compute eigenvalues, in ascending order, and eigenvectors of a symmetric matrix, which may be overwritten."""
     if namespace(matrix) is np:
         return eigh(matrix, overwrite_a=True, check_finite=False)
     return namespace(matrix).linalg.eigh(matrix)
 
 
 def _mean_variance(X) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance (over N) of each gene."""
+    """Compute the mean and the variance (over N) of each gene."""
     if isinstance(X, OnDevice):
         mean = arrays.group_sums(X, np.zeros(X.shape[0], dtype=int), 1)[0] / X.shape[0]
         origin = asarray_like(X, mean)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 
@@ -21,46 +22,64 @@ from ..metrics import effect_snr
 logger = get_logger(__name__)
 
 
-ACCURACY = ":accuracy"  # no effect can have this name
+ACCURACY = ":accuracy"  # name of a column; no effect can have this name, because none starts with a colon
 
 
 def certify(
-    model: FLDA, X, y, donor=None, *, n_folds: int = 5, n_repeats: int = 1, random_state: int | None = 0
+    model: FLDA,
+    X,
+    y,
+    donor: ArrayLike | None = None,
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """Held-out signal, cross-talk and accuracy of every axis, by cross-validation of the whole fit.
+    """Estimate the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis by cross-validation.
 
-    Each fold refits the model, tuning included, without its cells, and scores those cells. On the held-out
-    scores of an axis the variance of every effect is estimated from the group means, less what noise alone adds
-    to it, and divided by the within-group variance. Averages over folds; an unbiased estimate of zero may be
-    negative and is reported so.
+    Each fold repeats the whole fit, tuning included, without its cells, and then scores these cells. From the held-out
+    scores on an axis, the mean square of every effect is estimated without bias (see :func:`flda.metrics.effect_snr`)
+    and divided by the within-group variance. The result is the average over folds. The estimate for an effect that is
+    zero may be negative; it is reported as it is.
 
     Parameters
     ----------
     model
-        Estimator with the parameters to certify; it is cloned, never changed.
+        Estimator with the parameters to certify. It is cloned and not changed.
     X, y
-        As in :meth:`FLDA.fit`.
+        Expression and labels, as in :meth:`FLDA.fit`.
     donor
-        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Whole donors are held out, and the noise of donors
-        is taken off too. For a factor that varies between donors this needs two held-out donors for each of its levels,
-        so there are at most half as many folds as donors per level.
-    n_folds, n_repeats, random_state
-        Folds, how often the cells are dealt anew, and the seed of the dealing.
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Whole donors are then held out, and the noise of
+        the donors is subtracted as well. For a factor that varies between donors, that takes two held-out donors of
+        each level, so there are at most half as many folds as donors per level.
+    n_folds
+        Number of folds.
+    n_repeats
+        Number of times that the cells are assigned to folds.
+    random_state
+        Seed of these assignments.
 
     Returns
     -------
     DataFrame with one row per axis:
 
     * ``axis, effect, component``
-    * ``snr``: variance of its own effect over the within-group variance; ``crosstalk``: that of the other effects
-    * ``snr_<effect>``: that of every effect in the fit
-    * ``sd_snr, sd_crosstalk``: standard deviation over folds and repeats. Folds share training cells, so it shows
-      how much the fits differ and is no standard error
-    * ``accuracy``: balanced accuracy of the levels of the effect's factors, by the nearest training mean on all axes of
-      the effect; ``chance``: one over the number of levels
-    * ``n_folds, n_repeats``: folds that could be used, and repeats
+    * ``snr``: the SNR of the effect of the axis
+    * ``crosstalk``: the sum of the SNR of all other effects
+    * ``snr_<effect>``: the SNR of every effect in the fit
+    * ``sd_snr, sd_crosstalk``: standard deviations over folds and repeats. Folds share training cells, so these show
+      how much the fits differ and are not standard errors
+    * ``accuracy``: balanced accuracy with which all axes of the effect predict the levels of its factors; each cell
+      gets the levels whose fitted value in the training cells is nearest
+    * ``chance``: one over the number of levels (for an interaction, of combinations of levels)
+    * ``n_folds, n_repeats``: the number of folds that could be used, and of repeats
 
-    NaN where no fold could estimate an effect.
+    A value is NaN if no fold could estimate it.
+
+    Raises
+    ------
+    ValueError
+        If no fold keeps every effect estimable among both its training cells and its held-out cells.
 
     Examples
     --------
@@ -78,27 +97,27 @@ def certify_together(
     models: Mapping[str, FLDA],
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_folds: int = 5,
     n_repeats: int = 1,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """Certificates of several models of one design, on the same folds.
+    """Certify several models of one design on the same folds.
 
-    Models with the same ``shrinkage`` setting share its value within a fold: it is tuned once, on the fold's training
-    cells, instead of once for each model with the same result.
+    Models with the same ``shrinkage`` setting share its value within a fold: it is tuned for the first of them, on the
+    training cells of the fold.
 
     Parameters
     ----------
     models
-        Name -> estimator; interactions and nuisance must be the same in all.
+        Name -> estimator. Interactions and nuisance must be the same in all.
     X, y, donor, n_folds, n_repeats, random_state
         As in :func:`certify`.
 
     Returns
     -------
-    The columns of :func:`certify` after ``axis`` and ``genes``, the name of the model.
+    DataFrame with the columns of :func:`certify` and, after ``axis``, the column ``genes`` with the name of the model.
     """
     labels = label_frame(y)[0]
     X = expression(X, len(labels))
@@ -112,6 +131,7 @@ def certify_together(
     every = [split for _ in range(n_repeats) for split in folds(design, donors, rng, n_folds)]
     for split in progress(every, desc="certificate"):
         held_out = split.held_out
+        # the within-group variance of held-out scores needs a group with two held-out cells
         if split.training is None or held_out is None or len(split.test) == held_out.n_groups:
             continue
         n_used += 1
@@ -125,16 +145,21 @@ def certify_together(
             rows[name].append(ratios.set_index(own.get_feature_names_out()))
     if n_used == 0:
         raise ValueError(
-            f"no fold of {n_folds} keeps every effect estimable both among the cells kept and held out; "
+            f"no fold of {n_folds} keeps every effect estimable among both its training cells and its held-out cells; "
             "use fewer folds, fewer interactions, or more cells (donors) per group."
         )
     if n_used < n_folds * n_repeats:
-        logger.warning("certificate from %d folds; the others lack groups that the effects need", n_used)
+        logger.warning("the certificate uses %d folds; the others lack groups that the effects need", n_used)
     return _table(rows, design, n_used, n_repeats)
 
 
 def _folds_with_two_donors(design: Design, donors: np.ndarray | None, n_folds: int) -> int:
-    """So many folds that each holds out two donors of every level that varies between donors, if that can be."""
+    """Return the largest number of folds, up to ``n_folds``, such that every fold holds out two donors per level.
+
+    That takes four donors in every combination of levels that vary between donors. With two or three in some
+    combination, every fold holds out one donor of it, and a warning is logged. With a single one, ``n_folds`` is
+    returned.
+    """
     if donors is None or not (between := between_factors(design, donors)):
         return n_folds
     fewest = int(np.bincount(donor_strata(design, donors)).min())
@@ -143,21 +168,22 @@ def _folds_with_two_donors(design: Design, donors: np.ndarray | None, n_folds: i
     if fewest == 1:
         return n_folds
     logger.warning(
-        "a level of %s has %d donors: with fewer than 4 the certificate cannot take the noise of donors off, and its "
-        "signal for effects of %s is too high",
+        "a level of %s has %d donors: with fewer than 4 the certificate cannot subtract the noise of donors, and its "
+        "SNR for effects of %s is too high",
         between[0], fewest, between[0],
     )  # fmt: skip
     return min(n_folds, fewest)
 
 
 def _accuracies(model: FLDA, scores: np.ndarray, held_out: Design) -> np.ndarray:
-    """Balanced accuracy of the levels of each axis's effect on held-out scores, (k,)."""
+    """Compute the balanced accuracy of the levels of the effect of each axis on held-out scores, (k,)."""
     design, table = model.design_, model.axes_
     centroids = model.transform(model.means_)
     out = np.empty(len(table))
     for effect in design.effects:
         axes = (table["effect"] == effect.name).to_numpy()
         levels, first = np.unique(design.table.margin(effect), axis=0, return_index=True)
+        # fitted values of this effect alone, at every combination of its levels
         means = (design.fitted(effect) @ centroids[:, axes])[first]
         nearest = ((scores[:, None, axes] - means) ** 2).sum(axis=2).argmin(axis=1)
         truth = held_out.table.margin(effect)[held_out.codes]
@@ -166,14 +192,14 @@ def _accuracies(model: FLDA, scores: np.ndarray, held_out: Design) -> np.ndarray
 
 
 def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean recall over the combinations of levels that occur, rows of two code tables."""
+    """Compute the mean recall over the combinations of levels that occur, from two tables of level codes."""
     codes = np.unique(np.vstack([truth, predicted]), axis=0, return_inverse=True)[1].ravel()
     true, guess = codes[: len(truth)], codes[len(truth) :]
     return float(recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0))
 
 
 def _table(rows: Mapping[str, Sequence[pd.DataFrame]], design: Design, n_used: int, n_repeats: int) -> pd.DataFrame:
-    """Means and spread over folds, a row per axis and model."""
+    """Compute means and standard deviations over folds, with one row per axis and model."""
     of_axis: dict[str, tuple[Effect, int]] = {
         f"{e.name}_{c + 1}": (e, c + 1) for e in design.effects for c in range(design.df(e))
     }

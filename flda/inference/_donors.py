@@ -1,11 +1,19 @@
-"""The held-out statistic of one effect under exchanges of whole donors.
+"""The held-out statistic of one effect when whole donors are exchanged.
 
-Only the means of the S samples (cells of one donor in one group) enter, so all is small. With Y the sample means
-(S x p) and M_cell the scatter of cells about them, which no exchange of donors changes, every axis lies in the span of
-``M_0(g)^-1 Y'``, ``M_0(g) = (1 - g) M_cell + g T``; ``Gamma_g = Y M_0(g)^-1 Y'`` (S x S) is computed once. The donor
-level of the error term, ``(1 - g) n M_donor = k R' R`` with R the training samples less their group's mean, is a
-downdate: ``Gamma - Gamma R' (I / k + R Gamma R')^-1 R Gamma``. Taking effects out and adding them back is a linear map
-of the samples, ``Y -> W Y``, so ``Gamma -> W Gamma W'``.
+Only the means of the S samples enter (a sample is the cells of one donor in one group), so all matrices are small. Let
+Y be the sample means (S x p), M_cell the scatter of the cells about them, which no exchange of donors changes, and
+``M_0(g) = (1 - g) M_cell + g T``. Every axis lies in the span of ``M_0(g)^-1 Y'``, and group means and held-out samples
+are linear combinations of the rows of Y. So the data enter only through ``Gamma = Y M_0(g)^-1 Y'`` (S x S), which is
+computed once for every g.
+
+Two steps of the test change Gamma:
+
+* Effects are removed and added back under the exchanged labels by a linear map of the samples, ``Y -> W Y``, so
+  ``Gamma -> W Gamma W'``.
+* The error term has a donor level, ``M_e(g) = M_0(g) + (1 - g) n M_donor``. With D (S_train x S) the map from the
+  samples to the deviations of the training samples from their group mean, ``(1 - g) n M_donor = k (D Y)' (D Y)``, where
+  ``k = (1 - g) n / (S_train - C)``. By Woodbury's identity this turns Gamma into
+  ``Gamma - Gamma D' (I / k + D Gamma D')^-1 D Gamma``.
 """
 
 from __future__ import annotations
@@ -27,24 +35,28 @@ from .._solve.within import Within
 from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, every_assignment, permuted_codes
 
-N_FOLDS = 10
+N_FOLDS = 10  # or as many as there are donors, if they are fewer
 
 
 class DonorStatistics:
-    """Statistic of one effect for any exchange of the levels of donors.
+    """Computes the statistic of one effect for any exchange of levels between donors.
 
     Parameters
     ----------
     X
-        N x p, in memory.
-    design, donors, scheme
-        The groups; donor of each cell as an integer from 0; what is permuted.
-    penalties, n_components
-        Penalties of the effects, and number of axes of the effect under test.
+        Expression, N x p, in memory.
+    design, scheme
+        The design, and what is permuted.
+    donors
+        Donor of each cell, an integer from 0.
+    penalties
+        Effect -> penalty, for every effect in the fit.
+    n_components
+        Number of axes of the tested effect.
     grid
-        Values of the shrinkage.
+        Values of the shrinkage g, above 0.
     rng
-        Assigns the donors to folds, which do not look at labels.
+        Generator that assigns the donors to folds, without regard to labels.
     """
 
     def __init__(
@@ -58,14 +70,14 @@ class DonorStatistics:
         self.units, self.strata = donor_levels(design, donors), scheme.strata
         n_donors = len(self.units)
         self.fold = (rng.permutation(n_donors) % min(n_donors, N_FOLDS))[self.donor]
-        self.n = len(samples.counts) / np.sum(1 / samples.counts)
+        self.n = len(samples.counts) / np.sum(1 / samples.counts)  # harmonic mean of the cells per sample
         if len(samples.codes) > len(samples.counts):
             within = Within.from_data(X, samples.codes, samples.counts, "pooled")
             self.means = within.centred_means
             inverse = choose_solver("auto", X, 1.0, len(samples.counts))(within, "diagonal")
             self.cell_variances = inverse.variances
             self.gamma = [self.means @ inverse.factor(g)(self.means.T) for g in grid]
-        else:  # one row per sample: there are no cells below
+        else:  # every sample is a single row, as in pseudobulk data, so M_cell = 0 and T is the variance of the samples
             self.means = to_numpy(arrays.dense(arrays.by_rows(X)))[np.argsort(samples.codes)]
             self.means -= self.means.mean(axis=0)
             variances = self.means.var(axis=0)
@@ -74,22 +86,31 @@ class DonorStatistics:
             self.gamma = [self.means / target @ self.means.T / g for g in grid]
 
     def permuted(self, rng: np.random.Generator) -> np.ndarray:
-        """Level codes of the donors after one permutation."""
+        """Return the level codes of the donors after one random permutation."""
         return permuted_codes(self.scheme, self.units, self.strata, rng)
 
     def every(self) -> Iterator[np.ndarray]:
-        """All different assignments of levels to donors."""
+        """Yield all distinct assignments of levels to donors."""
         return every_assignment(self.scheme, self.units, self.strata)
 
     def statistics(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Statistic of each assignment of levels to donors, (B, donors, factors), and F ratios, (B, p).
+        """Compute the statistic and the F ratio of each gene for every assignment of levels to donors.
 
-        NaN for an assignment that leaves a group empty which the effects need.
+        Parameters
+        ----------
+        levels
+            Level codes of the donors under B assignments, (B, donors, factors).
+
+        Returns
+        -------
+        Statistics (B,) and F ratios (B, p). Both are NaN for an assignment that empties a group that the effects need.
         """
         found = [self._one(one) for one in levels]
         return np.array([t for t, _ in found]), np.stack([f for _, f in found])
 
     def _one(self, levels: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute the statistic and the F ratios for one assignment of levels to donors."""
+        # a sample keeps the levels of its cells in the other factors and gets those of its donor in the permuted ones
         rows = self.design.table.groups[self.samples.groups].copy()
         columns = self.scheme.permuted
         rows[:, columns] = levels[self.donor][:, columns]
@@ -110,19 +131,22 @@ class DonorStatistics:
         return float(criterion.values(signed=True).max()), self._ratios(design, W @ self.means)
 
     def _exchange(self, table: Table, codes: np.ndarray) -> np.ndarray:
-        """W: the fitted values of what is taken out move with the labels."""
+        """Compute W (S x S), which subtracts the removed effects and adds them back under the new labels."""
         observed, groups = self.design, self.samples.groups
         average = arrays.indicator(groups, observed.n_groups).toarray() / np.bincount(groups)[:, None]
         W = np.eye(len(groups))
         for e in self.scheme.taken_out:
-            alpha = observed.contrasts[e] @ average
+            alpha = observed.contrasts[e] @ average  # coefficients B_T G of the effect, from the sample means
             W += table.coding(e)[codes] @ alpha - observed.table.coding(e)[groups] @ alpha
         return W
 
     def _add(
         self, design: Design, train: np.ndarray, test: np.ndarray, gamma: Sequence[np.ndarray], criterion: Criterion
     ) -> None:
-        """Add the samples of one fold."""
+        """Add the held-out samples of one fold to the criterion, for every g.
+
+        ``train`` and ``test`` are indices of samples, and ``gamma`` holds W Gamma W' for every g.
+        """
         part = design.subset(train)
         if part is None or len(train) <= part.n_groups:
             return
@@ -130,25 +154,33 @@ class DonorStatistics:
         test = test[np.isin(design.codes[test], present)]
         groups = np.searchsorted(present, design.codes[test])
         S = len(design.codes)
+        # maps from the samples: to the training group means, to their deviations from these (D), to the centred group
+        # means, and to the held-out samples less the centre
         average = np.zeros((part.n_groups, S))
         average[part.codes, train] = 1 / part.counts[part.codes]
-        spread = np.eye(S)[train] - average[part.codes]
-        G = average - average.mean(axis=0)
+        deviation = np.eye(S)[train] - average[part.codes]
+        to_means = average - average.mean(axis=0)
         held_out = np.eye(S)[test] - average.mean(axis=0)
-        effect, v = self.scheme.effect, 1 / part.counts[groups]
+        effect, weights = self.scheme.effect, 1 / part.counts[groups]
         others = part.others(effect, self.penalties)
         for i, (g, full) in enumerate(zip(self.grid, gamma, strict=True)):
             if g < 1:
-                half = spread @ full
+                # the donor level of the error term: Woodbury's identity, as at the top of this module
+                half = deviation @ full
                 k = (1 - g) * self.n / (len(train) - part.n_groups)
-                full = full - half.T @ np.linalg.solve(half @ spread.T + np.eye(len(train)) / k, half)
-            K = G @ full @ G.T
+                full = full - half.T @ np.linalg.solve(half @ deviation.T + np.eye(len(train)) / k, half)
+            K = to_means @ full @ to_means.T  # G M_e(g)^-1 G'
             _, w = GroupSpace(K).axes(part.contrasts[effect], others, self.n_components)
-            s, e = held_out @ full @ G.T @ w, (part.fitted(effect) @ K @ w)[groups]
-            criterion.add(i, e, s, v)
+            # scores of the held-out samples on the axes Z w, and the fitted values of the effect in their groups
+            s, e = held_out @ full @ to_means.T @ w, (part.fitted(effect) @ K @ w)[groups]
+            criterion.add(i, e, s, weights)
 
     def _ratios(self, design: Design, samples: np.ndarray) -> np.ndarray:
-        """F of each gene against the variance of donors, plus that of cells in a mean, which steadies it."""
+        """Compute F of each gene, whose noise is the variance between donors plus that of the cells in a sample mean.
+
+        The variance between donors already holds that of the cells; adding the latter again makes F of genes with a
+        small variance between few donors less extreme.
+        """
         n = design.counts[:, None]
         means = arrays.group_sums(samples, design.codes, design.n_groups) / n
         donors = np.sum((samples - means[design.codes]) ** 2, axis=0) / (len(samples) - len(n))

@@ -1,4 +1,4 @@
-"""The penalty that a limit on cross-talk asks for."""
+"""The choice of the penalty from a limit on held-out cross-talk."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from ..estimators import FLDA
 from ._certificate import certify_together
 
+# the penalties that are tried
 PENALTIES = (0.1, 1.0, 10.0, 100.0, float("inf"))
 
 
@@ -18,7 +20,7 @@ def choose_penalty(
     model: FLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     crosstalk: float = 0.1,
     penalties: Sequence[float] = PENALTIES,
@@ -31,19 +33,21 @@ def choose_penalty(
     Parameters
     ----------
     model
-        Estimator to tune; its own ``penalty`` is ignored.
+        Estimator to tune. Its own ``penalty`` is ignored.
     X, y, donor, n_folds, n_repeats, random_state
         As in :func:`certify`.
     crosstalk
-        The limit: held-out cross-talk of an effect's axes over their held-out signal, both summed over the axes.
+        The limit on the ratio of held-out cross-talk to held-out SNR, each summed over the axes of an effect.
     penalties
-        Penalties to try.
+        The penalties to try.
 
     Returns
     -------
-    Effect name -> the smallest penalty whose axes stay below the limit, or the one with the least cross-talk over
-    signal if none does; and the certificates of all, with a column ``penalty``. Fit each effect of interest with its
-    own penalty, ``FLDA(penalty=chosen["dendrite"])``.
+    chosen
+        Effect name -> the smallest penalty within the limit. If none is, the penalty with the smallest ratio. Fit each
+        effect of interest with its own penalty, as in ``FLDA(penalty=chosen["dendrite"])``.
+    table
+        The certificates for all penalties, with a column ``penalty``.
 
     Examples
     --------
@@ -62,7 +66,7 @@ def choose_penalty(
     chosen = {}
     for effect in table["effect"].unique():
         part = sums.loc[effect].sort_index()
-        # an axis without held-out signal stays below no limit
+        # a penalty whose axes have no held-out SNR is never within the limit
         ratio = (part["crosstalk"] / part["snr"]).where(part["snr"] > 0, np.inf)
         within = ratio.index[ratio <= crosstalk]
         chosen[effect] = float(within[0] if len(within) else ratio.idxmin())

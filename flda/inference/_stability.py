@@ -1,4 +1,4 @@
-"""Complementary-pairs stability selection: how often half of the cells, or donors, select a gene."""
+"""Complementary-pairs stability selection: how often random halves of the cells, or donors, select a gene."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 
 from .._design.design import Design, make_design
 from .._design.samples import donor_strata
@@ -19,19 +20,19 @@ from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 @dataclass(frozen=True)
 class Stability:
-    """Result of :func:`stability_selection`.
+    """The result of :func:`stability_selection`.
 
     Attributes
     ----------
     genes
-        A row per effect and gene selected at least once: ``effect, gene`` (its index), ``frequency`` (share of the
-        halves in which some axis of the effect uses the gene), ``expected_false`` (bound on the expected number of
-        genes at least so frequent that are selected no more often than a random gene; NaN up to a frequency of 1/2,
-        where there is none). Most frequent first.
+        One row per effect and gene that was selected at least once, the most frequent first: ``effect``, ``gene`` (its
+        index), ``frequency`` (the share of halves in which some axis of the effect uses the gene), and
+        ``expected_false``. The last is an upper bound on the expected number of genes with at least this frequency that
+        are selected no more often than by chance; there is no bound, so it is NaN, for a frequency up to 1/2.
     n_resamples
-        Halves that were used.
+        The number of halves that were used.
     unit
-        ``cell`` or ``donor``.
+        What was split into halves: ``"cell"`` or ``"donor"``.
     """
 
     genes: pd.DataFrame
@@ -43,34 +44,47 @@ def stability_selection(
     model: SparseFLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     n_resamples: int = 50,
     random_state: int | None = 0,
     n_jobs: int | None = None,
 ) -> Stability:
-    """Select genes on both halves of many random splits, and count.
+    """Select genes on both halves of many random splits of the data, and count how often each gene is selected.
 
     Parameters
     ----------
     model
-        Estimator with the number of genes and the mode; cloned. Give it a number for ``shrinkage``, such as the
-        ``shrinkage_`` of a fit, to save tuning it in every half.
+        Estimator with the number of genes and the mode; it is cloned. Setting its ``shrinkage`` to a number, such as
+        the ``shrinkage_`` of a fit, saves tuning it in every half.
     X, y
-        As in :meth:`FLDA.fit`.
+        Expression and labels, as in :meth:`FLDA.fit`.
     donor
-        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Halves take equal shares of every group; with
-        donors, of the donors of every level that varies between them.
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Each half takes whole donors, and an equal share of
+        the donors of every level that varies between donors. Without donors, each half takes an equal share of the
+        cells of every group.
     n_resamples
         Number of halves, rounded up to whole pairs.
-    random_state, n_jobs
-        Seed; joblib's number of threads.
+    random_state
+        Seed.
+    n_jobs
+        Number of threads, as in joblib.
+
+    Returns
+    -------
+    A :class:`Stability`.
+
+    Raises
+    ------
+    ValueError
+        If ``n_resamples`` is below 2, or no split keeps every effect estimable in both halves.
 
     References
     ----------
     Meinshausen N, Buehlmann P. Stability selection. J. R. Stat. Soc. B 72:417 (2010). Shah RD, Samworth RJ. Variable
-    selection with error control: another look at stability selection. J. R. Stat. Soc. B 75:55 (2013), theorem 1:
-    the expected number of such genes at frequency t or more is at most ``q^2 / (p (2 t - 1))``, q the genes per half.
+    selection with error control: another look at stability selection. J. R. Stat. Soc. B 75:55 (2013), theorem 1: the
+    expected number of such genes with frequency t or more is at most ``q^2 / (p (2 t - 1))``, where q is the mean
+    number of genes that a half selects.
 
     Examples
     --------
@@ -93,11 +107,12 @@ def stability_selection(
     if not halves:
         unit = "cells" if donors is None else "donors"
         raise ValueError(
-            f"no split leaves both halves with every group that the effects need: some group has one of the {unit}. "
-            "Leave such groups out, or fit fewer interactions."
+            "no split leaves both halves with every group that the effects need, because some group has one of the "
+            f"{unit} only. Leave such groups out, or fit fewer interactions."
         )
 
     def selected(half: Split) -> dict[str, np.ndarray]:
+        """Return the genes that one half selects for each effect."""
         with quiet():
             own = half.fit(model, X, labels)
         return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}
@@ -111,6 +126,7 @@ def stability_selection(
     for effect, count in counts.items():
         order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
         frequency = count[order] / len(halves)
+        # the bound of Shah and Samworth (2013), theorem 1
         q, above = count.sum() / len(halves), frequency > 0.5
         bound = np.full(len(order), np.nan)
         bound[above] = q**2 / (X.shape[1] * (2 * frequency[above] - 1))
@@ -121,13 +137,13 @@ def stability_selection(
 def _pairs(
     design: Design, donors: np.ndarray | None, n_pairs: int, rng: np.random.Generator
 ) -> Iterator[tuple[Split, Split]]:
-    """Complementary halves in which every effect can be estimated; each is the training part of a split."""
+    """Yield complementary halves in which every effect can be estimated; each is the training part of a split."""
     strata = design.codes if donors is None else donor_strata(design, donors)
     for _ in range(n_pairs):
         order = rng.permutation(len(strata))
         rank = pd.Series(order).groupby(strata[order]).cumcount().to_numpy()
         half = np.empty(len(strata), dtype=np.int64)
-        # the odd unit of each stratum goes to either half
+        # the two halves of a stratum differ by one unit if their sum is odd; which of them is larger is random
         half[order] = (rank + rng.integers(2, size=strata.max() + 1)[strata[order]]) % 2
         of_cell = half if donors is None else half[donors]
         first, second = np.flatnonzero(of_cell == 0), np.flatnonzero(of_cell == 1)

@@ -1,4 +1,4 @@
-"""Permutation tests of effects, and of genes for each effect."""
+"""Permutation tests of effects, and of every gene for each effect."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
+from .._data.summary import NonFiniteError, first_nonfinite
 from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.splits import cell_folds
@@ -26,26 +28,29 @@ from ._schemes import Scheme, n_distinct, scheme_of
 
 logger = get_logger(__name__)
 
-FEW_PERMUTATIONS = 20
-BATCH_CELLS = 2**18  # labels per batch: 64 permutations of 4,000 cells, one of a quarter of a million
-TIE = 1e-5  # relative; statistics are computed in single precision, and swapped level names give equal ones
+FEW_PERMUTATIONS = 20  # fewer distinct permutations than this are announced
+BATCH_CELLS = 2**18  # largest number of labels in a batch, which has up to 32 permutations
+# Relative difference up to which statistics count as tied. Exact ties occur, for example when a permutation only swaps
+# the names of two levels, but statistics are computed in single precision.
+TIE = 1e-5
 
 
 @dataclass(frozen=True)
 class EffectTests:
-    """Result of :func:`effect_tests`.
+    """The result of :func:`effect_tests`.
 
     Attributes
     ----------
     table
-        A row per effect: ``effect, statistic, null_mean, null_95, pval, pval_adj`` (Holm), ``n_resamples, n_distinct``,
-        ``unit`` (cell or donor) and ``scheme`` (restricted or residual).
+        One row per effect: ``effect, statistic, null_mean, null_95, pval, pval_adj`` (Holm), ``n_resamples``,
+        ``n_distinct`` (number of distinct permutations), ``unit`` (``"cell"`` or ``"donor"``) and ``scheme``
+        (``"restricted"`` or ``"residual"``).
     null
-        Statistic under every permutation, a column per effect; NaN where an effect has fewer permutations.
+        Statistic under every permutation, one column per effect. NaN where an effect has fewer permutations.
     genes
-        A row per gene and effect: ``effect, gene, statistic`` (F ratio), ``pval, pval_adj`` (Benjamini and Hochberg)
-        and ``pval_max`` (family-wise, from the largest F of each permutation; Westfall and Young 1993). NaN for a gene
-        without variance.
+        One row per effect and gene: ``effect``, ``gene`` (its index), ``statistic`` (the F ratio), ``pval``,
+        ``pval_adj`` (Benjamini and Hochberg), and ``pval_max`` (family-wise over genes, from the largest F of each
+        permutation; Westfall and Young 1993). NaN for a gene without variance.
     """
 
     table: pd.DataFrame
@@ -57,7 +62,7 @@ def effect_tests(
     model: FLDA,
     X,
     y,
-    donor=None,
+    donor: ArrayLike | None = None,
     *,
     effects: Sequence[str] | None = None,
     n_resamples: int = 999,
@@ -65,48 +70,57 @@ def effect_tests(
     random_state: int | None = 0,
     n_jobs: int | None = None,
 ) -> EffectTests:
-    """Test every effect, and every gene for it, by permutation.
+    """Test every effect, and every gene for each effect, by permutation.
 
-    The statistic of an effect is its information on held-out cells (or donors): how well the group means that training
-    cells predict on the axes agree with held-out scores, ``cross_validate``'s criterion with a
-    sign, the best over a grid of shrinkage values. Fit, folds and tuning are repeated for every permutation. A
-    p-value is ``(b + 1) / (B + 1)`` with b of B permutations at least as large as the data.
+    The statistic of an effect measures how well its axes predict held-out cells (or donors): the held-out criterion of
+    :mod:`flda._solve.criterion` with its sign, at the best value of a grid of shrinkage. Fit, folds and tuning are
+    repeated for every permutation. The p-value is ``(b + 1) / (B + 1)``, where b of B permutations have a statistic at
+    least as large as the observed one.
 
-    Cells are exchanged within combinations of levels of all other factors, and within donors if given; for factors
-    that vary between donors, whole donors are exchanged, all different ways if there are no more than ``n_resamples``.
-    Interactions that hold an exchanged factor, or main effects when an interaction is tested, are taken out before and
-    added back after: see :mod:`flda.inference._schemes`. That is exact for a main effect without interactions in the
-    fit and holds its level closely otherwise (``benchmarks/RESULTS.md``).
+    Cells are exchanged within combinations of levels of all other factors and, if donors are given, within donors. For
+    factors that vary between donors, whole donors are exchanged; if there are no more than ``n_resamples`` distinct
+    ways to do so, all are used. Effects that a permutation would destroy are removed before it and added back after it:
+    interactions that contain a permuted factor, and main effects when an interaction is tested; see
+    :mod:`flda.inference._schemes`. The test is exact for a main effect without interactions in the fit, and holds its
+    level closely otherwise (``benchmarks/RESULTS.md``).
 
-    Genes are tested one by one, by the F ratio of the effect on their group means. The null distribution is that of
-    all genes and permutations together; the false discovery rate is Benjamini and Hochberg's.
+    Each gene is tested by the F ratio of the effect on its group means. The null distribution is that of all genes and
+    all permutations together, and the false discovery rate is controlled by the method of Benjamini and Hochberg.
 
     Parameters
     ----------
     model
-        Estimator whose interactions, nuisance, penalty, components and, if a number, shrinkage are used; it is not
-        fitted. The test concerns all genes, for a sparse model too, with the pooled within scatter and each gene's
-        total variance as target.
+        Estimator whose interactions, nuisance, penalty, n_components and, if it is a number, shrinkage are used. It is
+        not fitted. The test always concerns all genes, also for a sparse model, with the pooled within-group scatter
+        and the total variance of each gene as target.
     X
-        Expression, cells x genes, in memory. Up to 8,000 genes or cells, whichever is smaller.
+        Expression, cells x genes, in memory. Tests that exchange cells need no more than 8,000 genes, or no more than
+        8,000 cells.
     y
-        As in :meth:`FLDA.fit`.
+        Labels, as in :meth:`FLDA.fit`.
     donor
         Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Without it, cells are taken to be independent.
     effects
-        Names of effects to test. None for all; those that cannot be are left out with a logged line.
+        Names of the effects to test. None tests all, and logs a warning for those that cannot be tested.
     n_resamples
-        Permutations per effect.
+        Number of permutations per effect.
     n_folds
-        Folds of the statistic for exchanges of cells; by donor if given. Exchanged donors take up to ten folds.
-    random_state, n_jobs
-        Seed; joblib's number of threads.
+        Number of folds of the statistic when cells are exchanged; with donors given, the folds hold out whole donors.
+        When donors are exchanged there are up to ten folds.
+    random_state
+        Seed.
+    n_jobs
+        Number of threads, as in joblib.
+
+    Returns
+    -------
+    An :class:`EffectTests`.
 
     Raises
     ------
     ValueError
-        For a factor that varies between donors with fewer than three donors in a level, for labels that cannot be
-        exchanged, and for too large data.
+        If a factor varies between donors and a level of it has fewer than three donors, labels cannot be exchanged, the
+        data are too large or not in memory, or a parameter is not valid.
 
     References
     ----------
@@ -134,12 +148,12 @@ def effect_tests(
     rng = np.random.default_rng(random_state)
     fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
     if donors is not None:
-        fold = donors % n_folds  # label-free, and cells are exchanged within donors only
+        fold = donors % n_folds  # independent of labels; cells are exchanged within donors, so no cell changes its fold
     X = expression(X, len(labels))
     if not arrays.in_memory(X):
         raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
-    if (bad := arrays.first_nonfinite(X)) is not None:
-        raise arrays.NonFiniteError(*bad)
+    if (bad := first_nonfinite(X)) is not None:
+        raise NonFiniteError(*bad)
 
     rows, nulls, genes = [], {}, []
     for scheme in schemes:
@@ -182,7 +196,7 @@ def effect_tests(
 
 @dataclass(frozen=True)
 class _Found:
-    """One effect: statistic, its null (B,), and the table of genes, by place."""
+    """The result for one effect: its statistic, the null distribution (B,), and the table of genes by index."""
 
     statistic: float
     null: np.ndarray
@@ -198,8 +212,23 @@ def _run(
     n_jobs: int | None,
     name: str,
 ) -> _Found:
-    """Statistics of the data and of all permutations."""
+    """Compute the statistics of the data and of all permutations, and the p-values of the genes.
+
+    Parameters
+    ----------
+    engine
+        Computes the statistics of a batch of labellings.
+    observed
+        The observed labelling.
+    distinct
+        The number of distinct permutations.
+    n_resamples, rng, n_jobs
+        Number of random permutations, their generator, and the number of threads.
+    name
+        Name of the effect, for the progress bar.
+    """
     (statistic,), (F,) = engine.statistics(observed[None])
+    # donors are few, so often all of their distinct permutations can be used instead of a random draw
     if isinstance(engine, DonorStatistics) and distinct - 1 <= n_resamples:
         others = [a for a in engine.every() if not np.array_equal(a, observed)]
         n_resamples = len(others)
@@ -212,14 +241,18 @@ def _run(
         for start in range(0, n_resamples, size)
     )
     real = F > 0
+    # The null distribution of a gene is the F of all genes under all permutations, B x p numbers, too many to keep. For
+    # the p-values it is enough to know how many of them reach each observed F, less the tie tolerance. So every F under
+    # permutation is counted in the interval between two sorted observed values into which it falls, and the sums of
+    # these counts from above give the numbers.
     order = np.sort(F[real] * (1 - TIE))
     null, at_least, largest = [], np.zeros(len(F)), np.zeros(len(F))
     n_used = 0
 
     def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the statistics, the histogram of F, and the largest F of each labelling of a batch."""
         T, ratios = engine.statistics(batch)
-        ratios = ratios[~np.isnan(T)][:, real]
-        # how many of all F under permutation are as large as each observed one: from a histogram between those
+        ratios = ratios[~np.isnan(T)][:, real]  # T is NaN for a permutation that leaves an effect without its groups
         counts = np.bincount(np.searchsorted(order, ratios.ravel(), side="right"), minlength=len(order) + 1)
         return T, counts, ratios.max(axis=1, initial=0.0)
 
@@ -232,10 +265,13 @@ def _run(
         histogram += counts
         tops.append(top)
         n_used += len(top)
-    tail = histogram[::-1].cumsum()[::-1]  # F under permutation above the (i - 1)th smallest observed one
+    # histogram[i] counts the F with exactly i thresholds at or below them, and tail[i] those with at least i
+    tail = histogram[::-1].cumsum()[::-1]
     at_least[real] = tail[np.searchsorted(order, F[real] * (1 - TIE), side="left") + 1]
+    # the largest F of every permutation gives p-values that hold for all genes together (Westfall and Young 1993)
     maxima = np.sort(np.concatenate(tops))
     largest[real] = n_used - np.searchsorted(maxima, F[real] * (1 - TIE), side="left")
+    # the null distribution is shared by all genes with an F, so it has n_used * real.sum() members
     pval = np.where(real, (1 + at_least) / (1 + n_used * max(real.sum(), 1)), np.nan)
     adjusted = np.full(len(F), np.nan)
     if real.any():
@@ -253,18 +289,23 @@ def _run(
 
 
 def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
+    """Return the effects with these names, or all effects with axes."""
     names = {e.name: e for e in design.effects}
     wanted = list(names) if effects is None else [effects] if isinstance(effects, str) else list(effects)
     for name in wanted:
         if name not in names:
-            raise ValueError(f"no axes for the effect {name!r}; effects are {list(names)}.")
+            raise ValueError(f"there are no axes for the effect {name!r}; effects are {list(names)}.")
     return [names[name] for name in wanted]
 
 
 def _schemes(
     effects: Sequence[Effect], design: Design, donors: np.ndarray | None, names: np.ndarray | None, *, named: bool
 ) -> list[Scheme]:
-    """Schemes of all effects; one that is refused is an error if it was named, or if no other is left."""
+    """Return the schemes of all effects that can be tested.
+
+    An effect that cannot be tested is an error if it was ``named`` by the user or if no other effect is left, and a
+    warning otherwise.
+    """
     out, refused = [], None
     for effect in effects:
         try:
@@ -280,6 +321,7 @@ def _schemes(
 
 
 def _check_distinct(name: str, distinct: float, scheme: Scheme) -> None:
+    """Raise an error if there is nothing to permute, and log a warning if there are few distinct permutations."""
     unit = "donors" if scheme.by_donor else "cells"
     if distinct <= 1:
         raise ValueError(
@@ -288,13 +330,13 @@ def _check_distinct(name: str, distinct: float, scheme: Scheme) -> None:
         )
     if distinct < FEW_PERMUTATIONS:
         logger.warning(
-            "%s has only %d different permutations of its %s: no p-value can be below %.2g",
+            "%s has only %d different permutations of its %s, so no p-value can be below %.2g",
             name, distinct, unit, 1 / distinct,
         )  # fmt: skip
 
 
 def _holm(pvals: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjustment."""
+    """Adjust p-values by the step-down method of Holm."""
     order = np.argsort(pvals)
     out = np.empty_like(pvals)
     out[order] = np.minimum(np.maximum.accumulate(pvals[order] * np.arange(len(pvals), 0, -1)), 1.0)

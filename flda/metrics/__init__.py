@@ -1,4 +1,4 @@
-"""Numbers about genes and axes, from labels, group means and variances."""
+"""Measures of genes and axes, from labels, scores, group means and variances."""
 
 from ._axes import (
     effect_shares,

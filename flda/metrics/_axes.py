@@ -1,9 +1,9 @@
 """What the scores of cells on an axis say about every effect of the design.
 
-The measures are those of the papers, with what their public code gets wrong put right: effects are least squares on
-the group means, so every group counts the same however many cells it has; noise in the means is taken off with the
-groups' own variances (the sandwich), or the donors' own; interactions are measured like main effects. An unbiased
-estimate of zero is as often negative as positive and is reported so.
+The measures are those of the papers, with three corrections to their public code. Effects are estimated by least
+squares on the group means, so every group counts the same however many cells it has. The noise of the means is
+subtracted, using the variance of each group, or of the donors. Interactions are measured like main effects. The
+estimates are unbiased, so the estimate for an effect that is zero may be negative; it is reported as it is.
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import Samples, sample_units
 
-N_BINS = 10  # of the papers
+N_BINS = 10  # number of bins in the papers
 
 
 def mean_products(
     scores: np.ndarray, design: Design, donors: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Unbiased estimates of the products ``t_c t_d`` of the true group means t, and the within-group variance.
+    """Estimate the products ``t_c t_d`` of the true group means t without bias, and the within-group variance.
 
-    The square of an observed mean holds its own noise. Without donors cells are independent: ``v_c / n_c`` comes off
-    the diagonal, v_c the group's own variance (the pooled one in a group of one cell). With donors only products of
-    different donors enter, so whatever the cells of a donor share stays out; two groups that one and the same donor
-    fills fall back on the noise of the cells.
+    The square of an observed mean contains the variance of its noise. Without donors cells are independent, and
+    ``v_c / n_c`` is subtracted from the diagonal, where v_c is the variance of group c (for a group of one cell, the
+    pooled variance). With donors only products of the means of different donors are used, so nothing that the cells of
+    a donor share can contribute. Where one donor makes up both groups there are no such pairs, and the product of the
+    observed means is used, again less ``v_c / n_c`` on the diagonal.
 
     Parameters
     ----------
     scores
         Scores of cells, (N, k).
     design
-        Their groups.
+        The design of these cells.
     donors
         Donor of each cell as an integer, (N,).
 
     Returns
     -------
-    T (k, C, C), and the variance among the cells of a group, donors included, averaged over groups, (k,).
+    T
+        Estimated products, (k, C, C). A common shift of all means is removed first, which no effect depends on.
+    within
+        Variance among the cells of a group, donors included, averaged over groups, (k,).
     """
     units, donor = _units(design, donors)
     own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
     squares = group_sums((scores - own[units.codes]) ** 2, units.codes, len(donor))
-    own -= own.mean(axis=0)  # effects do not see a common shift, and without it the products are less noisy
+    own -= own.mean(axis=0)  # effects do not depend on a common shift, and without it the products are less noisy
     found = [_products(np.outer(m, m), s, units, donor) for m, s in zip(own.T, squares.T, strict=True)]
     return np.array([T for T, _ in found]), np.array([v.mean() for _, v in found])
 
@@ -56,13 +60,13 @@ def mean_products(
 def total_products(
     sums: np.ndarray, squares: np.ndarray, design: Design, donors: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`mean_products` of every gene, summed over genes, from sums and squares alone.
+    """Compute :func:`mean_products` of every gene, summed over genes, from sums and squares alone.
 
     Parameters
     ----------
     sums
-        Sum of the cells of each sample (of each group without donors), S x p; samples in the order of their groups,
-        then of their donors.
+        Sum of the cells of each sample, S x p, with samples in the order of their groups and then of their donors.
+        Without donors each group is one sample.
     squares
         Sum of the squared entries of these cells, (S,).
     design, donors
@@ -74,14 +78,17 @@ def total_products(
     """
     units, donor = _units(design, donors)
     own = sums / units.counts[:, None]
-    spread = squares - units.counts * np.einsum("ij,ij->i", own, own)  # of the cells about the mean of their sample
+    spread = squares - units.counts * np.einsum("ij,ij->i", own, own)  # squares about the mean of the sample
     own -= own.mean(axis=0)
     T, v = _products(own @ own.T, spread, units, donor)
     return T[None], np.array([v.mean()])
 
 
 def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Mean square ``t' Q_S t`` of every effect in the true group means of the scores, over their within-group variance.
+    """Estimate the signal-to-noise ratio (SNR) of every effect in the scores on each axis.
+
+    The SNR of effect S is its mean square ``t' Q_S t`` in the true group means t, over the within-group variance. Both
+    are estimated without bias; see :func:`mean_products`.
 
     Parameters
     ----------
@@ -90,7 +97,7 @@ def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = N
 
     Returns
     -------
-    Effect name -> (k,).
+    Effect name -> SNR of each axis, (k,).
 
     Examples
     --------
@@ -106,21 +113,21 @@ def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = N
 
 
 def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:
-    """Share of every effect, and of the within-group variance, in the variance of a table with equal groups.
+    """Compute the share of every effect, and of the within-group variance, in the variance of a table of equal groups.
 
-    The variance of effect S is the mean over groups of its squared fitted value. It differs from the mean square of
-    :func:`effect_snr` by the factor ``df_S / prod_{f in S} L_f`` in a complete table, and is what adds up.
+    The variance of effect S is the mean over groups of its squared fitted value. In a complete table it is the mean
+    square of :func:`effect_snr` times ``df_S / prod_{f in S} L_f``, and unlike the mean squares these variances add up.
 
     Parameters
     ----------
     T, within
-        From :func:`mean_products`, or sums of such over genes, (k, C, C) and (k,).
+        From :func:`mean_products`, (k, C, C) and (k,), or sums of such estimates over genes.
     design
-        The groups.
+        The design of the groups.
 
     Returns
     -------
-    DataFrame, a row per effect and a last one ``within``, a column per axis.
+    DataFrame with one row per effect, a last row ``within``, and one column per axis. Each column sums to one.
     """
     rows = {}
     for effect in design.contrasts:
@@ -132,7 +139,16 @@ def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataF
 
 
 def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> pd.DataFrame:
-    """Share of every effect in the variance of each axis, noise taken off: see :func:`effect_shares`.
+    """Compute the share of every effect in the variance of each axis, without the noise of the means.
+
+    Parameters
+    ----------
+    scores, design, donors
+        As in :func:`mean_products`.
+
+    Returns
+    -------
+    The DataFrame of :func:`effect_shares`.
 
     Examples
     --------
@@ -146,29 +162,30 @@ def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | 
 
 
 def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS) -> pd.DataFrame:
-    """Information in bits that each axis, cut into equal bins, holds on every effect.
+    """Compute the mutual information, in bits, of each axis with every effect.
 
-    That of a main effect is the mutual information with the factor's levels. That of an interaction is what its levels
-    together tell beyond its margins: ``I_S = I(u; levels of S) - sum of I_T over proper subsets T``. Every
-    group counts the same. The bias of counting, ``(bins - 1) (levels - 1) / 2 N`` nats (Miller and Madow), is taken
-    off, so no information reads about 0, or less.
+    The scores on an axis are cut into equally wide bins. For a main effect this is the mutual information of the bins
+    with the levels of the factor. For an interaction it is what the combinations of levels tell beyond its margins:
+    ``I_S = I(u; levels of S) - sum of I_T over proper subsets T``. Every group counts the same. The counting bias of
+    Miller and Madow, ``(bins - 1) (levels - 1) / 2 n`` nats, is subtracted, where bins are those that hold cells and n
+    is the effective number of cells. An axis without information is therefore near 0, and may be below.
 
     Parameters
     ----------
     scores
         Scores of cells, (N, k).
     design
-        Their groups.
+        The design of these cells.
     bins
         Number of equally wide bins between the smallest and the largest score.
 
     Returns
     -------
-    DataFrame, a row per effect, a column per axis.
+    DataFrame with one row per effect and one column per axis.
     """
     out: dict[str, np.ndarray] = {}
     weights = (1 / design.counts)[design.codes] / design.n_groups
-    n_effective = 1 / np.sum(weights**2)
+    n_effective = 1 / np.sum(weights**2)  # the number of equally weighted cells with the same noise
     for effect in sorted(design.contrasts, key=len):
         levels = np.unique(design.table.margin(effect), axis=0, return_inverse=True)[1].ravel()[design.codes]
         row = np.array([_information(u, levels, weights, bins, n_effective) for u in scores.T])
@@ -178,9 +195,9 @@ def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS
 
 
 def modularity(information: pd.DataFrame) -> np.ndarray:
-    """How far each axis is about one effect only (Ridgeway and Mozer, NeurIPS 2018), in [0, 1].
+    """Compute how far each axis is about one effect only (Ridgeway and Mozer, NeurIPS 2018), between 0 and 1.
 
-    ``1 - sum_{S != best} I_S^2 / ((F - 1) I_best^2)`` over the F effects, interactions included.
+    It is ``1 - sum_{S != best} I_S^2 / ((F - 1) I_best^2)`` over the F effects of the design, interactions included.
 
     Parameters
     ----------
@@ -189,7 +206,7 @@ def modularity(information: pd.DataFrame) -> np.ndarray:
 
     Returns
     -------
-    One value per axis, (k,); NaN for an axis without any information, or with one effect in the design.
+    One value per axis, (k,). NaN for an axis without any information, or if the design has a single effect.
     """
     values = np.sort(np.maximum(information.to_numpy(), 0), axis=0)[::-1]
     best = values[0]
@@ -198,21 +215,24 @@ def modularity(information: pd.DataFrame) -> np.ndarray:
 
 
 def mutual_information_gap(information: pd.DataFrame, design: Design, blocks: Mapping[int, str] | None = None) -> float:
-    """Mutual information gap (Chen et al., NeurIPS 2018): mean over effects of (best - second best axis) / entropy.
+    """Compute the mutual information gap (Chen et al., NeurIPS 2018).
+
+    It is the mean over effects of (information of the best axis - that of the second best) / entropy of the effect.
 
     Parameters
     ----------
     information
-        From :func:`mutual_information`.
+        From :func:`mutual_information`; negative values count as zero.
     design
-        For the entropies: of a factor's levels, and of an interaction as of its degrees of freedom plus one.
+        The design, for the entropies: the logarithm of the number of levels for a factor, and of the degrees of freedom
+        plus one for an interaction.
     blocks
-        Column of ``information`` -> effect: axes of one effect count as one, so that several axes of a factor do not
-        close its own gap. None compares all axes with each other.
+        Column of ``information`` -> effect. All axes of one effect then count as a single axis, so that several axes of
+        a factor do not close its gap. None compares all axes with each other.
 
     Returns
     -------
-    The mean over effects, not over axes.
+    The mean over effects.
     """
     gaps = []
     for effect in design.contrasts:
@@ -225,39 +245,56 @@ def mutual_information_gap(information: pd.DataFrame, design: Design, blocks: Ma
 
 
 def _n_levels(effect: Effect, design: Design) -> int:
+    """Return the number of levels of a factor; for an interaction, the degrees of freedom plus one."""
     return design.df(effect) + 1
 
 
 def _information(u: np.ndarray, levels: np.ndarray, weights: np.ndarray, bins: int, n: float) -> float:
-    """Mutual information in bits of one binned axis with labels, bias taken off."""
+    """Compute the mutual information, in bits, of one binned axis with labels, less its counting bias."""
     edges = np.linspace(u.min(), u.max(), bins + 1)
     binned = np.clip(np.searchsorted(edges, u, side="right") - 1, 0, bins - 1)
     joint = np.bincount(binned * (levels.max() + 1) + levels, weights, bins * (levels.max() + 1)).reshape(bins, -1)
-    expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)  # joint probabilities under independence
     filled = joint > 0
     nats = np.sum(joint[filled] * np.log(joint[filled] / expected[filled]))
+    # Miller and Madow: the counts of empty bins are zero for sure, so such bins add no bias
     bias = (np.count_nonzero(joint.sum(axis=1)) - 1) * (joint.shape[1] - 1) / (2 * n)
     return (nats - bias) / np.log(2)
 
 
 def _units(design: Design, donors: np.ndarray | None) -> tuple[Samples, np.ndarray]:
-    """The samples, and the donor of each; without donors each group is one sample."""
+    """Return the samples and the donor of each; without donors, each group is one sample."""
     units = sample_units(design, donors)
     first = np.unique(units.codes, return_index=True)[1]
     return units, np.zeros(len(first), dtype=np.int64) if donors is None else donors[first]
 
 
 def _products(D: np.ndarray, squares: np.ndarray, units: Samples, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """T (C, C) and the variance of each group (C,), from products D (S, S) of sample means and squares within (S,)."""
-    A = indicator(units.groups, units.groups.max() + 1).toarray()
+    """Compute T (C x C) and the variance of each group (C,) for one axis.
+
+    Parameters
+    ----------
+    D
+        Products of the sample means, S x S.
+    squares
+        Sum of squares of the cells of each sample about its mean, (S,).
+    units, donor
+        The samples, and the donor of each.
+    """
+    A = indicator(units.groups, units.groups.max() + 1).toarray()  # A (C x S) sums the samples of each group
     n, n_samples = A @ units.counts, A.sum(axis=1)
+    # v_c: variance of the cells of a group within its samples; the pooled one if every sample has a single cell
     pooled = squares.sum() / max(n.sum() - n_samples.sum(), 1)
     cells = np.where(n > n_samples, A @ squares / np.maximum(n - n_samples, 1), pooled)
+    # T_cd is the mean of m_s m_t over all samples s of group c and t of group d from different donors: the noise of
+    # such a pair is independent, so the mean product has no bias and no variance has to be estimated
     same = donor[:, None] == donor
     pairs = np.outer(n_samples, n_samples) - A @ same @ A.T
+    # without such a pair (no donors, or one donor alone in both groups): product of the means, less v_c / n_c if c = d
     alone = A @ D @ A.T / np.outer(n_samples, n_samples) - np.diag(cells / n)
     T = np.where(pairs > 0, A @ (D * ~same) @ A.T / np.maximum(pairs, 1), alone)
-    # a cell of a new donor: the spread of the donors' means, and that of cells less their part in it
+    # the variance of a cell of a new donor is that between donors plus v_c: the sample means have the variance between
+    # donors plus v_c times the mean of 1 / n_s, so v_c (1 - that mean) is still missing
     spread = (A @ np.diag(D) - np.diag(A @ D @ A.T) / n_samples) / np.maximum(n_samples - 1, 1)
     inverse = A @ (1 / units.counts) / n_samples
     return T, np.where(n_samples > 1, spread + cells * (1 - inverse), cells)

@@ -1,4 +1,4 @@
-"""Numbers about genes and axes, from group means and within-group variances."""
+"""Measures of single genes, from group means and within-group variances."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import pandas as pd
 from .._design.design import Design
 from .._design.effects import Effect
 
-PURE = 0.5  # a gene is pure when its axis's own effect has at least this share of its F
+PURE = 0.5  # a gene is pure if the effect of its axis has at least this share of its F over all effects
 
 
 def gene_f(means: np.ndarray, variances: np.ndarray, design: Design) -> pd.DataFrame:
-    """F ratio of every gene for every effect, nuisance effects included.
+    """Compute the F ratio of every gene for every effect, nuisance effects included.
 
-    The mean square of effect S on the group means, ``diag(G' Q_S G)``, over what within-group noise alone would
-    give it, ``variance * sum_c Q_S[c, c] / n_c``. About 1 for a gene without the effect; the ANOVA F in a balanced
-    table.
+    It is the mean square of effect S in the group means, ``diag(G' Q_S G)``, over the mean square that within-group
+    noise alone would give, ``variance * sum_c Q_S[c, c] / n_c``. It is about 1 for a gene without the effect, and
+    equals the F of an analysis of variance in a balanced table.
 
     Parameters
     ----------
     means
         Group means G, C x p.
     variances
-        Within-group variance of each gene, (p,). A gene without any has F = NaN.
+        Within-group variance of each gene, (p,). A gene without variance has F = NaN.
     design
         The design of the groups.
 
     Returns
     -------
-    DataFrame, p rows and a column per effect.
+    DataFrame with p rows and one column per effect.
     """
     return pd.DataFrame(
         {
@@ -40,20 +40,20 @@ def gene_f(means: np.ndarray, variances: np.ndarray, design: Design) -> pd.DataF
 
 
 def f_ratio(means: np.ndarray, noise: np.ndarray, contrasts: np.ndarray) -> np.ndarray:
-    """Mean square of an effect on the group means, over what noise alone would give it.
+    """Compute the mean square of an effect in the group means, over the mean square that noise alone would give.
 
     Parameters
     ----------
     means
         Group means, (..., C, p).
     noise
-        Mean square that noise alone gives, (..., p).
+        Mean square that noise alone would give, (..., p).
     contrasts
         B_S of the effect, df_S x C.
 
     Returns
     -------
-    F of each gene, (..., p); NaN for a gene without noise.
+    F of each gene, (..., p). NaN for a gene without noise.
     """
     centred = means - means.mean(axis=-2, keepdims=True)
     square = np.sum((contrasts @ centred) ** 2, axis=-2) / len(contrasts)
@@ -61,15 +61,27 @@ def f_ratio(means: np.ndarray, noise: np.ndarray, contrasts: np.ndarray) -> np.n
 
 
 def noise_share(effect: Effect, design: Design) -> float:
-    """``sum_c Q_S[c, c] / n_c``: what a unit variance of cells adds to the mean square of an effect."""
+    """Compute ``sum_c Q_S[c, c] / n_c``, the mean square of an effect that noise of unit variance gives."""
     return float(np.sum(np.diag(design.scatter_weights(effect)) / design.counts))
 
 
 def specificity(ratios: pd.DataFrame, effect: str) -> tuple[np.ndarray, np.ndarray]:
-    """Share of one effect in the sum of each gene's F over all effects, in [0, 1], and ``pure`` or ``cancelling``.
+    """Compute the share of one effect in the F of each gene over all effects, and whether the gene is pure.
 
-    A gene is pure when that share is at least one half. A cancelling gene carries other effects more and helps an axis
-    by cancelling them in its partners. Without any F the share is NaN.
+    Parameters
+    ----------
+    ratios
+        F ratios from :func:`gene_f`.
+    effect
+        Name of the effect.
+
+    Returns
+    -------
+    share
+        F of the effect over the sum of F of all effects, (p,), between 0 and 1. NaN if that sum is zero.
+    kind
+        ``"pure"`` if the share is at least one half, and ``"cancelling"`` otherwise. A cancelling gene varies more with
+        other effects, and it helps an axis by cancelling these effects in other genes.
     """
     total = ratios.sum(axis=1).to_numpy()
     share = np.divide(ratios[effect], total, out=np.full(len(total), np.nan), where=total > 0)
@@ -77,6 +89,12 @@ def specificity(ratios: pd.DataFrame, effect: str) -> tuple[np.ndarray, np.ndarr
 
 
 def largest_signs(standardised: np.ndarray) -> np.ndarray:
-    """+1 or -1 per axis, to make the largest absolute standardised loading (p x k) positive; the first one on ties."""
+    """Return the sign, +1 or -1, that makes the largest standardised loading of each axis positive.
+
+    Parameters
+    ----------
+    standardised
+        Standardised loadings, p x k. If several have the same largest absolute value, the first one counts.
+    """
     largest = np.abs(standardised).argmax(axis=0)
     return np.where(standardised[largest, np.arange(standardised.shape[1])] < 0, -1.0, 1.0)

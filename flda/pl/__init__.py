@@ -1,9 +1,9 @@
-"""Figures. Every function takes ``ax=`` and returns the matplotlib Axes it drew on."""
+"""Figures of the results. Every function takes ``ax=`` and returns the matplotlib Axes that it drew on."""
 
 from ._connectivity import connectivity
 from ._design import design, variance
 from ._genes import genes, loadings
-from ._power import fidelity, power
+from ._power import power
 from ._results import certificate, path, stability
 from ._scores import scores
 
@@ -11,7 +11,6 @@ __all__ = [
     "certificate",
     "connectivity",
     "design",
-    "fidelity",
     "genes",
     "loadings",
     "path",

@@ -1,4 +1,4 @@
-"""What the figures share: colours, names of axes, results that another call must have written."""
+"""What the figures share: colours, names, numbers and sizes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import seaborn as sns
 from anndata import AnnData
 from matplotlib.patches import Rectangle
 
-from .. import get
-from .._adata import read
+from .._adata.read import in_memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,18 +20,9 @@ MAX_DISTINCT = 10  # colours of the palette for colour-blind readers; more level
 BLUE, ORANGE, GREEN, GREY = "#0173b2", "#de8f05", "#029e73", "#949494"  # of seaborn's colorblind palette
 MISSING = "#d9d9d9"  # cells without a label
 
-PRODUCERS = {
-    "certificate": "flda.tl.certify",
-    "permutation": "flda.tl.permutation_test",
-    "stability": "flda.tl.stability",
-    "path": "flda.tl.path",
-    "variance": "flda.tl.flda",
-    "connectivity": "flda.circuits.link_axes",
-}
-
 
 def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The Axes given, or one in a new figure of this size in inches."""
+    """The given Axes, or Axes in a new figure of this size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -41,15 +31,19 @@ def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
 
 
 def inches(ax: Axes) -> float:
-    """Width of the Axes before its labels claim room."""
+    """Width of the Axes before its labels take space."""
     return float(ax.get_window_extent().width / ax.figure.dpi)
 
 
-def level_colors(adata: AnnData, column: str) -> dict[str, Any]:
-    """Level -> colour: scanpy's colours of the column if there are any, else ones safe for colour-blind readers."""
-    if column not in adata.obs:
+def level_colors(adata: AnnData, column: str, obs: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Level -> colour: scanpy's colours of the column if it has any, else colours safe for colour-blind readers.
+
+    Levels are those of the cells in ``obs``, by default of all cells.
+    """
+    obs = in_memory(adata.obs) if obs is None else obs
+    if column not in obs:
         raise ValueError(f"obs has no column {column!r}.")
-    values = adata.obs[column].astype("category")
+    values = obs[column].astype("category")
     levels = [str(level) for level in values.cat.categories]
     palette = list(adata.uns.get(f"{column}_colors", []))
     if len(palette) < len(levels):
@@ -59,21 +53,8 @@ def level_colors(adata: AnnData, column: str) -> dict[str, Any]:
     return {level: shade for level, shade in zip(levels, palette, strict=False) if level in used}
 
 
-def params(adata: AnnData, key: str) -> dict[str, Any]:
-    """Parameters of the fit, lists as lists even after a file."""
-    return read.plain(get.results(adata, key)["params"])
-
-
-def slot(adata: AnnData, name: str, key: str) -> Any:
-    """One of the results that other calls add to those of the fit, or an error that says which call."""
-    results = get.results(adata, key)
-    if name not in results:
-        raise ValueError(f"uns[{key!r}] has no {name!r}; run {PRODUCERS[name]} first.")
-    return results[name]
-
-
 def check_axis(axis: str | None, names: Iterable[str]) -> str:
-    """The axis, by default the first, or an error that lists those there are."""
+    """The axis, by default the first; an unknown axis is an error that lists the known ones."""
     names = list(names)
     if axis is not None and axis not in names:
         raise ValueError(f"there is no axis {axis!r}; axes are {names}.")
@@ -86,7 +67,7 @@ def joined(table: pd.DataFrame, columns: list[str]) -> list[str]:
 
 
 def words(name: object, width: int = 30) -> str:
-    """A name as matplotlib must get it: dollars are no mathematics, and an overlong one is cut."""
+    """A name for matplotlib: dollar signs are escaped, and a long name is cut to ``width`` characters."""
     text = str(name)
     return (text if len(text) <= width else f"{text[: width - 1]}…").replace("$", r"\$")
 
@@ -116,7 +97,8 @@ def hatch(ax: Axes, squares: Iterable[tuple[int, int]]) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits at most, as people write them."""
+    """The number with at most three digits; empty if it is not finite."""
     if not np.isfinite(value):
         return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero

@@ -1,4 +1,4 @@
-"""Wiring of the types of the design, and how it goes with the axes of genes."""
+"""Connectivity of the types of the design, and its relation to the axes of genes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import pandas as pd
 import seaborn as sns
 from anndata import AnnData
 
-from ._common import check_axis, level_colors, new_axes, number, params, slot, words
+from .._adata.read import in_memory
+from .._adata.results import Record
+from .._docs import documented
+from ._common import check_axis, level_colors, new_axes, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@documented
 def connectivity(
     adata: AnnData,
     axis: str | None = None,
@@ -24,28 +28,28 @@ def connectivity(
     ax: Axes | None = None,
     key: str = "flda",
 ) -> Axes:
-    """Signed connectivity of the types in the order of the design, or gene axis against wiring axis.
+    """Draw the signed connectivity of the types, or the scores of the types on a gene axis and its wiring axis.
 
-    Without ``axis``: the strongest partners (rows) by types (columns), with lines between the levels of the first
-    factor. Colour follows the signed square root, so that weak partners show beside strong ones; the scale has the
-    units of the matrix. With an axis: one point per type, its mean gene score against its score on the pattern of
-    partners that covaries with the axis, and what :func:`flda.circuits.link_axes` says of the link. The pattern was
-    found with these types, so points lie closer to a line than new types would; ``held-out R²`` leaves each type out.
+    Without ``axis``, the matrix shows the strongest partners (rows) by types (columns, in the order of the design),
+    with lines between the levels of the first factor. Colour follows the signed square root, so that weak partners are
+    visible next to strong ones; the scale has the units of the matrix. With an axis, there is a point per type: its
+    mean gene score against its score on the pattern of partners that covaries with the axis, with the result of
+    :func:`flda.circuits.link_axes` as title. The pattern was found with these types, so that the points lie closer to a
+    line than new types would; the held-out R² leaves each type out.
 
     Parameters
     ----------
-    adata
-        With ``uns["flda"]["connectivity"]``, see :func:`flda.circuits.link_axes`.
+    {adata}
+        And of :func:`flda.circuits.link_axes`.
     axis
         Name of a gene axis, or None for the matrix.
     direction
-        "inputs" or "outputs"; by default inputs for the matrix, and for an axis the direction of the larger share.
+        ``"inputs"`` or ``"outputs"``; by default inputs for the matrix, and for an axis the direction of the larger
+        share.
     n_partners
-        Partners to show.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+        Number of partners to show.
+    {ax}
+    {key}
 
     Examples
     --------
@@ -61,20 +65,23 @@ def connectivity(
     >>> flda.pl.connectivity(adata, "dendrite_1").get_xlabel()
     'dendrite_1, mean of genes per type'
     """
-    found = slot(adata, "connectivity", key)
+    record = Record(adata, key)
+    found, factors = record.connectivity, record.params["factors"]
     links = found["links"]
     known = list(dict.fromkeys(links["direction"]))
     if direction is not None and direction not in known:
         raise ValueError(f"there are no links with direction={direction!r}; there are {known}.")
     if axis is None:
-        return _matrix(adata, found, direction or known[0], n_partners, ax, key)
+        return _matrix(adata, found, factors, direction or known[0], n_partners, ax)
     axis = check_axis(axis, dict.fromkeys(links["axis"]))
     rows = links[links["axis"] == axis].set_index("direction")
     direction = direction or str(rows["share"].idxmax())
-    return _pair(adata, found, rows.loc[direction], axis, direction, ax, key)
+    return _pair(adata, found, factors, rows.loc[direction], axis, direction, ax)
 
 
-def _matrix(adata: AnnData, found: dict[str, Any], direction: str, n_partners: int, ax: Axes | None, key: str) -> Axes:
+def _matrix(
+    adata: AnnData, found: dict[str, Any], factors: list[str], direction: str, n_partners: int, ax: Axes | None
+) -> Axes:
     types = list(map(str, found["params"]["types"]))
     matrix = pd.DataFrame(np.asarray(found["matrix"]), index=list(found["pre"]), columns=list(found["post"]))
     table = matrix[types] if direction == "inputs" else matrix.loc[types].T
@@ -98,7 +105,6 @@ def _matrix(adata: AnnData, found: dict[str, Any], direction: str, n_partners: i
         marks = np.array([m for m in (-1, -0.5, 0, 0.5, 1) if signed or m >= 0]) * reach
         bar.set_ticks(marks.tolist(), labels=[number(np.sign(m) * m**2).replace("-", "−") if m else "0" for m in marks])
         bar.set_label("connection (− inhibitory, + excitatory)" if signed else "connection", fontsize=8)
-    factors = params(adata, key)["factors"]
     first = _levels(adata, found["params"]["groupby"], factors[0]).reindex(types).to_numpy()
     for i in np.flatnonzero(first[1:] != first[:-1]):
         ax.axvline(float(i) + 1, color="black", linewidth=1.2)
@@ -112,11 +118,12 @@ def _matrix(adata: AnnData, found: dict[str, Any], direction: str, n_partners: i
 
 
 def _pair(
-    adata: AnnData, found: dict[str, Any], link: pd.Series, axis: str, direction: str, ax: Axes | None, key: str
-) -> Axes:
+    adata: AnnData, found: dict[str, Any], factors: list[str], link: pd.Series, axis: str, direction: str,
+    ax: Axes | None,
+) -> Axes:  # fmt: skip
     scores = found["scores"].set_index("type")
     x, y = (scores[f"{what} {axis}"].to_numpy(dtype=float) for what in ("genes", direction))
-    color = next(f for f in params(adata, key)["factors"] if f in str(link["effect"]).split(":"))
+    color = next(f for f in factors if f in str(link["effect"]).split(":"))
     shades = level_colors(adata, color)
     level = _levels(adata, found["params"]["groupby"], color).reindex(scores.index)
     ax = new_axes(ax, 4.8, 3.8)
@@ -141,7 +148,7 @@ def _pair(
 
 
 def _write_names(ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
-    """Names beside the points; of points that lie together one name stands above the other."""
+    """Names to the right of the points; where points are close, the names are moved apart."""
     span = np.ptp(x) or 1.0, np.ptp(y) or 1.0
     placed: list[tuple[float, float]] = []
     for i in np.argsort(y, kind="stable"):
@@ -154,5 +161,5 @@ def _write_names(ax: Axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> No
 
 def _levels(adata: AnnData, groupby: str, factor: str) -> pd.Series:
     """Level of a factor by type."""
-    obs = adata.obs[[groupby, factor]].dropna().astype(str)
+    obs = in_memory(adata.obs)[[groupby, factor]].dropna().astype(str)
     return obs.drop_duplicates(groupby).set_index(groupby)[factor]

@@ -1,4 +1,4 @@
-"""The table of groups, and how much of the expression each effect moves."""
+"""The table of groups, and the share of each effect in the variance."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 import seaborn as sns
 from anndata import AnnData
 
-from .. import get
-from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, params, slot, words
+from .._adata.results import Record
+from .._docs import documented
+from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@documented
 def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
-    """Cells in every group of the design: a row per level of the first factor, empty groups hatched.
+    """Draw the number of cells in every group of the design, with a row per level of the first factor.
 
-    The title says which effects the table can estimate and which it cannot. Nuisance factors are summed over.
+    Groups without cells are hatched. The title says which effects the design can estimate and which it cannot. Cells
+    are summed over the levels of nuisance factors.
 
     Parameters
     ----------
-    adata
-        With the results of :func:`flda.tl.flda`.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+    {adata}
+    {ax}
+    {key}
 
     Examples
     --------
@@ -38,8 +38,9 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     >>> flda.pl.design(adata).get_title(loc="left")
     'estimable: dendrite, axon, dendrite:axon'
     """
-    factors = params(adata, key)["factors"]
-    counts = get.design_df(adata, key=key).groupby(factors, observed=False)["n_cells"].sum().reset_index()
+    record = Record(adata, key)
+    factors = record.params["factors"]
+    counts = record.design.groupby(factors, observed=False)["n_cells"].sum().reset_index()
     rows = list(dict.fromkeys(counts[factors[0]].astype(str))) if len(factors) > 1 else ["cells"]
     rest = factors[1:] or factors
     columns = list(dict.fromkeys(joined(counts, rest)))
@@ -56,7 +57,7 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     ax.set_xlabel(words(" × ".join(rest), 60))
     ax.set_ylabel(words(factors[0]) if len(factors) > 1 else "")
     n_empty = int((table == 0).sum())
-    report = get.results(adata, key)["estimability"]
+    report = record.estimability
     estimable = report["estimable"].astype(bool)
     lines = [f"estimable: {', '.join(report.loc[estimable, 'effect'])}"]
     lines += [f"not estimable: {row.effect}, {row.reason}" for row in report[~estimable].itertuples()]
@@ -67,32 +68,27 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     return ax
 
 
+@documented
 def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
-    """Share of every effect in the variance of expression, summed over genes and corrected for noise.
+    """Draw the share of every effect in the variance of expression, summed over genes and corrected for noise.
 
-    An effect that noise alone explains has a share near zero, which the correction may make negative.
+    An effect that is nothing but noise has a share near zero, and the correction can make it negative.
 
     Parameters
     ----------
-    adata
-        With ``uns["flda"]["variance"]``.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+    {adata}
+    {ax}
+    {key}
 
     Examples
     --------
-    >>> import pandas as pd, flda
+    >>> import flda
     >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
     >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
-    >>> adata.uns["flda"]["variance"] = pd.DataFrame(
-    ...     {"effect": ["dendrite", "axon", "within"], "df": [1, 3, 392], "share": [0.02, 0.03, 0.95]}
-    ... )
-    >>> [float(bar.get_width()) for bar in flda.pl.variance(adata).patches]
-    [0.02, 0.03, 0.95]
+    >>> [label.get_text() for label in flda.pl.variance(adata).get_yticklabels()]
+    ['dendrite', 'axon', 'dendrite:axon', 'within']
     """
-    table = slot(adata, "variance", key)
+    table = Record(adata, key).variance
     share = table["share"].to_numpy(dtype=float)
     ax = new_axes(ax, 5.2, 0.9 + 0.3 * len(table))
     bars = ax.barh(range(len(table)), share, color=[GREY if e == "within" else BLUE for e in table["effect"]])

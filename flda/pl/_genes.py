@@ -1,4 +1,4 @@
-"""The genes behind an axis: what they weigh, and what they do over the design."""
+"""The genes of an axis: their loadings, and their expression over the design."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from matplotlib.patches import Rectangle
 
 from .. import get
 from .._adata import read
-from .._adata.results import Keys
+from .._adata.results import Record
 from .._data.arrays import group_sums
-from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, params, words
+from .._docs import documented
+from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,26 +23,24 @@ if TYPE_CHECKING:
 KIND_COLORS = {"pure": BLUE, "cancelling": ORANGE}
 
 
+@documented
 def loadings(
     adata: AnnData, axis: str | None = None, *, n_genes: int = 10, ax: Axes | None = None, key: str = "flda"
 ) -> Axes:
-    """Standardised loadings of the leading genes of an axis, largest first.
+    """Draw the standardised loadings of the leading genes of an axis, the largest first.
 
-    The colour tells pure genes, whose own effect has at least half of their F, from cancelling ones (hatched), which
-    help by cancelling other effects in their partners.
+    Pure genes, for which the axis's own effect has at least half of the sum of F ratios, are blue. Cancelling genes,
+    which help the axis by cancelling other effects in its other genes, are orange and hatched.
 
     Parameters
     ----------
-    adata
-        With the results of :func:`flda.tl.flda`; of :func:`flda.tl.rank_genes` too for sparse axes.
-    axis
-        Name of an axis; by default the first.
+    {adata}
+        After :func:`flda.tl.rank_genes` the axes are those of the selected genes.
+    {axis}
     n_genes
-        Genes to show.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+        Number of genes to show.
+    {ax}
+    {key}
 
     Examples
     --------
@@ -72,27 +71,25 @@ def loadings(
     return ax
 
 
+@documented
 def genes(
     adata: AnnData, axis: str | None = None, *, n_genes: int = 20, ax: Axes | None = None, key: str = "flda"
 ) -> Axes:
-    """Expression of the leading genes of an axis over all groups of the design.
+    """Draw the expression of the leading genes of an axis in all groups of the design.
 
-    Squares are group means less the gene's mean over groups, in within-group standard deviations. Groups are in blocks
-    of the levels of the axis's effect, in the order in which these genes, weighted by the axis, place them; genes are
-    in the order of their loadings. A pure gene changes between blocks, and not within them.
+    Each square is a group mean minus the gene's mean over groups, in within-group standard deviations. Groups form
+    blocks by the levels of the axis's effect, sorted by the score of these genes on the axis; genes are sorted by their
+    loadings. A pure gene changes between blocks and not within them.
 
     Parameters
     ----------
-    adata
-        With the results of :func:`flda.tl.flda`; of :func:`flda.tl.rank_genes` too for selected genes.
-    axis
-        Name of an axis; by default the first.
+    {adata}
+        After :func:`flda.tl.rank_genes` the genes are the selected ones.
+    {axis}
     n_genes
-        Genes to show.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+        Number of genes to show.
+    {ax}
+    {key}
 
     Examples
     --------
@@ -104,39 +101,39 @@ def genes(
     >>> len(ax.get_yticklabels()), len(ax.get_xticklabels())
     (5, 8)
     """
-    fit, table = params(adata, key), leading(adata, axis, n_genes, key)
-    table = table.sort_values("loading", ascending=False)
+    record = Record(adata, key)
+    fit, table = record.params, leading(adata, axis, n_genes, key).sort_values("loading", ascending=False)
     factors, own = fit["factors"], str(table["effect"].iloc[0]).split(":")
     groups, means = _group_means(adata, table["gene"].tolist(), factors, [*factors, *fit["nuisance"]], fit["layer"])
     means = means - means.mean(axis=0)
     others = [f for f in factors if f not in own]
-    places = pd.DataFrame({"block": joined(groups, own), "score": means @ table["loading"].to_numpy()})
-    places["score"] = places.groupby("block")["score"].transform("mean")
-    order = places.sort_values(["score", "block"], kind="stable").index  # within a block in the order of the levels
-    blocks, groups = places.loc[order, "block"].reset_index(drop=True), groups.loc[order]
-    sd = adata.var.loc[table["gene"], Keys(key).var_sd].to_numpy()
+    blocks = pd.DataFrame({"block": joined(groups, own), "score": means @ table["loading"].to_numpy()})
+    blocks["score"] = blocks.groupby("block")["score"].transform("mean")
+    order = blocks.sort_values(["score", "block"], kind="stable").index  # within a block in the order of the levels
+    of_group, groups = blocks.loc[order, "block"].reset_index(drop=True), groups.loc[order]
+    sd = record.within_sd[table["gene"]].to_numpy()
     shown = (means[order] / np.where(sd > 0, sd, np.inf)).T
 
     ax = new_axes(ax, max(4.2, 2.4 + 0.17 * len(groups)), 1.9 + 0.2 * len(table))
-    limit = np.percentile(np.abs(shown), 98) or 1.0  # a single extreme group must not bleach all others
+    limit = np.percentile(np.abs(shown), 98) or 1.0  # one extreme group must not make all others pale
     sns.heatmap(
         shown, ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True,
         cbar_kws={"label": "mean, within-group sd", "shrink": 0.7, "pad": 0.02, "extend": "both"},
     )  # fmt: skip
-    labels = joined(groups, others) if others else blocks.tolist()
+    labels = joined(groups, others) if others else of_group.tolist()
     ax.set_xticks(np.arange(len(groups)) + 0.5, list(map(words, labels)), rotation=90, fontsize=6.5)
     ax.set_yticks(np.arange(len(table)) + 0.5, table["gene"].map(words), rotation=0, fontsize=7.5)
     ax.tick_params(length=0)
     ax.set_xlabel(words(" × ".join(others or own), 60))
-    height = _head_blocks(ax, blocks, level_colors(adata, own[0]) if len(own) == 1 else {}, bool(others))
+    height = _head_blocks(ax, of_group, level_colors(adata, own[0]) if len(own) == 1 else {}, bool(others))
     ax.set_title(words(f"{table['axis'].iloc[0]}: groups by {' × '.join(own)}", 60), fontsize=10, pad=height)
     return ax
 
 
 def leading(adata: AnnData, axis: str | None, n_genes: int, key: str) -> pd.DataFrame:
     """Rows of the ranking of one axis: the selected genes, or the first ones if none are selected."""
-    results = get.results(adata, key)
-    axes = results.get("sparse_axes", results["axes"])
+    record = Record(adata, key)
+    axes = record.sparse_axes if "sparse_axes" in record else record.axes
     axis = check_axis(axis, axes["axis"])
     effect = axes.loc[axes["axis"] == axis, "effect"].iloc[0]
     table = get.rank_genes_df(adata, effect, key=key)
@@ -150,9 +147,11 @@ def _group_means(
     adata: AnnData, names: list[str], factors: list[str], needed: list[str], layer: str | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Levels of every occupied group, and the mean expression of some genes in it (groups x genes)."""
-    labelled = adata.obs[needed].notna().all(axis=1).to_numpy()
-    X = read.expression(adata[:, names], layer)[labelled]
-    labels = adata.obs.loc[labelled, factors].astype("category")
+    obs = read.in_memory(adata.obs)
+    labelled = obs[needed].notna().all(axis=1).to_numpy()
+    X = read.expression(adata, layer)[:, adata.var_names.get_indexer(names)]
+    X = X if labelled.all() else X[labelled]
+    labels = obs.loc[labelled, factors].astype("category")
     cells = labels.groupby(factors, observed=True, sort=True)
     codes, counts = cells.ngroup().to_numpy(), cells.size()
     return counts.index.to_frame(index=False), group_sums(X, codes, len(counts)) / counts.to_numpy()[:, None]

@@ -1,4 +1,4 @@
-"""What holds beyond the fitted cells: purity, stability, and how many genes an axis needs."""
+"""Results on held-out cells and on halves of the data: purity, stability, and the number of genes of an axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from .. import get
-from ._common import BLUE, GREY, ORANGE, annotate, check_axis, hatch, new_axes, number, slot, words
+from .._adata.results import Record
+from .._docs import documented
+from ._common import BLUE, GREY, ORANGE, annotate, check_axis, hatch, new_axes, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,23 +22,22 @@ if TYPE_CHECKING:
 STABLE = 0.8  # selection frequency above which a gene counts as stable, here and in the report
 
 
+@documented
 def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = None, key: str = "flda") -> Axes:
-    """Held-out variance of every effect on every axis: the picture of purity.
+    """Draw the held-out variance of every effect (columns) on every axis (rows).
 
-    Rows are axes, columns effects, numbers in units of the within-group variance, on cells that were not fitted. The
-    boxed square is the axis's own effect; all others in the row are cross-talk and should be pale. An unbiased
-    estimate of nothing may be negative.
+    Numbers are variances on cells that were not fitted, in units of the variance within groups. The boxed square is the
+    axis's own effect; all others in the row are cross-talk and should be pale. The estimates are unbiased, so that one
+    of an effect without variance can be negative.
 
     Parameters
     ----------
-    adata
-        With ``uns["flda"]["certificate"]``.
+    {adata}
+        And of :func:`flda.tl.certify`.
     genes
-        ``"all"`` for the dense axes, ``"selected"`` for those of the selected genes; by default the first there is.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+        ``"all"`` for the axes of all genes, ``"selected"`` for those of the selected genes; by default ``"all"``.
+    {ax}
+    {key}
 
     Examples
     --------
@@ -47,12 +48,13 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     >>> [text.get_text() for text in flda.pl.certificate(adata).get_xticklabels()]
     ['dendrite', 'axon', 'dendrite:axon']
     """
-    table = slot(adata, "certificate", key)
+    record = Record(adata, key)
+    table = record.certificate
     kinds = list(dict.fromkeys(table["genes"]))
     if genes is not None and genes not in kinds:
         raise ValueError(f"the certificate has no rows with genes={genes!r}; it has {kinds}.")
     table = table[table["genes"] == (genes or kinds[0])]
-    effects = [e for e in get.results(adata, key)["effects"] if f"snr_{e}" in table]
+    effects = [e for e in record.effects if f"snr_{e}" in table]
     values = table[[f"snr_{e}" for e in effects]].to_numpy(dtype=float)
 
     ax = new_axes(ax, 2.4 + 0.75 * len(effects), 1.6 + 0.25 * len(table))
@@ -78,22 +80,20 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     return ax
 
 
+@documented
 def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key: str = "flda") -> Axes:
-    """Objective, held-out signal and held-out cross-talk of an axis against its number of genes.
+    """Draw objective, held-out SNR and held-out cross-talk of an axis against its number of genes.
 
-    The objective always grows with the number of genes, towards that of the dense axis (dotted); what the held-out
-    cells show need not.
+    The objective on the fitted cells always grows with the number of genes, up to that of all genes (dotted). The
+    signal-to-noise ratio (SNR) on held-out cells need not grow.
 
     Parameters
     ----------
-    adata
-        With ``uns["flda"]["path"]``, see :func:`flda.tl.path`.
-    axis
-        Name of an axis; by default the first.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+    {adata}
+        And of :func:`flda.tl.path`.
+    {axis}
+    {ax}
+    {key}
 
     Examples
     --------
@@ -104,13 +104,13 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     >>> len(flda.pl.path(adata, "axon_1").lines[0].get_xdata())
     2
     """
-    table = slot(adata, "path", key)
+    table = Record(adata, key).path
     axis = check_axis(axis, dict.fromkeys(table["axis"]))
     table = table[table["axis"] == axis].sort_values("n_genes")
     ax = new_axes(ax, 4.6, 3.2)
     lines = {
         "objective, fitted cells": ("eigenvalue", GREY, "--", "s"),
-        "own effect, held out": ("snr", BLUE, "-", "o"),
+        "SNR, held out": ("snr", BLUE, "-", "o"),
         "cross-talk, held out": ("crosstalk", ORANGE, "-", "^"),
     }
     for label, (column, color, style, marker) in lines.items():
@@ -132,27 +132,26 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     return ax
 
 
+@documented
 def stability(
     adata: AnnData, axis: str | None = None, *, n_genes: int = 30, ax: Axes | None = None, key: str = "flda"
 ) -> Axes:
-    """How often genes are selected again in half of the cells (or donors).
+    """Draw how often genes are selected again in halves of the cells (or donors).
 
-    A gene counts as selected again if some axis of the effect uses it. Without ``axis`` every axis is a row and every
-    selected gene a dot; with one, the most frequent genes of its effect are bars, those that the axis selects on all
-    cells dark. The line is at 0.8.
+    A gene counts as selected if some axis of the effect uses it. Without ``axis`` there is a row per axis with a dot
+    per selected gene. With an axis there is a bar for each of the most frequent genes of its effect; genes that the
+    axis selects on all cells are dark. The dotted line is at 0.8.
 
     Parameters
     ----------
-    adata
-        With ``uns["flda"]["stability"]``, see ``flda.tl.stability``.
+    {adata_ranked}
+        And of :func:`flda.tl.stability`.
     axis
         Name of an axis, or None for all.
     n_genes
-        Genes to show for one axis.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+        Number of genes to show for one axis.
+    {ax}
+    {key}
 
     Examples
     --------
@@ -160,11 +159,11 @@ def stability(
     >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=100)
     >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
     >>> flda.tl.rank_genes(adata, n_genes=5)
-    >>> flda.tl.stability(adata, n_halves=2, n_boots=0)
+    >>> flda.tl.stability(adata, n_resamples=2, n_bootstraps=0)
     >>> flda.pl.stability(adata, "axon_1").get_xlabel()
     'share of halves that select the gene'
     """
-    table = slot(adata, "stability", key)["genes"]
+    table = Record(adata, key).stability["genes"]
     ranking = get.rank_genes_df(adata, key=key)
     selected = ranking.loc[ranking["selected"], ["axis", "effect", "gene"]]
     if axis is None:

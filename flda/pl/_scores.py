@@ -1,4 +1,4 @@
-"""Where the cells lie on the axes."""
+"""Scores of the cells on the axes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import seaborn as sns
 from anndata import AnnData
 from scipy.stats import t as student
 
-from .._adata.results import Keys
-from ..get import axes_df
-from ._common import MISSING, check_axis, level_colors, new_axes, params, words
+from .._adata.read import in_memory
+from .._adata.results import Record
+from .._docs import documented
+from ._common import MISSING, check_axis, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN = 20_000  # cells drawn at most in the picture of one axis; means and bands use all of them
 
 
+@documented
 def scores(
     adata: AnnData,
     x: str | None = None,
@@ -30,32 +32,31 @@ def scores(
     ax: Axes | None = None,
     key: str = "flda",
 ) -> Axes:
-    """Scores of the cells on one axis, by the levels of its effect, or on a pair of axes.
+    """Draw the scores of the cells on one axis, by the levels of its effect, or on a pair of axes.
 
-    With ``x`` alone: cells by the levels of the axis's effect, with the mean of the groups and its 95 % confidence
-    band for every level of ``color``. An axis of a main effect shows flat, close lines that rise and fall together;
-    lines that part show an interaction. Without ``x``, or with ``x`` and ``y``: a scatter plot with the mean of every
-    group of the design.
+    With ``x`` alone, cells are drawn by the levels of the axis's effect, with the mean of the groups and its 95 %
+    confidence band for every level of ``color``. On an axis of a main effect the lines of all levels lie close together
+    and run in parallel; lines that are not parallel show an interaction. Without ``x``, or with ``x`` and ``y``, the
+    figure is a scatter plot with the mean of every group of the design.
 
-    Cells that were fitted lie closer to their group's mean than new cells would, and the more so the more genes there
-    are per cell, and the bands share in that. Run :func:`flda.tl.held_out_scores` to see cells that were not fitted.
+    Fitted cells lie closer to the mean of their group than new cells would, the more so the more genes there are per
+    cell, and the confidence bands are too narrow by as much. Run :func:`flda.tl.held_out_scores` first to draw every
+    cell on axes that were fitted without it.
 
     Parameters
     ----------
-    adata
-        With the results of :func:`flda.tl.flda`.
+    {adata}
     x, y
         Names of axes; by default the first axes of the first two effects.
     color
         A categorical column of ``obs``; by default the first factor of the effect of ``x`` for a pair of axes, another
-        factor of the design for one. Colours are those of ``uns["<color>_colors"]`` if present, else a palette safe
-        for colour-blind readers.
+        factor of the design for one axis. Colours are those of ``uns["<color>_colors"]`` if present, else a palette
+        that is safe for colour-blind readers.
     held_out
-        Draw the scores of :func:`flda.tl.held_out_scores`; by default if there are any. Axis labels say so.
-    ax
-        Where to draw.
-    key
-        The ``key_added`` of the fit.
+        Whether to draw the scores of :func:`flda.tl.held_out_scores`; by default if they have been computed. The labels
+        of the axes then say so.
+    {ax}
+    {key}
 
     Examples
     --------
@@ -68,38 +69,38 @@ def scores(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['a', 'b', 'c', 'd']
     """
-    axes = axes_df(adata, key=key)
-    names = axes["axis"].tolist()
+    record = Record(adata, key)
+    axes, names = record.axes, record.axis_names
     for name in (x, y):
         if name is not None:
             check_axis(name, names)
-    factors = params(adata, key)["factors"]
+    factors, obs = record.params["factors"], in_memory(adata.obs)
     of_effect = dict(zip(names, axes["effect"].str.split(":"), strict=True))
-    keys = Keys(key)
-    if held_out and keys.obsm_held_out not in adata.obsm:
-        raise ValueError(f"obsm has no {keys.obsm_held_out!r}; run flda.tl.held_out_scores first.")
-    honest = held_out is not False and keys.obsm_held_out in adata.obsm
-    scored = np.asarray(adata.obsm[keys.obsm_held_out if honest else keys.obsm])
-    adata = adata[np.isfinite(scored).all(axis=1)] if honest else adata
-    values = pd.DataFrame(scored[np.isfinite(scored).all(axis=1)], columns=names, index=adata.obs_names)
-    note = ", held out" if honest else ""
+    if held_out is None:
+        held_out = "held_out_scores" in record
+    values = record.held_out_scores if held_out else record.scores
+    scored = values.notna().all(axis=1).to_numpy()  # not the cells that no fold held out
+    values, obs = values[scored], obs[scored]
+    note = ", held out" if held_out else ""
     if x is not None and y is None:
-        ax = _one_axis(adata, values[x], of_effect[x], factors, color, ax)
+        ax = _one_axis(adata, obs, values[x], of_effect[x], factors, color, ax)
         ax.set_ylabel(words(f"{x} score{note}", 60))
         return ax
     firsts = axes.drop_duplicates("effect")["axis"].tolist()
     x = x or firsts[0]
     y = y or next((a for a in [*firsts, *names] if a != x), x)
-    ax = _pair(adata, values[[x, y]], factors, color or of_effect[x][0], ax)
+    ax = _pair(adata, obs, values[[x, y]], factors, color or of_effect[x][0], ax)
     ax.set_xlabel(words(f"{x}{note}", 60))
     ax.set_ylabel(words(f"{y}{note}", 60))
     return ax
 
 
-def _pair(adata: AnnData, table: pd.DataFrame, factors: list[str], color: str, ax: Axes | None) -> Axes:
+def _pair(
+    adata: AnnData, obs: pd.DataFrame, table: pd.DataFrame, factors: list[str], color: str, ax: Axes | None
+) -> Axes:
     """Scatter plot of two axes, and group means."""
-    known = level_colors(adata, color)
-    levels = adata.obs[color].astype(str).to_numpy()
+    known = level_colors(adata, color, obs)
+    levels = obs[color].astype(str).to_numpy()
     ax = new_axes(ax, 4.8, 3.8)
     xy = table.to_numpy()
     order = np.random.default_rng(0).permutation(len(xy))  # no level is drawn on top of all others
@@ -108,7 +109,7 @@ def _pair(adata: AnnData, table: pd.DataFrame, factors: list[str], color: str, a
         c=[known.get(levels[i], MISSING) for i in order],
     )  # fmt: skip
     columns = list(dict.fromkeys([*factors, color]))
-    groups = adata.obs.groupby(columns, observed=True, dropna=False).ngroup().to_numpy()
+    groups = obs.groupby(columns, observed=True, dropna=False).ngroup().to_numpy()
     means = pd.DataFrame(xy).groupby([levels, groups]).mean()
     for level, shade in known.items():
         mean = means.loc[level]
@@ -120,18 +121,19 @@ def _pair(adata: AnnData, table: pd.DataFrame, factors: list[str], color: str, a
 
 
 def _one_axis(
-    adata: AnnData, scores: pd.Series, own: list[str], factors: list[str], color: str | None, ax: Axes | None
-) -> Axes:
+    adata: AnnData, obs: pd.DataFrame, scores: pd.Series, own: list[str], factors: list[str], color: str | None,
+    ax: Axes | None,
+) -> Axes:  # fmt: skip
     """Cells of one axis by the levels of a factor of its effect, with means and bands by a second factor."""
     if color is None:
         others = [f for f in factors if f not in own] or own[:-1] or own
         color = (own[:-1] or others)[0]
-    known = level_colors(adata, color)
+    known = level_colors(adata, color, obs)
     by = next((f for f in reversed(own) if f != color), own[0])
-    positions = {level: i for i, level in enumerate(level_colors(adata, by))}
+    positions = {level: i for i, level in enumerate(level_colors(adata, by, obs))}
     columns = {"by": by, "color": color, **{f"factor{i}": f for i, f in enumerate(factors)}}
-    labelled = adata.obs[list(set(columns.values()))].notna().all(axis=1).to_numpy()
-    table = pd.DataFrame({name: adata.obs.loc[labelled, c].astype(str) for name, c in columns.items()})
+    labelled = obs[list(set(columns.values()))].notna().all(axis=1).to_numpy()
+    table = pd.DataFrame({name: obs.loc[labelled, c].astype(str) for name, c in columns.items()})
     table["score"] = scores[labelled]
 
     ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), 3.4)

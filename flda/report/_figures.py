@@ -1,4 +1,4 @@
-"""The figures of a results folder and of its report: one list for both."""
+"""The figures of a results folder, which are also those of its report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from .. import get, pl
-from .._adata.results import Keys
-from ..pl._common import params
+from .. import pl
+from .._adata.results import Record
 from ._answers import best_axes
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ MAX_EFFECTS = 8  # effects with figures of their own
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: name of the file without suffix, section of the report, caption, PNG bytes."""
+    """A drawn figure: its file name without suffix, its section of the report, its caption, and its PNG bytes."""
 
     name: str
     section: str
@@ -36,7 +35,7 @@ class Picture:
 
 
 def pictures(adata: AnnData, key: str = "flda") -> Iterator[Picture]:
-    """Draw what there is to see in the results, one figure at a time.
+    """Draw the figures of the results, one at a time.
 
     Parameters
     ----------
@@ -56,57 +55,57 @@ def pictures(adata: AnnData, key: str = "flda") -> Iterator[Picture]:
 
 
 def _plan(adata: AnnData, key: str) -> Iterator[tuple[str, str, str, Callable[[], Any]]]:
-    """Name, section, caption and how to draw it."""
-    results, factors = get.results(adata, key), params(adata, key)["factors"]
+    """Name, section, caption and drawing function of every figure."""
+    record = Record(adata, key)
+    factors = record.params["factors"]
 
     def of(draw: Callable[..., Axes], *arguments: str, **options) -> Callable[[], Any]:
         return lambda: draw(adata, *arguments, **options, key=key).figure
 
-    yield "design", "design", "Cells in every group of the design; hatched groups are empty.", of(pl.design)
-    if "variance" in results:
-        caption = "Share of every effect in the variance of expression, corrected for noise."
-        yield "variance", "design", caption, of(pl.variance)
-    if "certificate" in results:
-        for genes in dict.fromkeys(results["certificate"]["genes"]):
+    caption = "Number of cells in every group of the design."
+    if (record.design.groupby(factors, observed=False)["n_cells"].sum() == 0).any():
+        caption += " Hatched groups are empty."
+    yield "design", "design", caption, of(pl.design)
+    caption = "Share of every effect in the variance of expression, corrected for noise."
+    yield "variance", "design", caption, of(pl.variance)
+    if "certificate" in record:
+        for genes in dict.fromkeys(record.certificate["genes"]):
             caption = (
                 f"Held-out variance of every effect (columns) on every axis (rows) of {genes} genes, in units of the "
-                "variance within groups. Boxes mark the own effect; the rest of a row is cross-talk."
+                "variance within groups. The box marks the axis's own effect; the rest of the row is cross-talk."
             )
             yield f"certificate_{genes}", "axes", caption, of(pl.certificate, genes=genes)
 
-    honest = Keys(key).obsm_held_out in adata.obsm
     cells = (
         "Every cell is scored on axes that were fitted without it."
-        if honest
-        else "Fitted cells: they lie closer to the means of their groups than new cells would."
+        if "held_out_scores" in record
+        else "These are fitted cells, which lie closer to the means of their groups than new cells would."
     )
-    if len(results["axes"]) > 1:
-        caption = f"Cells on the first two axes, with the mean of every group. {cells}"
+    if len(record.axes) > 1:
+        caption = f"Cells on the first axes of the first two effects, with the mean of every group. {cells}"
         yield "scores", "scores", caption, lambda: _pairs(adata, factors, key)
-    best = best_axes(results)[:MAX_EFFECTS]
-    for axis in best:
-        caption = f"Scores on {axis}, with means and 95 % confidence bands of the groups. {cells}"
+    for axis in best_axes(record)[:MAX_EFFECTS]:
+        caption = f"Scores on {axis}, with the means of the groups and their 95 % confidence bands. {cells}"
         yield f"scores_{axis}", "scores", caption, of(pl.scores, axis)
 
-    axes = results.get("sparse_axes", results["axes"])
-    names = axes["axis"].tolist()
-    caption = (
-        "Leading genes of every axis. Hatched: cancelling genes, which carry other effects more than the axis's own."
-    )
+    names = record.sparse_axis_names if "sparse_axes" in record else record.axis_names
+    which = "every axis" if len(names) <= MAX_AXES else f"the first {MAX_AXES} of {len(names)} axes"
+    caption = f"Leading genes of {which}. Hatched genes are cancelling: they vary more with other effects."
     yield "loadings", "genes", caption, lambda: _all_loadings(adata, names[:MAX_AXES], key)
-    chosen = best_axes(results, "selected")[:MAX_EFFECTS]
-    for axis in [a for a in chosen if a in names]:
+    chosen = [axis for axis in best_axes(record, "selected")[:MAX_EFFECTS] if axis in names]
+    for axis in chosen:
         caption = (
-            f"Expression of the genes of {axis} in every group, less the gene's mean, in standard deviations within "
-            "groups. A pure gene changes between blocks and not within them."
+            f"Mean expression of the genes of {axis} in every group, minus the gene's mean over groups, in standard "
+            "deviations within groups. A pure gene changes between blocks and not within them."
         )
         yield f"genes_{axis}", "genes", caption, of(pl.genes, axis)
-    if "path" in results:
-        for axis in [a for a in chosen if a in set(results["path"]["axis"])]:
-            yield f"path_{axis}", "evidence", f"What {axis} gains from more genes.", of(pl.path, axis)
-    if "stability" in results:
-        caption = "How often the selected genes of every axis are selected again in half of the data."
-        yield "stability", "evidence", caption, of(pl.stability)
+    if "path" in record:
+        for axis in [a for a in chosen if a in set(record.path["axis"])]:
+            caption = f"Objective, held-out SNR and held-out cross-talk of {axis} for several numbers of genes."
+            yield f"path_{axis}", "tests", caption, of(pl.path, axis)
+    if "stability" in record:
+        caption = "How often the selected genes of every axis are selected again in halves of the data."
+        yield "stability", "tests", caption, of(pl.stability)
 
 
 def _pairs(adata: AnnData, factors: list[str], key: str) -> Figure:

@@ -1,4 +1,4 @@
-"""The model of counts fitted to an AnnData."""
+"""Fit of the model of counts to an AnnData."""
 
 from __future__ import annotations
 
@@ -42,27 +42,32 @@ def fit_counts(
     adata
         Cells x genes with raw counts, in memory.
     factors, interactions, nuisance
-        As in :func:`flda.tl.flda`; a batch is a nuisance factor. An effect that is left out is taken to be absent.
+        As in :func:`flda.tl.flda`. A batch is a nuisance factor. An effect that is left out is assumed to be absent.
     donor
-        Column of ``obs`` with the donor, whose effects on all genes then are part of the model.
+        Column of ``obs`` with the donor. The model then includes the effects of donors on all genes.
     layer
         Layer of the counts; None for ``X``.
     n_axes
-        Axes of correlated variation: None for all that stand out from noise, at most 50; 0 for genes that vary
-        independently within a group.
+        Number of axes of correlated variation. None keeps all axes above the noise level, at most 50; 0 makes genes
+        independent within a group.
     random_state
         Seed of the singular value decomposition.
+
+    Returns
+    -------
+    The fitted model. Cells without a label in one of the columns take no part in the fit.
 
     Raises
     ------
     ValueError
-        For values that are no counts, a cell without any, and columns that cannot be used.
+        If the counts are not whole numbers, a cell has no counts, every group has a single cell, or a column cannot
+        be used.
 
     References
     ----------
-    The parts are those of scDesign2 (Sun T, Song D, Li WV, Li JJ, Genome Biol. 22:163, 2021): negative binomial per
-    gene and a Gaussian copula per cell type; ours share dispersion and copula between groups, and means by the
-    factorial prior.
+    The model has the parts of scDesign2 (Sun T, Song D, Li WV, Li JJ, Genome Biol. 22:163, 2021): a negative binomial
+    distribution per gene and a Gaussian copula per cell type. Here groups share the copula and, up to one factor per
+    group, the dispersions, and their means are shrunken towards the factorial prediction.
 
     Examples
     --------
@@ -80,9 +85,19 @@ def fit_counts(
     Y = read_counts(adata, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if not labelled.all():
-        logger.warning("%d of %d cells have no label and are left out", np.sum(~labelled), len(labelled))
+        logger.warning(
+            "%d of %d cells have no label in one of %s and are left out of the fit",
+            np.sum(~labelled), len(labelled), columns,
+        )  # fmt: skip
         table, Y = table[labelled], Y[labelled]
-    model = _fit(Y, table.reset_index(drop=True), adata.var_names, nuisance, donor, interactions, n_axes, random_state)
+    table = table.reset_index(drop=True)
+    design = make_design(table.drop(columns=donor or []), interactions=interactions, nuisance=nuisance)
+    if design.n_groups == len(table):
+        raise ValueError(
+            f"every group of {[*factors, *nuisance]} has a single cell, so the variation of cells cannot be estimated; "
+            "use fewer factors or levels."
+        )
+    model = _estimate(Y, table, adata.var_names, design, donor, n_axes, random_state)
     logger.info(
         "fit_counts: %d cells x %d genes in %d groups, dispersion %.2g + %.2g / mean, %d axes (%.1f s)",
         *Y.shape, model.design.n_groups, *model.trend, model.loadings.shape[1], time.perf_counter() - start,
@@ -91,13 +106,16 @@ def fit_counts(
 
 
 def read_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
-    """Counts of an AnnData as CSR float64, or one sentence about why they are none."""
+    """Counts of an AnnData as CSR float64; refuses values that are not counts, and cells without any."""
     read.check_gene_names(adata)
     Y = read.expression(adata, layer)
     where = "X" if layer is None else f"layers[{layer!r}]"
     if not arrays.in_memory(Y):
-        raise ValueError(f"{where} is not in memory; simulation needs adata.to_memory().")
-    Y = sp.csr_matrix(Y, dtype=np.float64)
+        raise ValueError(f"{where} is not in memory, where simulation needs it; call adata.to_memory() first.")
+    # a copy, as the next two calls change the matrix in place; afterwards equal counts are equal matrices however they
+    # were stored
+    Y = sp.csr_matrix(Y, dtype=np.float64, copy=True)
+    Y.sum_duplicates()
     Y.eliminate_zeros()
     wrong = (Y.data < 0) | (Y.data != np.round(Y.data))
     if wrong.any():
@@ -105,7 +123,7 @@ def read_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
         cell = int(np.searchsorted(Y.indptr, first, side="right")) - 1
         raise ValueError(
             f"{where} holds {Y.data[first]:g} for gene {adata.var_names[Y.indices[first]]!r} in cell "
-            f"{adata.obs_names[cell]!r}, which is no count; name the layer with raw counts by layer=."
+            f"{adata.obs_names[cell]!r}, which is not a count; pass the layer with raw counts as layer."
         )
     empty = np.diff(Y.indptr) == 0
     if empty.any():
@@ -116,49 +134,58 @@ def read_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     return Y
 
 
-def _fit(
-    Y: sp.csr_matrix, labels: pd.DataFrame, genes: pd.Index, nuisance: Sequence[str], donor: str | None,
-    interactions: str | Sequence[str] | None, n_axes: int | None, seed: int,
+def _estimate(
+    Y: sp.csr_matrix, labels: pd.DataFrame, genes: pd.Index, design: Design, donor: str | None, n_axes: int | None,
+    seed: int,
 ) -> CountModel:  # fmt: skip
-    design = make_design(labels.drop(columns=donor or []), interactions=interactions, nuisance=nuisance)
-    if design.n_groups == len(labels):
-        raise ValueError("every group has a single cell, so nothing shows how cells vary; use fewer factors or levels.")
+    """Estimate all parameters from the counts (N x p) of labelled cells."""
     total = np.asarray(Y.sum(axis=1)).ravel()
     scale = float(total.mean())
     s = total / scale
-    donors, donor_names = (
-        (None, None) if donor is None else np.unique(labels[donor].astype(str), return_inverse=True)[::-1]
-    )
+    donors, names = None, None
+    if donor is not None:
+        names, donors = np.unique(labels[donor].astype(str), return_inverse=True)
     units = Units.of(Y, s, design.codes if donors is None else Samples.of(design.codes, donors).codes)
-    of_unit = design.codes[np.unique(units.codes, return_index=True)[1]]
+    of_unit = design.codes[np.unique(units.codes, return_index=True)[1]]  # group of each unit
     phi, trend = dispersions(units)
     spread = group_spread(units, of_unit, phi, design.n_groups)
     by_group = arrays.indicator(of_unit, design.n_groups)
     observed, S, S2 = by_group @ units.O, by_group @ units.S, by_group @ units.S2
     effects, tau2 = None, np.zeros(len(phi))
-    if donors is not None and donor_names is not None:
-        effects, tau2 = _donor_effects(units, of_unit, observed / S[:, None], phi, design, donors, donor_names)
+    if donors is not None and names is not None:
+        effects, tau2 = _donor_effects(units, of_unit, observed / S[:, None], phi, design, donors, names)
         if not between_factors(design, donors):
-            tau2[:] = 0  # donors are in all groups alike and cancel in the effects
+            tau2[:] = 0  # every donor is in all groups, so its effect on them is the same and cancels in all contrasts
     n_donors = np.bincount(of_unit, minlength=design.n_groups)[:, None]
-    means = _log_means(observed, S, phi * spread[:, None] * (S2 / S**2)[:, None] + tau2 / n_donors, design)
+    # relative variance of a group's rate beyond Poisson noise: overdispersion of its cells, and its donors
+    beyond = phi * spread[:, None] * (S2 / S**2)[:, None] + tau2 / n_donors
     return CountModel(
-        genes=genes, labels=labels, design=design, donor=donor, means=means, dispersion=phi, trend=trend,
-        spread=spread, loadings=axes(Y, s, units, phi, spread[of_unit], n_axes, seed), library=np.log(s), scale=scale,
-        donor_effects=effects, planted={},
+        genes=genes, labels=labels, design=design, donor=donor, means=_log_means(observed, S, beyond, design),
+        dispersion=phi, trend=trend, spread=spread, loadings=axes(Y, s, units, phi, spread[of_unit], n_axes, seed),
+        library=np.log(s), scale=scale, donor_effects=effects, planted={},
     )  # fmt: skip
 
 
 def _log_means(observed: np.ndarray, S: np.ndarray, beyond: np.ndarray, design: Design) -> FactorialMeans:
-    """Posterior of eta from sums of counts and library sizes; relative variance ``beyond`` Poisson noise, (C, p)."""
+    """Estimate eta, the log expected counts of groups at mean library size, under the factorial prior.
+
+    Parameters
+    ----------
+    observed, S
+        Sums of counts, C x p, and of library sizes, (C,).
+    beyond
+        Variance of a group's rate beyond Poisson noise, relative to the squared rate, C x p.
+    """
     overall = observed.sum(axis=0) / S.sum()
     seen = overall > 0
     overall = np.where(seen, overall, 1.0)
-    # half a count keeps the logarithm finite, and takes off most of its bias; dispersion adds the rest
+    # Half a count at the overall rate keeps the logarithm finite, and E log(y + 1/2) = log E y up to O(1 / E y^2), so
+    # Poisson noise leaves next to no bias. The other noise has E log x = log E x - beyond / 2 to second order.
     eta = np.log((observed + 0.5) / (S[:, None] + 0.5 / overall)) + np.minimum(beyond, 1) / 2
     eta[:, ~seen] = 0.0
     expected = overall * S[:, None]
-    for _ in range(2):  # the noise depends on the means
+    # Poisson noise depends on the true mean: that of all groups at first, then the estimate
+    for _ in range(2):
         noise = np.where(seen, 1 / np.maximum(expected, 0.05) + beyond, 1.0)
         means = FactorialMeans.fit(eta, noise, design)
         expected = np.exp(means.at(design.table.groups)) * S[:, None]
@@ -169,12 +196,20 @@ def _donor_effects(
     units: Units, of_unit: np.ndarray, rates: np.ndarray, phi: np.ndarray, design: Design, donors: np.ndarray,
     names: np.ndarray,
 ) -> tuple[pd.DataFrame | None, np.ndarray]:  # fmt: skip
-    """Log ratios of each donor to its groups, scaled to the variance between donors, and that variance (p,)."""
+    """Estimate log ratios of each donor to its groups (donors x p) and the variance between donors (p,).
+
+    The log ratios contain noise of the donor's cells. They are rescaled so that their mean square is the estimated
+    variance between donors, which does not contain it.
+    """
     of_donor = donors[np.unique(units.codes, return_index=True)[1]]
     n_donors = int(donors.max()) + 1
+    # donors are compared within a level of the factors that vary between donors
     free = n_donors - len(np.unique(donor_strata(design, donors)))
     if free < 1:
-        logger.warning("no level has two donors, so their spread cannot be estimated; the model has none")
+        logger.warning(
+            "no level of the factors that vary between donors has two donors, so the variance between donors cannot be "
+            "estimated; the model has no donor effects"
+        )
         return None, np.zeros(len(phi))
     A = arrays.indicator(of_donor, n_donors)
     observed, expected = A @ units.O, A @ (units.S[:, None] * rates[of_unit])

@@ -1,7 +1,8 @@
-"""Counts to the parameters of their model: dispersion, donors, axes of variation. Arrays in, arrays out.
+"""Dispersion, spread between groups and correlated variation of counts, estimated by moments. Arrays in, arrays out.
 
-A *unit* is the cells of one group, or of one donor in one group; s_i is the library size of a cell over the mean of
-all, and ``m_i = s_i O_u / S_u`` its expected count, with O_u and S_u the sums of counts and library sizes of the unit.
+Notation: y_i is the count of a gene in cell i and s_i the library size of the cell over the mean of all cells. A *unit*
+is the cells of one group, or of one donor in one group; O_u and S_u are its sums of y and s. The expected count of a
+cell is ``m_i = s_i O_u / S_u``, and the model's variance of y_i is ``V_i = m_i + phi m_i^2`` (negative binomial).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from sklearn.utils.extmath import randomized_svd
 from .._data import arrays
 from ._gamma import gaussian_part
 
-MAX_GENES, MAX_CELLS = 3000, 5000  # of the singular value decomposition behind the axes
-MAX_COMMUNALITY = 0.9  # share of a gene's variation that axes may explain
-MIN_RELIABILITY = 0.05  # share of overdispersion in a gene's variance, below which counts say nothing of its partners
-PRIOR_CELLS = 10.0  # that a group's own spread must outweigh
+MAX_GENES, MAX_CELLS = 3000, 5000  # size of the matrix of residuals that is decomposed into axes
+MAX_AXES = 50
+MAX_COMMUNALITY = 0.9  # largest share of a gene's variation that axes may explain
+MIN_RELIABILITY = 0.05  # share of overdispersion in a gene's variance below which its correlations cannot be estimated
+PRIOR_CELLS = 10.0  # weight of a factor of one in the spread of a group, in cells
 
 
 @dataclass(frozen=True)
@@ -29,56 +31,60 @@ class Units:
     Attributes
     ----------
     codes, n
-        Unit of each cell (N,), cells of each (U,).
+        Unit of each cell, (N,), and number of cells of each unit, (U,).
     S, S2
-        Sums of s and s^2 over the cells, (U,).
+        Sums of s and of s^2 over the cells of each unit, (U,).
     O, squares
-        Sums of the counts y and of ``(y - m)^2``, U x p.
+        Sums of y and of ``(y - m)^2``, U x p.
     """
 
     codes: np.ndarray
     n: np.ndarray
     S: np.ndarray
     S2: np.ndarray
-    O: np.ndarray  # noqa: E741  the O of O and E, observed and expected
+    O: np.ndarray  # noqa: E741  observed counts, as in O and E for observed and expected
     squares: np.ndarray
 
     @classmethod
     def of(cls, Y: sp.csr_matrix, s: np.ndarray, codes: np.ndarray) -> Units:
-        """From counts."""
+        """Compute the sums from counts (N x p), library sizes (N,) and the unit of each cell (N,)."""
         U = int(codes.max()) + 1
         n, S, S2 = (np.bincount(codes, w, U) for w in (np.ones_like(s), s, s**2))
         observed = arrays.group_sums(Y, codes, U)
         weighted = arrays.group_sums(sp.diags(s) @ Y, codes, U)
         rate = observed / S[:, None]
+        # sum of (y - s rate)^2, multiplied out so that only the non-zero counts are visited
         squares = arrays.group_sums(Y.multiply(Y).tocsr(), codes, U) - 2 * rate * weighted + rate**2 * S2[:, None]
         return cls(codes, n, S, S2, observed, squares)
 
     def excess(self) -> tuple[np.ndarray, np.ndarray]:
-        """Squares beyond Poisson noise, and what they are per unit of dispersion, both U x p.
+        """Compute the sum of squares beyond Poisson noise, and its expectation per unit of dispersion, both U x p.
 
-        With ``V_i = m_i + phi m_i^2`` the expected ``(y_i - m_i)^2`` is ``V_i (1 - 2 s_i / S + S2 / S^2)``, the m_i
-        being estimated from the same cells; and O (O - 1) has no Poisson noise of O in it.
+        Their ratio estimates phi. The m_i are estimated from the same cells, so the expectation of ``(y_i - m_i)^2`` is
+        ``V_i (1 - 2 s_i / S) + s_i^2 / S^2 sum_j V_j``. It is computed as ``V_i (1 - 1 / n)``, which is exact if all
+        cells of the unit have the same library size.
         """
-        # sums over cells of (1 - 2 s / S + S2 / S^2) s, and of the same with s^2, the s of a unit taken as alike
-        shrunk = np.maximum(1 - 1 / self.n, 0)
-        first, second = shrunk * self.S, shrunk * self.S2
+        correction = np.maximum(1 - 1 / self.n, 0)
+        first, second = correction * self.S, correction * self.S2
+        # the Poisson part of V_i is m_i = s_i O / S
         beyond = self.squares - first[:, None] * self.O / self.S[:, None]
+        # the other part is phi m_i^2 = phi s_i^2 O^2 / S^2; O (O - 1) estimates the square of the expectation of O
+        # without the bias that Poisson noise gives to O^2
         per = second[:, None] * self.O * np.maximum(self.O - 1, 0) / self.S[:, None] ** 2
         several = (self.n > 1)[:, None]
         return beyond * several, per * several
 
 
 def dispersions(units: Units) -> tuple[np.ndarray, tuple[float, float]]:
-    """Dispersion phi of every gene, drawn towards a trend over the mean.
+    """Estimate the dispersion phi of every gene, shrunken towards a trend over the mean.
 
-    The trend is ``phi = a0 + a1 / mean`` (Anders S, Huber W, Genome Biol. 11:R106, 2010; Love MI et al., Genome Biol.
-    15:550, 2014). A gene's own moment estimate counts by the variance of genes about the trend over that variance plus
-    its own sampling variance, the fourth moment of the negative binomial.
+    The trend is ``phi = a0 + a1 / mean`` (Love, Huber and Anders, Genome Biol. 15:550, 2014, eq. 6). The estimate of a
+    gene is a weighted mean of its own moment estimate and the trend: the own estimate has weight
+    ``variance of genes about the trend / (that variance + sampling variance of the own estimate)``.
 
     Returns
     -------
-    phi (p,), zero for genes without counts, and (a0, a1).
+    phi, (p,), zero for genes without counts, and the pair (a0, a1).
     """
     beyond, per = (x.sum(axis=0) for x in units.excess())
     mean = units.O.sum(axis=0) / units.n.sum()
@@ -87,14 +93,17 @@ def dispersions(units: Units) -> tuple[np.ndarray, tuple[float, float]]:
         return np.zeros(len(mean)), (0.0, 0.0)
     raw, mu = beyond[seen] / per[seen], mean[seen]
     basis = np.column_stack([np.ones_like(mu), 1 / mu])
+    # spread is the variance of genes about the trend, relative to the squared trend
     trend, spread = np.full(len(raw), max(np.median(raw), 0.01)), 0.5
+    # weights depend on the trend and on the spread, which are therefore estimated in turns; ten rounds suffice
     for _ in range(10):
         noise = _noise(units, seen, trend) / per[seen] ** 2
         weight = 1 / np.sqrt(noise + spread * trend**2)
-        # a gene far above the trend is a marker of something unlabelled, not a guide to the trend
+        # a gene far above the trend usually marks a subtype that has no label, and must not raise the trend
         weight[raw > 10 * trend] = 0
-        a, _ = nnls(basis * weight[:, None], raw * weight)
+        a, _ = nnls(basis * weight[:, None], raw * weight)  # not negative, so that the trend is positive at any mean
         trend = np.maximum(basis @ a, 1e-4)
+        # the expectation of (raw / trend - 1)^2 is spread + noise / trend^2
         ratio, relative = (raw / trend - 1) ** 2, noise / trend**2
         known = relative < 1
         if known.any():
@@ -108,9 +117,14 @@ def dispersions(units: Units) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def group_spread(units: Units, groups: np.ndarray, phi: np.ndarray, n_groups: int) -> np.ndarray:
-    """Factor on the dispersion of each group, (C,): some samples are noisier than others in all genes alike."""
+    """Estimate the factor psi on the dispersion of each group, (C,), common to all genes.
+
+    Some groups are noisier than others in all genes alike, for instance samples of lower quality. The estimate is
+    shrunken towards one by a weight of ten cells and lies between 0.1 and 10.
+    """
     beyond, per = units.excess()
     mean = units.O / units.n[:, None]
+    # least squares of beyond on phi per, each gene weighted by about the inverse variance of its squares, 1 / V^2
     weight = 1 / (mean + phi * mean**2 + 1e-3) ** 2
     top = np.bincount(groups, (beyond * weight).sum(axis=1), n_groups)
     bottom = np.bincount(groups, (phi * per * weight).sum(axis=1), n_groups)
@@ -122,15 +136,22 @@ def group_spread(units: Units, groups: np.ndarray, phi: np.ndarray, n_groups: in
 def axes(
     Y: sp.csr_matrix, s: np.ndarray, units: Units, phi: np.ndarray, spread: np.ndarray, n_axes: int | None, seed: int
 ) -> np.ndarray:
-    """Loadings L (p x K) of the Gaussian scores behind the gamma rates: ``z = L f + sqrt(1 - |L|^2) e``.
+    """Estimate the loadings L (p x K) of the Gaussian scores ``z = L f + sqrt(1 - |L|^2) e`` behind the gamma rates.
 
-    The covariance of two counts is that of their rates, so the correlation of Pearson residuals is that of the rates
-    times a reliability of each gene, ``b^2 = phi m^2 / (m + phi m^2)``. Singular values of the residuals beyond the
-    edge of noise (Marchenko and Pastur) are shrunk for Frobenius loss (Donoho, Gavish and Johnstone, Ann. Stat.
-    46:1742, 2018).
+    Poisson noise is independent between genes, so the covariance of two counts is that of their rates. Hence the
+    correlation of two Pearson residuals is about the correlation of the scores z times b_g a_g for each of the genes:
+    ``b_g^2 = phi m^2 / (m + phi m^2)``, the reliability, is the share of the rates in the variance of the counts, and
+    a_g is the correlation of the rate with its score (:func:`gaussian_part`). The axes are singular vectors of the
+    residuals whose singular values exceed the edge of noise (Marchenko and Pastur); these are shrunken for Frobenius
+    loss.
+
+    Parameters
+    ----------
+    spread
+        Factor on the dispersion of each unit, (U,).
     """
     N, p = Y.shape
-    free = N - len(units.n)
+    free = N - len(units.n)  # degrees of freedom within units
     mean = units.O / units.S[:, None]
     m2 = (units.S2 @ mean**2) / N
     variance = units.O.sum(axis=0) / N + phi * m2
@@ -143,37 +164,53 @@ def axes(
     if N > MAX_CELLS:
         cells = np.sort(np.random.default_rng(seed).choice(N, MAX_CELLS, replace=False))
         free = int(free * MAX_CELLS / N)
-    places = units.codes[cells]
-    expected = mean[:, genes][places] * s[cells, None]
-    variance = expected + phi[genes] * spread[places][:, None] * expected**2
+    unit = units.codes[cells]
+    expected = mean[:, genes][unit] * s[cells, None]
+    variance = expected + phi[genes] * spread[unit][:, None] * expected**2
     R = arrays.dense(Y[cells][:, genes]) - expected
     R /= np.sqrt(np.maximum(variance, 1e-12))
+    # otherwise one cell with a few counts of a rare gene could be an axis of its own; the bound is that of Hafemeister
+    # and Satija, Genome Biol. 20:296, 2019
     np.clip(R, -np.sqrt(N), np.sqrt(N), out=R)
     R[:, R.std(axis=0) == 0] = 0.0
+    # to unit variance, so that R'R is a correlation matrix and the noise edge holds without the model being exact
     scale = np.sqrt(np.sum(R**2, axis=0) / free)
     R /= np.where(scale > 0, scale, 1.0) * np.sqrt(free)
-    most = min(50 if n_axes is None else n_axes, free - 1, len(genes) - 1)
+    most = min(MAX_AXES if n_axes is None else n_axes, free - 1, len(genes) - 1)
     _, values, vectors = randomized_svd(R, n_components=most, random_state=seed)
-    signal = _shrunk(values**2, len(genes) / free)
+    signal = _shrunken(values**2, len(genes) / free)
     signal = signal[signal > 0]
     L = np.zeros((p, len(signal)))
     L[genes] = vectors[: len(signal)].T * np.sqrt(signal)
+    # from correlations of residuals to correlations of scores
     L[genes] /= np.sqrt(reliability[genes, None]) * gaussian_part(phi[genes])[:, None]
     length = np.sum(L**2, axis=1)
+    # |L|^2 is at most 1 by definition, but the division above may exceed it by sampling error
     return L * np.minimum(1, np.sqrt(MAX_COMMUNALITY / np.maximum(length, 1e-12)))[:, None]
 
 
 def _noise(units: Units, genes: np.ndarray, phi: np.ndarray) -> np.ndarray:
-    """Variance of the summed squares: ``n (V^2 (2 + 6 phi) + V)`` of each unit, V at its mean count."""
+    """Sampling variance of the sum of squares of each gene.
+
+    For a negative binomial variable with variance V, ``(y - m)^2`` has the variance ``V^2 (2 + 6 phi) + V``, since its
+    excess kurtosis is ``6 phi + 1 / V``. A unit contributes n - 1 times this, V being that of its mean count.
+    """
     m = units.O[:, genes] / units.n[:, None]
-    # a gene's mean over all cells keeps a unit without its counts from passing for noiseless
+    # a unit without counts of the gene would have no noise, so a tenth of the mean over all cells is mixed in
     m = 0.9 * m + 0.1 * units.O[:, genes].sum(axis=0) / units.n.sum()
     V = m + phi * m**2
     return ((units.n - 1) @ (V**2 * (2 + 6 * phi) + V)).clip(min=1e-12)
 
 
-def _shrunk(values: np.ndarray, gamma: float) -> np.ndarray:
-    """What eigenvalues of a sample correlation say of the covariance beyond the identity, 0 below the edge of noise."""
+def _shrunken(values: np.ndarray, gamma: float) -> np.ndarray:
+    """Estimate the eigenvalues of the true covariance minus one from those of a sample correlation matrix.
+
+    With gamma variables per degree of freedom, sample eigenvalues up to ``(1 + sqrt(gamma))^2`` are consistent with
+    noise and give 0. A larger one, v, comes from a true eigenvalue l (the spike) with ``v = l (1 + gamma / (l - 1))``,
+    and the cosine c between its eigenvector and the true one is given by
+    ``c^2 = (1 - gamma / (l - 1)^2) / (1 + gamma / (l - 1))``. The value ``(l - 1) c^2`` then minimises the Frobenius
+    loss (Donoho, Gavish and Johnstone, Ann. Stat. 46:1742, 2018; arXiv:1311.0851, eq. 4.4 for l).
+    """
     edge = (1 + np.sqrt(gamma)) ** 2
     out = np.zeros_like(values)
     above = values > edge

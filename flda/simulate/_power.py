@@ -17,11 +17,12 @@ from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, SparseFLDA
 from ..metrics import effect_snr
-from . import CountModel, fit_counts
+from ._fit import fit_counts
+from ._model import CountModel
 
 logger = get_logger(__name__)
 
-N_TEST = 50  # cells in every group, each of a donor of its own, that measure an axis
+N_TEST = 50  # test cells per group on which purity is measured, each from another donor
 MEASURES = ("purity", "stability")
 
 
@@ -32,14 +33,14 @@ class Power:
     Attributes
     ----------
     curves
-        A row per ``n_cells``, ``n_donors``, ``effect`` and ``measure``: ``median, lower, upper`` over the simulated
+        One row per ``n_cells``, ``n_donors``, ``effect`` and ``measure``: ``median, lower, upper`` over the simulated
         studies.
     needed
-        A row per ``n_donors``, ``effect`` and ``measure``: ``target``, and ``n_cells``, the fewest cells per group of
-        those tried with which, and with all larger numbers, the assured share of the studies reaches it; NaN if none
-        does.
+        One row per ``n_donors``, ``effect`` and ``measure``: ``target``, and ``n_cells``, the smallest number of cells
+        per group, of those tried, from which on the share ``assurance`` of the studies reaches the target; NaN if there
+        is none.
     studies
-        A row per simulated study, effect and measure: ``truth, n_cells, n_donors, effect, measure, value``.
+        One row per simulated study, effect and measure: ``truth, n_cells, n_donors, effect, measure, value``.
     """
 
     curves: pd.DataFrame
@@ -66,18 +67,19 @@ def power(
     assurance: float = 0.8,
     random_state: int = 0,
 ) -> Power:
-    """Cells and donors per group that an axis of some purity and a gene list of some stability need, from pilot data.
+    """Predict from pilot data how pure axes and how stable gene lists are, by cells and donors per group.
 
-    Fits :func:`flda.simulate.fit_counts` to the pilot. A simulated study draws its truth from the posterior of the
-    group means, so that what the pilot leaves open widens the intervals; then cells; and fits :class:`flda.FLDA` and
-    :class:`flda.SparseFLDA` as a user would. Two studies of every truth are compared.
+    A model of the counts (:func:`flda.simulate.fit_counts`) is fitted to the pilot. For every simulated truth, the
+    group means are drawn from their posterior, so that the intervals contain the uncertainty that the pilot leaves.
+    Cells are drawn from this truth, and :class:`flda.FLDA` and :class:`flda.SparseFLDA` are fitted to them. Every truth
+    gives two studies of each size.
 
-    * *purity* of an effect: of the variance between group means on its first axis, the share of its own effect, on 50
-      new cells per group of that truth; in [0, 1]
-    * *stability*: the share of the genes selected for the effect in one study that the other selects too
+    * *purity* of an effect: the share of the effect in the variance between group means on its first axis, in [0, 1],
+      measured on 50 new cells per group of the same truth.
+    * *stability* of an effect: the share of the genes selected in one study that are selected in the other too.
 
-    Both look at all genes of ``adata``: restrict it beforehand to those that the study will use. It takes about as long
-    as ``n_studies`` times the number of sizes fits with :func:`flda.tl.rank_genes`.
+    Both depend on all genes of ``adata``, so restrict it beforehand to the genes that the study will use. The time is
+    about ``2 * n_studies`` times the number of sizes times that of a fit with :func:`flda.tl.rank_genes`.
 
     Parameters
     ----------
@@ -86,28 +88,33 @@ def power(
     factors, interactions, nuisance, donor, layer
         As in :func:`flda.simulate.fit_counts`.
     n_cells
-        Numbers of cells per group to try, over all its donors.
+        Numbers of cells per group to try, over all donors of the group.
     n_donors
-        Numbers of donors per group to try, if ``donor`` is given; by default as many as the pilot has. Donors are new
-        ones. Those of a factor that varies between donors in the pilot have one level of it.
+        Numbers of donors per group to try; needs ``donor``. The default is the number in the pilot. Simulated donors
+        are new ones, and a factor that varies between donors in the pilot does so in the studies.
     purity, stability
-        Targets.
+        Targets, between 0 and 1.
     n_genes, shrinkage
-        Of the fits, as in :class:`flda.SparseFLDA`.
+        Options of the fits, as in :class:`flda.SparseFLDA`.
     n_studies
-        Simulated truths of each size; each gives two studies.
+        Number of simulated truths; each gives two studies of every size.
     confidence
-        Coverage of the intervals: the share of studies of this size whose value lies within. From n studies it cannot
-        exceed (n - 1) / (n + 1).
+        Coverage of the intervals: the probability that the value of a new study of this size lies within. From n values
+        it cannot exceed (n - 1) / (n + 1).
     assurance
-        Share of studies that must reach a target for a size to be enough.
+        Share of the studies that must reach a target for a size to be sufficient.
     random_state
-        Seed.
+        Seed; the same seed gives the same studies.
+
+    Returns
+    -------
+    The tables ``curves``, ``needed`` and ``studies``.
 
     Raises
     ------
     ValueError
-        For columns and counts that cannot be used, ``n_donors`` without ``donor``, and fewer cells than donors.
+        For columns and counts that cannot be used, ``n_donors`` without ``donor``, fewer cells than donors, fewer genes
+        than ``n_genes``, and targets outside (0, 1).
 
     Examples
     --------
@@ -120,7 +127,7 @@ def power(
     start = time.perf_counter()
     sizes = _sizes(n_cells, n_donors, donor)
     if n_studies < 2:
-        raise ValueError(f"n_studies={n_studies}: simulate 2 or more.")
+        raise ValueError(f"n_studies={n_studies} is too small; use 2 or more.")
     for name, value in {
         "confidence": confidence,
         "assurance": assurance,
@@ -128,7 +135,7 @@ def power(
         "stability": stability,
     }.items():
         if not 0 < value < 1:
-            raise ValueError(f"{name}={value}: use a number between 0 and 1.")
+            raise ValueError(f"{name}={value} is out of range; use a number between 0 and 1.")
     model = fit_counts(
         adata,
         factors,
@@ -141,8 +148,8 @@ def power(
     if donor is not None and n_donors is None:
         per_group = model.labels.groupby(list(model.design.factors), observed=True)[donor].nunique()
         sizes = [(n, max(1, min(n, int(per_group.median())))) for n, _ in sizes]
-    if not n_genes <= len(model.genes):
-        raise ValueError(f"n_genes={n_genes}: adata has {len(model.genes)} genes.")
+    if n_genes > len(model.genes):
+        raise ValueError(f"n_genes={n_genes} is more than the {len(model.genes)} genes of adata.")
     options: dict[str, Any] = {"interactions": [e.name for e in model.design.effects if len(e) > 1] or None,
                "nuisance": model.design.nuisance, "random_state": random_state}  # fmt: skip
     rows = []
@@ -160,7 +167,7 @@ def power(
     studies = pd.DataFrame(rows)
     keys = ["n_cells", "n_donors", "effect", "measure"]
     values = studies.groupby(keys, sort=False)["value"]
-    # of the quantiles there are, those between which the next study falls as often as they say
+    # Weibull quantiles: intervals between order statistics have exact predictive coverage
     tail = (1 - confidence) / 2
     ends = {"lower": tail, "upper": 1 - tail}
     limits = {name: values.agg(np.quantile, q=q, method="weibull") for name, q in ends.items()}
@@ -173,27 +180,32 @@ def power(
 def _sizes(n_cells: Sequence[int], n_donors: Sequence[int] | None, donor: str | None) -> list[tuple[int, int]]:
     cells = sorted({int(n) for n in np.atleast_1d(n_cells)})
     if not cells or cells[0] < 2:
-        raise ValueError(f"n_cells={list(cells)}: try numbers of 2 or more cells per group.")
+        raise ValueError(f"n_cells={list(cells)} is out of range; use numbers of 2 or more cells per group.")
     if n_donors is None:
         return [(n, 1) for n in cells]
     if donor is None:
-        raise ValueError("n_donors needs donor=, the column of the pilot from which donors are learnt.")
+        raise ValueError("n_donors needs donor, the column of obs with the donors of the pilot.")
     donors = sorted({int(d) for d in np.atleast_1d(n_donors)})
     if not donors or donors[0] < 1 or donors[-1] > cells[0]:
-        raise ValueError(f"n_donors={donors}: use 1 or more donors, and no more than the {cells[0]} cells of a group.")
+        raise ValueError(
+            f"n_donors={donors} is out of range; use 1 or more, and at most the smallest n_cells ({cells[0]})."
+        )
     return [(n, d) for d in donors for n in cells]
 
 
 def _cells(model: CountModel, n: int, n_donors: int, seed: int, name: str) -> AnnData:
-    """N cells in every group, dealt to new donors."""
+    """Draw n cells in every group and distribute them over new donors.
+
+    A donor has one level of the factors that vary between donors in the pilot, and cells in all groups of that level.
+    """
     rng = np.random.default_rng(seed)
     labels = model.labels_of(n, rng)
     if model.donor is not None:
         donors = np.unique(model.labels[model.donor].astype(str), return_inverse=True)[1]
         between = list(between_factors(model.design, donors))
-        own = labels[between].astype(str).agg("-".join, axis=1) if between else pd.Series("", index=labels.index)
+        level = labels[between].astype(str).agg("-".join, axis=1) if between else pd.Series("", index=labels.index)
         rank = labels.groupby(list(model.design.factors), observed=True).cumcount() % n_donors
-        labels[model.donor] = [f"{name}-{level}-{k}" for level, k in zip(own, rank, strict=True)]
+        labels[model.donor] = [f"{name}-{own}-{k}" for own, k in zip(level, rank, strict=True)]
     return model.sample(labels, random_state=int(seed))
 
 
@@ -207,7 +219,7 @@ def _study(
     n_genes: int,
     shrinkage: float | str,
 ) -> tuple[dict[str, float], dict[str, set[int]]]:
-    """Purity of the first axis of every effect on the test cells, and its selected genes."""
+    """Fit a study; returns the purity of the first axis of every effect on the test cells, and its selected genes."""
     y = cells.obs[list(factors)].reset_index(drop=True)
     groups = None if donor is None else cells.obs[donor].to_numpy()
     with quiet():
@@ -225,7 +237,7 @@ def _study(
 
 
 def _rows(pair: list, truth: int, n: int, d: int) -> list[dict]:
-    """Two purities and one stability of every effect."""
+    """Rows of ``Power.studies`` from two studies of a truth: two purities and one stability of every effect."""
     (purity, genes), (_, others) = pair
     out = []
     for effect in purity:
@@ -237,6 +249,7 @@ def _rows(pair: list, truth: int, n: int, d: int) -> list[dict]:
 
 
 def _needed(studies: pd.DataFrame, targets: Mapping[str, float], assurance: float) -> pd.DataFrame:
+    """Table ``Power.needed``; a size suffices if it and all larger ones reach the target."""
     rows = []
     for (d, effect, measure), part in studies.groupby(["n_donors", "effect", "measure"], sort=False):
         reached = part["value"] >= targets[str(measure)]

@@ -1,20 +1,22 @@
-"""Tools: AnnData in, results written into the AnnData."""
+"""Steps of an analysis: they take an AnnData and write their results into it."""
 
 from ._certify import certify
 from ._fit import flda
 from ._held_out import held_out_scores
 from ._path import path
+from ._penalty import choose_penalty
 from ._rank import rank_genes
 from ._stability import stability
-from ._tests import permutation_test
+from ._tests import effect_tests
 from ._transform import transform
 
 __all__ = [
     "certify",
+    "choose_penalty",
+    "effect_tests",
     "flda",
     "held_out_scores",
     "path",
-    "permutation_test",
     "rank_genes",
     "stability",
     "transform",

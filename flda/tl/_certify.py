@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 from anndata import AnnData
 
-from .._adata.fitted import Fitted, selection_of
-from .._adata.results import _savable, _write
-from .._logging import get_logger, quiet
+from .._adata.fitted import Fitted
+from .._adata.results import Step
+from .._docs import documented
+from .._logging import quiet
 from ..estimators import FLDA
 from ..inference._certificate import certify_together
 
-logger = get_logger(__name__)
 
-
+@documented
 def certify(
     adata: AnnData,
     *,
@@ -24,26 +22,31 @@ def certify(
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
-    """Certify every axis on held-out cells, or donors: signal, cross-talk and accuracy.
+    """Measure SNR, cross-talk and accuracy of every axis on cells, or donors, that were held out of the fit.
 
-    Refits the model of :func:`flda.tl.flda` and, after :func:`flda.tl.rank_genes`, that of the selected genes in every
-    fold, tuning and selection included. See :func:`flda.inference.certify`.
+    Every fold refits the model of :func:`flda.tl.flda` and, after :func:`flda.tl.rank_genes`, that of the selected
+    genes; the shrinkage is tuned and the genes are selected anew in each. The signal-to-noise ratio (SNR) is the
+    variance of the axis's own effect in units of the variance within groups. See :func:`flda.inference.certify`.
 
     Parameters
     ----------
-    adata
-        With the results of :func:`flda.tl.flda`. If it was given a donor, whole donors are held out.
-    n_folds, n_repeats, random_state
-        Folds, how often cells are dealt anew, seed.
-    key
-        The ``key_added`` of the fit.
-    copy
-        Return a copy with the results instead of writing into ``adata``.
+    {adata}
+        If the fit was given a donor, whole donors are held out.
+    {folds}
+    {random_state}
+    {key}
+    {copy}
 
     Returns
     -------
-    None, or the copy. Writes ``uns["flda"]["certificate"]``, a DataFrame with a row per axis for ``genes`` ``"all"``
-    and ``"selected"``; read it with :func:`flda.get.certificate_df`.
+    None, or the copy if ``copy=True``. Writes ``uns["flda"]["certificate"]``, a DataFrame with a row per axis for
+    ``genes`` ``"all"`` and, after :func:`flda.tl.rank_genes`, ``"selected"``. Read it with
+    :func:`flda.get.certificate_df`, draw it with :func:`flda.pl.certificate`.
+
+    Raises
+    ------
+    ValueError
+        If no fold can be used, or if the fit has simulated cells. ``adata`` is then left as it was.
 
     Examples
     --------
@@ -54,17 +57,14 @@ def certify(
     >>> bool(flda.get.certificate_df(adata).loc[0, "accuracy"] > 0.9)
     True
     """
-    start = time.perf_counter()
-    fitted, selection = Fitted.read(adata, key), selection_of(adata, key)
-    models: dict[str, FLDA] = {"all": FLDA(**fitted.options())}
-    if selection is not None:
-        models["selected"] = fitted.sparse(selection)
+    step = Step("certify", adata, key, copy)
+    fitted = Fitted.read(adata, key)
+    models: dict[str, FLDA] = {"all": fitted.dense()}
+    if "selection" in fitted.record:
+        models["selected"] = fitted.sparse()
     with quiet():
         table = certify_together(
             models, fitted.X, fitted.labels, fitted.donors,
             n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
         )  # fmt: skip
-    adata = adata.copy() if copy else adata
-    _write(adata, key, certificate=_savable(table))
-    logger.info("certify: wrote uns[%r]['certificate'] (%.1f s)", key, time.perf_counter() - start)
-    return adata if copy else None
+    return step.write(certificate=table)

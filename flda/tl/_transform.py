@@ -1,29 +1,27 @@
-"""Projection of new cells onto the axes of a fit, as ``scanpy.tl.ingest`` does for its embeddings."""
+"""Scores of new cells on the axes of a fit: :func:`flda.tl.transform`."""
 
 from __future__ import annotations
 
-import time
-import warnings
-
 import numpy as np
-from anndata import AnnData, ImplicitModificationWarning
+from anndata import AnnData
 
-from .. import get
 from .._adata import read
-from .._adata.results import Keys
+from .._adata.results import Record, Step, check_same_fit
 from .._data import arrays
+from .._data.summary import summarise
+from .._docs import documented
 from .._logging import get_logger
 
 logger = get_logger(__name__)
 
 
+@documented
 def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bool = False) -> AnnData | None:
     """Score new cells on the axes of a reference that :func:`flda.tl.flda` has fitted.
 
-    Genes are matched by name and read from the layer that the fit used; they must be normalised like the
-    reference. A gene of the fit that the new cells lack is taken to be at the reference's mean, so that it adds
-    nothing to any score: a logged warning says how many genes that are, and what part of the axis that
-    suffers most they carry.
+    Genes are matched by name and read from the layer that the fit used; they must be normalised like the reference. A
+    gene of the fit that the new cells lack is set to its mean in the reference, so that it adds nothing to any score.
+    A logged warning then says how many genes are missing, and what share of the most affected axis they carry.
 
     Parameters
     ----------
@@ -32,9 +30,8 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     adata_ref
         With the results of :func:`flda.tl.flda`.
     key
-        The ``key_added`` of the fit; results go under the same name.
-    copy
-        Return a copy with the results instead of writing into ``adata``.
+        The ``key_added`` of the fit; scores are written under the same name.
+    {copy}
 
     Returns
     -------
@@ -44,8 +41,8 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     Raises
     ------
     ValueError
-        When ``adata_ref`` holds no fit, no gene is shared, a layer is missing, or values cannot be used. ``adata`` is
-        then left as it was.
+        If ``adata_ref`` holds no fit, ``adata`` holds another fit under the same key, no gene is shared, a layer is
+        missing, or values cannot be used. ``adata`` is then left as it was.
 
     Examples
     --------
@@ -57,42 +54,34 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     >>> new.obsm["X_flda"].shape
     (100, 7)
     """
-    start = time.perf_counter()
-    results, keys = get.results(adata_ref, key), Keys(key)
-    if keys.var_centre not in adata_ref.var:
-        raise ValueError(f"adata_ref.var has no {keys.var_centre!r}: its fit is of an older version; fit it again.")
+    step = Step("transform", adata, key, copy)
+    record = Record(adata_ref, key)
+    check_same_fit(adata, record)
     read.check_gene_names(adata)
-    layer = results["params"]["layer"]
-    X = read.expression(adata, layer)
-    read.check_values(X, layer)
+    layer = record.params["layer"]
+    X = read.checked_expression(adata, layer)
+    with read.naming(adata.obs_names, adata.var_names, layer):
+        values = summarise(X, np.zeros(adata.n_obs, dtype=np.int64), 1)
+    if values.counts_like:
+        read.warn_of_counts(layer)
 
-    used = np.flatnonzero(adata_ref.var[keys.var_centre].notna())
-    place = adata.var_names.get_indexer(adata_ref.var_names[used])
-    found = place >= 0
+    names, loadings, centre = record.gene_names, record.loadings.to_numpy(), record.centre.to_numpy()
+    index = adata.var_names.get_indexer(names)
+    found = index >= 0
     if not found.any():
         raise ValueError(
-            f"none of the {len(used)} genes of the fit ({', '.join(adata_ref.var_names[used][:3])}, ...) is among the "
-            f"{adata.n_vars} genes of adata ({', '.join(adata.var_names[:3])}, ...). Use the same kind of gene names."
+            f"none of the {len(names)} genes of the fit ({', '.join(names[:3])}, ...) is among the {adata.n_vars} "
+            f"genes of adata ({', '.join(adata.var_names[:3])}, ...). Use the same kind of gene names."
         )
-    loadings = np.asarray(adata_ref.varm[keys.varm])[used]
     if not found.all():
-        weight = (loadings * adata_ref.var[keys.var_sd].to_numpy()[used, None]) ** 2
+        weight = (loadings * record.within_sd.to_numpy()[:, None]) ** 2
         lost = weight[~found].sum(axis=0) / weight.sum(axis=0)
         logger.warning(
-            "%d of the %d genes of the fit are not in adata (%s); they are taken to be at the reference's mean. "
-            "They carry up to %.2g %% of the squared standardised loadings of an axis (%s)",
-            *(np.sum(~found), len(used), ", ".join(adata_ref.var_names[used[~found]][:3])),
-            *(100 * lost.max(), results["axes"]["axis"].iloc[int(lost.argmax())]),
+            "%d of the %d genes of the fit are not in adata (%s); they are set to their mean in the reference. They "
+            "carry up to %.2g %% of the squared standardised loadings of an axis (%s)",
+            *(np.sum(~found), len(names), ", ".join(names[~found][:3])),
+            *(100 * lost.max(), record.axis_names[int(lost.argmax())]),
         )
-    loadings, centre = loadings[found], adata_ref.var[keys.var_centre].to_numpy()[used[found]]
-    spread = np.zeros((adata.n_vars, loadings.shape[1]))  # the axes among the genes of the new cells
-    spread[place[found]] = loadings
-    scores = arrays.times(X, spread) - centre @ loadings
-
-    adata = adata.copy() if copy else adata
-    with warnings.catch_warnings():
-        # writing into a view makes it a real object, which is what the caller asked for
-        warnings.simplefilter("ignore", ImplicitModificationWarning)
-        adata.obsm[keys.obsm] = scores
-    logger.info("transform: wrote obsm[%r] (%.1f s)", keys.obsm, time.perf_counter() - start)
-    return adata if copy else None
+    of_all_genes = np.zeros((adata.n_vars, loadings.shape[1]))  # the axes over the genes of the new cells
+    of_all_genes[index[found]] = loadings[found]
+    return step.write(scores=arrays.times(X, of_all_genes) - centre[found] @ loadings[found])

@@ -139,5 +139,3 @@ def test_flow_is_safe_when_the_quotient_is_negative():
     support = np.flatnonzero(u)
     assert value == pytest.approx(p.value(support), rel=1e-4)
     assert (u @ N @ u) / (u @ M @ u) == pytest.approx(value, rel=1e-9)
-
-

@@ -64,7 +64,11 @@ def test_means_are_the_posterior_ones_given_the_noise_of_their_cells(with_donors
     if with_donors:
         scatter, observed = donor_scatter(X, y, donors)
         samples = y.assign(donor=donors).value_counts()
-        n = len(samples) / np.sum(1 / samples) * y.assign(donor=donors).drop_duplicates().value_counts([*y]).sort_index()
+        n = (
+            len(samples)
+            / np.sum(1 / samples)
+            * y.assign(donor=donors).drop_duplicates().value_counts([*y]).sort_index()
+        )
     else:
         scatter, observed = within_scatter(X, y, "pooled")
         n = y.value_counts().sort_index()

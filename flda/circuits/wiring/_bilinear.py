@@ -1,4 +1,4 @@
-"""The bilinear model: rules of low rank, fitted by alternating exact solutions."""
+"""The bilinear model: rules of low rank, fitted by alternating exact solutions for the two sides."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..._logging import get_logger
-from ..._solve.within import Within
 from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_products, row_space
 
 logger = get_logger(__name__)
 
-MAX_DIRECT = 2000  # unknowns of one side up to which its normal equations are formed
+MAX_DIRECT = 2000  # largest number of unknowns of one side for which the normal equations are formed
+MAX_SUMMED = 5e7  # largest number of stored sums of products of genes, see _Side
 
 
 class BilinearModel(BaseEstimator):
-    """Rules of low rank: ``B ~ (X A)(Y B)'``, genes of either side read through a few common axes.
+    """Rules of low rank: ``B ~ (X A)(Y B)'``, where a few common axes summarise the genes of either side.
 
-    Minimises ``sum_ij c_ij (b_ij - x_i' O y_j)^2 + alpha |O|`` over rules O = A B' of rank ``n_components``, with
+    Minimises ``sum_ij c_ij (b_ij - x_i' O y_j)^2 + alpha |O|`` over rules O = A B' of rank ``n_components``, where
+    ``|O|`` is one of two penalties:
 
-    * ``norm="nuclear"``: the sum of singular values. It is the least ``lambda / 2 (|A|^2 + |B|^2)`` over all
-      factorisations: the published model for single cells, with alpha = sqrt(lambda_A lambda_B).
-    * ``norm="frobenius"``: the squared Frobenius norm, likewise the least ``lambda / 2 (|A'A|^2 + |B'B|^2)``: the
-      published model for cell types, with genes from :func:`type_profiles`.
+    * ``norm="nuclear"``: the sum of the singular values of O. It equals the minimum of ``(|A|^2 + |B|^2) / 2`` over all
+      factorisations of O, so this is the published model for single cells, with alpha = sqrt(lambda_A lambda_B).
+    * ``norm="frobenius"``: the sum of the squared entries of O. It equals the minimum of ``(|A'A|^2 + |B'B|^2) / 2``,
+      so this is the published model for cell types, with genes from :func:`type_profiles`.
 
-    A given B is a ridge regression, solved exactly, and B given A; they alternate from the leading part of the
-    connections in the span of the genes, each round prolonged to the lowest point on its line, until the objective
-    stands still: a local minimum. Many rules describe few pairs: see :func:`cross_validate`.
+    Given B, the best A is the solution of a ridge regression, and conversely. The two are solved in turn, exactly,
+    starting from the leading part of the connections in the span of the genes. After each round the solution is moved
+    to the lowest point on the line through the last two. The rounds stop when the objective no longer decreases, at a
+    local minimum. There may be many rules for few pairs: judge them by :func:`cross_validate`.
 
     Parameters
     ----------
@@ -43,37 +45,47 @@ class BilinearModel(BaseEstimator):
     alpha
         Penalty, 0 or more.
     norm
-        "nuclear" or "frobenius".
+        ``"nuclear"`` or ``"frobenius"``.
     nonnegative
-        Keep A and B non-negative: attraction only. The nuclear norm is then ``(|A|^2 + |B|^2) / 2`` as it stands.
+        Whether A and B must be non-negative, so that rules are attractions only. The nuclear norm is then replaced by
+        ``(|A|^2 + |B|^2) / 2`` of the factors themselves.
     directed
-        As in :class:`SpatialConnectomeModel`. Undirected rules are not forced to be symmetric; predictions are.
-    max_iter, tol
-        At most so many rounds of both sides, until one lowers the objective by less than a share ``tol``.
+        As in :class:`SpatialConnectomeModel`. Undirected rules need not be symmetric; their predictions are.
+    max_iter
+        Largest number of rounds.
+    tol
+        Relative decrease of the objective in one round below which the rounds stop.
 
     Attributes
     ----------
-    pre_, post_
-        A ``(p, d)`` and B ``(q, d)``, with columns of equal length in both, strongest first; DataFrames if X is.
-    rules_
-        ``(p, q)``, A B'.
-    objective_
-        Value of the objective after every round.
-    n_iter_
-        Rounds done.
+    pre_, post_ : ndarray or DataFrame of shapes (p, d) and (q, d)
+        Factors A and B. Their columns have equal lengths in both, the strongest first. DataFrames if X is one.
+    rules_ : ndarray or DataFrame of shape (p, q)
+        Rules A B'.
+    objective_ : ndarray of shape (``n_iter_``,)
+        Objective after every round.
+    n_iter_ : int
+        Number of rounds.
+    n_features_in_ : int
+        Number of genes p.
 
     Raises
     ------
     ValueError
-        At ``fit``, as in :class:`SpatialConnectomeModel`, or for more components than rules have ranks.
+        In ``fit``, as in :class:`SpatialConnectomeModel`, or if ``n_components`` exceeds the largest possible rank.
 
     References
     ----------
-    Qiao M. A bilinear model of gene expression and connectivity. eLife 12:RP91532 (2024). The solution, the equivalence
-    of its two penalties with norms of the rules, and non-negative rules are this package's.
+    Qiao M. A bilinear model of gene expression and connectivity. eLife 12:RP91532 (2024). The solution and non-negative
+    rules are this package's own.
+
+    The nuclear norm as a minimum over factorisations: Srebro N, Rennie J, Jaakkola T. Maximum-margin matrix
+    factorization. NeurIPS (2004).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from flda.circuits.wiring import BilinearModel
     >>> rng = np.random.default_rng(0)
     >>> X, Y = rng.normal(size=(30, 4)), rng.normal(size=(20, 3))
     >>> O = np.outer([1.0, 0, -1, 0], [0, 2.0, 0])
@@ -102,23 +114,41 @@ class BilinearModel(BaseEstimator):
         self.tol = tol
 
     def fit(self, X: Any, B: Any, *, Y: Any = None, contact: Any = None) -> BilinearModel:
-        """Fit rules.
+        """Fit rules to connections.
 
         Parameters
         ----------
         X
             ``(n, p)`` genes of the presynaptic neurons or types.
         B
-            ``(n, m)`` connections.
+            ``(n, m)`` connections, 0 without contact.
         Y
-            ``(m, q)`` genes of the postsynaptic ones; None when they are the same.
+            ``(m, q)`` genes of the postsynaptic neurons or types; None if they are the same.
         contact
-            ``(n, m)``: 1 where they touch, or weights of the squared errors; None when all touch.
+            ``(n, m)``: 1 where they touch, or weights of the squared errors; None if all pairs touch.
+
+        Returns
+        -------
+        BilinearModel
+            The fitted model itself.
         """
         return self._fit(check_pairs(X, B, Y, contact, directed=self.directed))
 
     def predict(self, X: Any, Y: Any = None) -> np.ndarray:
-        """``(n, m)``: predicted connections between neurons with genes X and Y (None: X)."""
+        """Predict connections.
+
+        Parameters
+        ----------
+        X
+            ``(n, p)`` genes of the presynaptic neurons or types.
+        Y
+            ``(m, q)`` genes of the postsynaptic ones; None if they are the same.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+            Predicted connections, in units of B.
+        """
         check_is_fitted(self)
         X = np.asarray(X, dtype=float)
         Y = X if Y is None else np.asarray(Y, dtype=float)
@@ -126,26 +156,39 @@ class BilinearModel(BaseEstimator):
         return (found + found.T) / 2 if self.undirected_ else found
 
     def score(self, X: Any, B: Any, *, Y: Any = None, contact: Any = None) -> float:
-        """Area under the ROC curve (B of 0 and 1) or correlation over pairs in contact; compare held-out ones."""
+        """Compare predicted and given connections over pairs in contact.
+
+        Parameters
+        ----------
+        X, B, Y, contact
+            As in :meth:`fit`. Scores of the fitted pairs are optimistic; use others.
+
+        Returns
+        -------
+        float
+            Area under the ROC curve if connections are 0 or 1, else the correlation.
+        """
         pairs = check_pairs(X, B, Y, contact, directed=self.directed)
         on = pairs.touching
         return agreement(self.predict(pairs.X, None if pairs.Y is pairs.X else pairs.Y)[on], pairs.B[on])
 
     @property
     def rules_(self) -> np.ndarray | pd.DataFrame:
-        """O = A B', ``(p, q)``."""
+        """Rules A B', ``(p, q)``."""
         return self.pre_ @ self.post_.T
 
     def _fit(self, pairs: Pairs) -> BilinearModel:
         if self.norm not in ("nuclear", "frobenius"):
-            raise ValueError(f"norm={self.norm!r} is neither 'nuclear' nor 'frobenius'.")
+            raise ValueError(f"norm={self.norm!r} is unknown; choose 'nuclear' or 'frobenius'.")
         if not self.alpha >= 0:
             raise ValueError(f"alpha={self.alpha} must not be negative.")
-        # a bound on genes is none on coordinates of their row space
+        # With more genes than neurons, the factors are fitted in coordinates of the row space of the genes. A bound on
+        # the weights of genes is not a bound on these coordinates, so non-negative factors are fitted as they are.
         (u, v), (s, t) = ((x, np.eye(x.shape[1])) if self.nonnegative else row_space(x) for x in (pairs.X, pairs.Y))
         largest = min(u.shape[1], s.shape[1])
         if not 1 <= self.n_components <= largest:
-            raise ValueError(f"n_components={self.n_components}: rules of these genes have a rank of 1 to {largest}.")
+            raise ValueError(f"n_components={self.n_components} must lie between 1 and {largest}, the largest rank.")
+        # the same problem seen from both sides: B is X A (Y B)', and its transpose is Y B (X A)'
         sides = _Side(u, pairs.C, pairs.B), _Side(s, pairs.C.T, pairs.B.T)
         a, b = _start(sides[0], s, self.n_components)
         if self.nonnegative:
@@ -160,7 +203,9 @@ class BilinearModel(BaseEstimator):
             if len(losses) > 1 and losses[-2] - losses[-1] <= self.tol * losses[-2]:
                 break
         else:
-            logger.warning("the bilinear model still moves after %d rounds; raise max_iter or alpha", self.max_iter)
+            logger.warning(
+                "the bilinear model has not converged after %d rounds; raise max_iter or alpha", self.max_iter
+            )
         a, b = self._balanced(v @ a, t @ b)
         named = not isinstance(pairs.genes[0], pd.RangeIndex)
         self.pre_ = pd.DataFrame(a, index=pairs.genes[0]) if named else a
@@ -170,7 +215,7 @@ class BilinearModel(BaseEstimator):
         return self
 
     def _round(self, sides: tuple[_Side, _Side], a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A given B, then B given A."""
+        """One round: A given B, then B given A."""
         a, b = self._prepared(a, b)
         a = sides[0].solve(sides[1].X @ b, self._penalty(b), a, nonnegative=self.nonnegative)
         b, a = self._prepared(b, a)
@@ -180,7 +225,11 @@ class BilinearModel(BaseEstimator):
     def _extended(
         self, side: _Side, s: np.ndarray, old: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest point on the line through both: the objective is a polynomial of degree four along it."""
+        """The lowest point on the line through two solutions, along which the objective is a polynomial of degree four.
+
+        Alternating solutions converge slowly along narrow valleys; this step follows the valley.
+        """
+        # residual and rules along the line are polynomials of degree two in t, so their squares have degree four
         (a, b), (da, db) = old, (new[0] - old[0], new[1] - old[1])
         fits = [f(side.X @ a, side.X @ da, s @ b, s @ db) for f in _LINE]
         rest = [side.B - fits[0], -fits[1], -fits[2]]
@@ -188,27 +237,35 @@ class BilinearModel(BaseEstimator):
         if self.norm == "frobenius":
             loss = loss + self.alpha * _square([f(a, da, b, db) for f in _LINE], 1.0)
         else:
+            # (|A|^2 + |B|^2) / 2 bounds the nuclear norm from above and equals it at the balanced old solution
             sizes = [np.sum(f**2) + np.sum(g**2) for f, g in (old, (da, db))]
             loss = loss + self.alpha / 2 * Polynomial([sizes[0], 2 * (np.sum(a * da) + np.sum(b * db)), sizes[1]])
-        stops = loss.deriv().roots()
+        stops = loss.deriv().roots()  # t = 1, the new solution, is a candidate too, so the step can only lower the loss
         best = min([1.0, *stops[np.abs(stops.imag) < 1e-9].real], key=loss)
         return a + best * da, b + best * db
 
     def _prepared(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same rules, factored so that solving for the first factor gains most."""
+        """The same rules, factored so that the solution for the first factor lowers the objective most.
+
+        With the Frobenius norm the second factor is made orthonormal: the penalty of the first is then |A|^2.
+        """
         if self.nonnegative or self.norm == "nuclear":
             return self._balanced(a, b)
         q, r = np.linalg.qr(b)
         return a @ r.T, q
 
     def _penalty(self, other: np.ndarray) -> np.ndarray:
-        """R, d x d, where the penalty of a factor A is tr(A R A') given the other."""
+        """R ``(d, d)`` such that, given the other factor, the penalty of a factor A is ``tr(A R A')``."""
         if self.norm == "nuclear":
             return self.alpha / 2 * np.eye(self.n_components)
         return self.alpha * (other.T @ other)
 
     def _balanced(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same rules with columns of equal length in both factors, strongest first; the least of |A|^2 + |B|^2."""
+        """The same rules with columns of equal length in both factors, strongest first.
+
+        From the singular value decomposition U S V' of the rules, A = U S^(1/2) and B = V S^(1/2): this factorisation
+        attains the minimum of ``(|A|^2 + |B|^2) / 2``, the nuclear norm. Non-negative factors are only rescaled.
+        """
         if self.nonnegative:
             size = np.linalg.norm(a, axis=0), np.linalg.norm(b, axis=0)
             strength = np.sqrt(size[0] * size[1])
@@ -217,10 +274,10 @@ class BilinearModel(BaseEstimator):
                 f * np.divide(strength, n, out=np.zeros_like(n), where=n > 0) for f, n in zip((a, b), size, strict=True)
             )
             return a[:, order], b[:, order]
-        (qa, ra), (qb, rb) = np.linalg.qr(a), np.linalg.qr(b)
+        (qa, ra), (qb, rb) = np.linalg.qr(a), np.linalg.qr(b)  # the decomposition of d x d instead of p x q numbers
         u, s, vt = np.linalg.svd(ra @ rb.T)
         a, b = qa @ u * np.sqrt(s), qb @ vt.T * np.sqrt(s)
-        turn = np.sign(a[np.abs(a).argmax(axis=0), np.arange(len(s))])
+        turn = np.sign(a[np.abs(a).argmax(axis=0), np.arange(len(s))])  # the largest entry of A becomes positive
         return a * np.where(turn == 0, 1, turn), b * np.where(turn == 0, 1, turn)
 
     def _objective(self, side: _Side, s: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
@@ -231,7 +288,7 @@ class BilinearModel(BaseEstimator):
         return error + self.alpha / 2 * float(np.sum(a**2) + np.sum(b**2))
 
 
-# (a + t da)(b + t db)' = sum of t^k times these
+# (a + t da)(b + t db)' = the sum of t^k times the k-th of these
 _LINE = (
     lambda a, da, b, db: a @ b.T,
     lambda a, da, b, db: a @ db.T + da @ b.T,
@@ -240,7 +297,7 @@ _LINE = (
 
 
 def _square(terms: list[np.ndarray], weights: np.ndarray | float) -> Polynomial:
-    """Weighted sum of squares of ``sum t^k terms[k]``, a polynomial in t."""
+    """Weighted sum of squares of ``sum_k t^k terms[k]``, a polynomial in t."""
     coefficients = np.zeros(2 * len(terms) - 1)
     for i, f in enumerate(terms):
         for j, g in enumerate(terms):
@@ -249,32 +306,49 @@ def _square(terms: list[np.ndarray], weights: np.ndarray | float) -> Polynomial:
 
 
 class _Side:
-    """One side of the bilinear model: least squares for its factor given the other one's."""
+    """One side of the bilinear model: least squares for its factor, given the factor of the other side.
+
+    The normal equations need ``sum_ij c_ij (x_i kron u_j)(x_i kron u_j)'`` for u = Y B, which changes in every round.
+    The part that does not change, products of genes summed over contacts, is stored if it is not too large.
+    """
 
     def __init__(self, X: np.ndarray, C: np.ndarray, B: np.ndarray) -> None:
         self.X, self.C, self.B = X, C, B
         self.pull = X.T @ (C * B)
-        self.direct = X.shape[1] ** 2 * C.shape[1] <= 5e7
+        self.direct = X.shape[1] ** 2 * C.shape[1] <= MAX_SUMMED
         self.summed = row_products(X).T @ C if self.direct else None
 
     def solve(self, other: np.ndarray, penalty: np.ndarray, start: np.ndarray, *, nonnegative: bool) -> np.ndarray:
-        """Minimise ``sum c (b - x' A u)^2 + tr(A R A')`` over A ``(p, d)``; ``other`` are the u ``(m, d)``."""
+        """Minimise ``sum_ij c_ij (b_ij - x_i' A u_j)^2 + tr(A R A')`` over A ``(p, d)``.
+
+        Parameters
+        ----------
+        other
+            ``(m, d)``, the rows u_j.
+        penalty
+            R ``(d, d)``.
+        start
+            ``(p, d)``, start of the iterative solution.
+        nonnegative
+            Whether A must be non-negative.
+        """
         shape = (self.X.shape[1], other.shape[1])
         pull = (self.pull @ other).ravel()
         if (self.direct and start.size <= MAX_DIRECT) or nonnegative:
             gram = kronecker_gram(self.X, other, self.C, summed=self.summed)
-            gram += np.kron(np.eye(shape[0]), penalty)
+            gram += np.kron(np.eye(shape[0]), penalty)  # tr(A R A') for A flattened by rows
             if nonnegative:
                 return _nonnegative(gram, pull).reshape(shape)
             try:
                 return cho_solve(cho_factor(gram), pull).reshape(shape)
-            except np.linalg.LinAlgError:  # no penalty and genes that depend on each other
+            except np.linalg.LinAlgError:  # singular: no penalty, and linearly dependent genes
                 return np.linalg.lstsq(gram, pull, rcond=None)[0].reshape(shape)
 
         def apply(flat: np.ndarray) -> np.ndarray:
             a = flat.reshape(shape)
             return (self.X.T @ (self.C * (self.X @ a @ other.T)) @ other + a @ penalty).ravel()
 
+        # conjugate gradients, preconditioned by the diagonal of the normal equations
         diagonal = ((self.X**2).T @ self.C @ other**2 + penalty.diagonal()).ravel()
         diagonal = np.where(diagonal > 0, diagonal, 1.0)
         size = start.size
@@ -286,7 +360,7 @@ class _Side:
 
 
 def _nonnegative(gram: np.ndarray, pull: np.ndarray) -> np.ndarray:
-    """Minimise ``a' gram a - 2 pull' a`` over non-negative a."""
+    """Minimise ``a' gram a - 2 pull' a`` over non-negative a, as ``|R a - y|^2`` with R'R = gram and R'y = pull."""
     values, vectors = np.linalg.eigh(gram)
     keep = values > values[-1] * len(values) * np.finfo(float).eps
     root = np.sqrt(values[keep])
@@ -294,50 +368,14 @@ def _nonnegative(gram: np.ndarray, pull: np.ndarray) -> np.ndarray:
 
 
 def _start(side: _Side, other: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Leading part of lightly penalised rules, in the metric of the genes as if all neurons touched."""
+    """Start of both factors: the best rules of rank d if all neurons touched.
+
+    With all pairs in contact and X = U S V' on either side, the fitted connections are ``U_x U_x' B U_y U_y'``, whose
+    best approximation of rank d comes from a singular value decomposition. Dividing by the singular values of the
+    genes, small ones left out, turns it into rules.
+    """
     (ux, sx, vx), (uy, sy, vy) = (np.linalg.svd(X, full_matrices=False) for X in (side.X, other))
     wx, wy = (np.divide(1, s, out=np.zeros_like(s), where=s > 1e-6 * s[0]) for s in (sx, sy))
     u, s, vt = np.linalg.svd(ux.T @ (side.C * side.B) @ uy)
     a, b = vx.T @ (wx[:, None] * u[:, :d] * np.sqrt(s[:d])), vy.T @ (wy[:, None] * vt[:d].T * np.sqrt(s[:d]))
     return a, b
-
-
-def type_profiles(X: Any, types: Any) -> pd.DataFrame:
-    """Mean expression of every type in units of the pooled within-type standard deviation.
-
-    What :class:`BilinearModel` with ``norm="frobenius"`` takes: a gene that varies within types says little of them.
-
-    Parameters
-    ----------
-    X
-        ``(n_cells, n_genes)``, dense or sparse, or a DataFrame.
-    types
-        ``(n_cells,)`` type of every cell.
-
-    Returns
-    -------
-    DataFrame of types (sorted) x genes; genes that do not vary within any type are zero.
-
-    Raises
-    ------
-    ValueError
-        For cells without a type, or types of one cell only throughout.
-
-    Examples
-    --------
-    >>> type_profiles(np.array([[0.0], [2.0], [4.0], [6.0]]), ["a", "a", "b", "b"]).round(3)[0].to_dict()
-    {'a': 0.707, 'b': 3.536}
-    """
-    labels = pd.Series(np.asarray(types), dtype=object)
-    if labels.isna().any():
-        raise ValueError(f"{int(labels.isna().sum())} of {len(labels)} cells have no type; drop them or label them.")
-    names = X.columns if isinstance(X, pd.DataFrame) else None
-    values = X.to_numpy(dtype=float) if isinstance(X, pd.DataFrame) else X
-    codes, levels = pd.factorize(labels, sort=True)
-    counts = np.bincount(codes)
-    if len(codes) == len(counts):
-        raise ValueError("every type has one cell only, so there is no variance within types; give single cells.")
-    within = Within.from_data(values, codes, counts, "pooled")
-    sd = np.sqrt(within.gene_variances())
-    means = np.divide(within.means, sd, out=np.zeros_like(within.means), where=sd > 0)
-    return pd.DataFrame(means, index=pd.Index(levels, name="type"), columns=names)

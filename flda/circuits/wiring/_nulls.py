@@ -11,26 +11,39 @@ logger = get_logger(__name__)
 
 
 class MaximumEntropy:
-    """The most random networks with given contacts and given expected degrees.
+    """The maximum-entropy distribution over networks with given contacts and given expected degrees.
 
-    Every pair in contact is connected independently with probability ``1 / (1 + exp(-(t_i + s_j)))``, where the t and s
-    are such that every neuron has its observed number of connections on average (undirected: s = t). Neurons with no
-    connection keep none, and those connected to every contact keep all.
+    Every pair in contact is connected independently, with probability ``1 / (1 + exp(-(t_i + s_j)))``. The parameters t
+    and s are such that the expected number of connections of every neuron is its observed number (in undirected
+    networks s = t). Neurons without connections never get one, and neurons connected to all their contacts keep all.
+
+    Parameters
+    ----------
+    probability
+        ``(n, m)`` probability of every connection, zero without contact. Use :meth:`fit` to compute it from a network.
+    undirected
+        Whether a pair of neurons is drawn once for both directions.
 
     Attributes
     ----------
-    probability
-        ``(n, m)``, zero without contact.
-    undirected
-        Whether a pair is drawn once for both directions.
+    probability : ndarray of shape (n, m)
+        Probability of every connection.
+    variance : ndarray of shape (n, m)
+        Variance of every connection.
+    undirected : bool
+        Whether a pair of neurons is drawn once for both directions.
 
     References
     ----------
-    Park J, Newman MEJ. Statistical mechanics of networks. Phys. Rev. E 70:066117 (2004); as null of the connectome
-    model in Kovács IA, Barabási DL, Barabási A-L. PNAS 117:33570 (2020).
+    Park J, Newman MEJ. Statistical mechanics of networks. Phys. Rev. E 70:066117 (2004).
+
+    As a null of the connectome model: Kovács IA, Barabási DL, Barabási A-L. Uncovering the genetic blueprint of the C.
+    elegans nervous system. PNAS 117:33570 (2020).
 
     Examples
     --------
+    >>> import numpy as np
+    >>> from flda.circuits.wiring import MaximumEntropy
     >>> B = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]])
     >>> null = MaximumEntropy.fit(B, 1 - np.eye(3), undirected=True)
     >>> null.probability.sum(axis=1).round(6).tolist()
@@ -43,20 +56,43 @@ class MaximumEntropy:
 
     @classmethod
     def fit(cls, B: np.ndarray, contact: np.ndarray, *, undirected: bool) -> MaximumEntropy:
-        """Networks like B ``(n, m)``, 0 or 1, within contact ``(n, m)``.
+        """Compute the probabilities that reproduce the degrees of a network.
+
+        Parameters
+        ----------
+        B
+            ``(n, m)`` connections, 0 or 1.
+        contact
+            ``(n, m)``, positive where neurons touch.
+        undirected
+            Whether B is symmetric and a pair is drawn once for both directions.
+
+        Returns
+        -------
+        MaximumEntropy
+            Random networks with the contacts and expected degrees of B.
 
         Raises
         ------
         ValueError
-            For connections with strengths: degrees are counts.
+            If connections are not 0 or 1, because degrees are numbers of connections.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from flda.circuits.wiring import MaximumEntropy
+        >>> MaximumEntropy.fit(np.eye(3), np.ones((3, 3)), undirected=False).probability.round(3).tolist()[0]
+        [0.333, 0.333, 0.333]
         """
         B = np.asarray(B, dtype=float)
         touching = np.asarray(contact) > 0
         if not np.isin(B[touching], (0, 1)).all():
-            raise ValueError("the degree-preserving null needs connections of 0 or 1; threshold B first.")
+            raise ValueError("random networks with given degrees need connections of 0 or 1; threshold B first.")
         free = touching.copy()
         probability = np.where(touching, B, 0.0)
-        while True:  # neurons without a choice leave their contacts' degrees, which may leave others without a choice
+        # A neuron with no connection, or connected to all its contacts, has probabilities of 0 or 1, for which t is
+        # infinite. Such neurons are fixed and removed; this may leave others with none or all, so it is repeated.
+        while True:
             rows, cols = ((free * B).sum(axis=k) for k in (1, 0))
             n_rows, n_cols = (free.sum(axis=k) for k in (1, 0))
             fixed = ((rows == 0) | (rows == n_rows))[:, None] | ((cols == 0) | (cols == n_cols))[None, :]
@@ -70,11 +106,22 @@ class MaximumEntropy:
 
     @property
     def variance(self) -> np.ndarray:
-        """``(n, m)``: variance of every connection."""
+        """Variance of every connection, ``(n, m)``."""
         return self.probability * (1 - self.probability)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """One network ``(n, m)`` of 0 and 1."""
+        """Draw one random network.
+
+        Parameters
+        ----------
+        rng
+            Source of random numbers.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+            Connections, 0 or 1.
+        """
         drawn = (rng.random(self.probability.shape) < self.probability).astype(float)
         if self.undirected:
             drawn = np.triu(drawn) + np.triu(drawn, 1).T
@@ -82,6 +129,7 @@ class MaximumEntropy:
 
 
 def _undirected(B: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Probabilities of the free pairs; a self-connection has log odds t_i rather than 2 t_i."""
     diagonal = np.eye(len(B), dtype=bool)
     degree = B.sum(axis=1)
 
@@ -94,6 +142,7 @@ def _undirected(B: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def _directed(B: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Probabilities of the free pairs; the parameters t of the rows and s of the columns in one vector."""
     n, m = B.shape
     degree = np.concatenate([B.sum(axis=1), B.sum(axis=0)])
 
@@ -107,14 +156,19 @@ def _directed(B: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def _newton(at, size: int, degree: np.ndarray) -> np.ndarray:
-    """Damped Newton steps on the concave likelihood until expected degrees are the observed ones."""
+    """Damped Newton steps on the concave log-likelihood until the expected degrees equal the observed ones.
+
+    ``at(t)`` returns the probabilities, the gradient (observed minus expected degrees) and the negative Hessian.
+    """
     t = np.zeros(size)
     p, gap, slope = at(t)
     for _ in range(200):
         if np.abs(gap).max() <= 1e-9 * max(1.0, degree.max()):
             return p
         ridge = 1e-12 * max(slope.diagonal().max(), 1e-300)
-        step = np.linalg.solve(slope + ridge * np.eye(size), gap)  # gap has no part in the null space of slope
+        # In a directed network a constant added to t and subtracted from s changes nothing, so the Hessian is singular.
+        # The ridge makes it invertible and hardly changes the step: the gradient is orthogonal to the null space.
+        step = np.linalg.solve(slope + ridge * np.eye(size), gap)
         length = 1.0
         while length > 1e-6:
             new = at(t + length * step)
@@ -126,5 +180,7 @@ def _newton(at, size: int, degree: np.ndarray) -> np.ndarray:
         t = t + length * step
         p, gap, slope = new
     if np.abs(gap).max() > 1e-3:
-        logger.warning("random networks miss the observed degrees by up to %.2g connections", np.abs(gap).max())
+        logger.warning(
+            "expected degrees of the random networks differ from the observed ones by up to %.2g", np.abs(gap).max()
+        )
     return p

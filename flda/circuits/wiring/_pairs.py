@@ -1,17 +1,18 @@
-"""Pairs of neurons that touch, and sums over them without their Kronecker products.
+"""Pairs of neurons in contact, and sums over them without Kronecker products.
 
-======================  ==============================================================================================
-X (n x p), Y (m x q)    genes of the presynaptic and of the postsynaptic neurons (or types); Y is X for one population
+======================  =============================================================================================
+X (n x p), Y (m x q)    genes of the presynaptic and the postsynaptic neurons (or types); Y is X for one population
 B (n x m)               connections
-C (n x m)               contacts: 1 where the neurons touch, or non-negative weights of the squared errors
+C (n x m)               contacts: 1 where neurons touch, or non-negative weights of the squared errors
 O (p x q)               rules: B is modelled as X O Y' where C > 0
-======================  ==============================================================================================
+======================  =============================================================================================
 
-The regressors of O are the rows ``x_i kron y_j`` of a matrix with a row per pair. Only sums over these are formed::
+The regressors that belong to O are the rows ``x_i kron y_j`` of a matrix with one row per pair. This matrix is never
+formed, only sums over its rows::
 
     sum_ij c_ij (x_i kron y_j)(x_i kron y_j)'  =  [x_ia x_ia']' C [y_jb y_jb'],  reordered
 
-which costs n m p^2 instead of n m p^2 q^2.
+which costs n m p^2 operations instead of n m p^2 q^2.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Pairs:
-    """Checked genes, connections and contacts; see the module for the symbols."""
+    """Checked genes, connections and contacts; the module's docstring defines the symbols."""
 
     X: np.ndarray
     Y: np.ndarray
@@ -37,12 +38,12 @@ class Pairs:
 
     @property
     def touching(self) -> np.ndarray:
-        """``(n, m)``: which pairs count."""
+        """Which pairs are in contact, ``(n, m)``."""
         return self.C > 0
 
     @property
     def binary(self) -> bool:
-        """Whether connections are there or not, without a strength."""
+        """Whether all connections are 0 or 1."""
         return bool(np.isin(self.B[self.touching], (0, 1)).all())
 
     def replace(self, **changes: np.ndarray) -> Pairs:
@@ -52,9 +53,10 @@ class Pairs:
 
 
 def check_pairs(X: Any, B: Any, Y: Any, contact: Any, *, directed: bool) -> Pairs:
-    """Arrays that belong together, or a ValueError that says what does not.
+    """Genes, connections and contacts that fit together, as arrays; a ValueError names what does not fit.
 
-    DataFrames are matched by name: rows of X with rows of B and contact, rows of Y (or X) with their columns.
+    DataFrames are matched by name: the rows of X with the rows of B and contact, the rows of Y (or X) with their
+    columns.
     """
     pre, genes_pre, names_pre = _genes(X, "X")
     post, genes_post, names_post = (pre, genes_pre, names_pre) if Y is None else _genes(Y, "Y")
@@ -63,9 +65,9 @@ def check_pairs(X: Any, B: Any, Y: Any, contact: Any, *, directed: bool) -> Pair
     touch = np.ones(wanted) if contact is None else _matrix(contact, "contact", wanted, names_pre, names_post)
     if (touch < 0).any():
         row, col = np.argwhere(touch < 0)[0]
-        raise ValueError(f"contact is {touch[row, col]:g} in row {row}, column {col}; it must not be negative.")
+        raise ValueError(f"contact is {touch[row, col]:g} in row {row}, column {col}; contacts must not be negative.")
     if not (touch > 0).any():
-        raise ValueError("contact is zero everywhere: no pair of neurons is left to learn from.")
+        raise ValueError("contact is zero everywhere, so there is no pair of neurons to fit; check contact.")
     undirected = Y is None and not directed
     if undirected:
         for what, values in (("B", links), ("contact", touch)):
@@ -74,30 +76,30 @@ def check_pairs(X: Any, B: Any, Y: Any, contact: Any, *, directed: bool) -> Pair
                 i, j = np.argwhere(skew)[0]
                 raise ValueError(
                     f"{what} is not symmetric: {values[i, j]:g} in row {i}, column {j}, but {values[j, i]:g} in row "
-                    f"{j}, column {i}. Set directed=True for directed connections."
+                    f"{j}, column {i}; set directed=True if the two directions differ."
                 )
     outside = (links != 0) & (touch == 0)
     if outside.any():
         row, col = np.argwhere(outside)[0]
         raise ValueError(
             f"{int(outside.sum())} connections are between neurons without contact, the first in row {row}, column "
-            f"{col}; every connection needs a contact."
+            f"{col}; correct B or contact."
         )
     inside = links[touch > 0]
     if (inside == inside[0]).all():
         raise ValueError(
-            f"all {len(inside)} pairs in contact have the same connection, {inside[0]:g}: nothing to learn."
+            f"B is {inside[0]:g} for all {len(inside)} pairs in contact; rules need connections that differ."
         )
     return Pairs(pre, post, links, touch, undirected, (genes_pre, genes_post))
 
 
 def _genes(X: Any, what: str) -> tuple[np.ndarray, pd.Index, pd.Index | None]:
-    """Values ``(n, p)``, names of the columns, and names of the rows if there are any."""
+    """Values ``(n, p)``, names of the genes, and names of the neurons or None."""
     names = X.index if isinstance(X, pd.DataFrame) else None
     genes = X.columns if isinstance(X, pd.DataFrame) else None
     values = np.asarray(X, dtype=float)
     if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{what} has shape {values.shape}; it needs a row per neuron and a column per gene.")
+        raise ValueError(f"{what} has shape {values.shape}; it needs one row per neuron and one column per gene.")
     if names is not None and not names.is_unique:
         raise ValueError(f"{names[names.duplicated()][0]!r} occurs twice in the rows of {what}; keep one.")
     bad = ~np.isfinite(values)
@@ -110,17 +112,17 @@ def _genes(X: Any, what: str) -> tuple[np.ndarray, pd.Index, pd.Index | None]:
 def _matrix(
     values: Any, what: str, shape: tuple[int, int], rows: pd.Index | None, columns: pd.Index | None
 ) -> np.ndarray:
-    """A matrix over pairs in the order of the genes' rows."""
+    """Values of all pairs ``(n, m)``, with rows and columns in the order of the genes' rows."""
     if isinstance(values, pd.DataFrame) and rows is not None and columns is not None:
         for side, have, need in (("rows", values.index, rows), ("columns", values.columns, columns)):
             if not have.is_unique:
                 raise ValueError(f"{have[have.duplicated()][0]!r} occurs twice in the {side} of {what}; keep one.")
             lacking, extra = need.difference(have), have.difference(need)
             if len(lacking) or len(extra):
-                name, where = (lacking[0], "genes only") if len(lacking) else (extra[0], f"the {side} of {what} only")
+                name, where = (lacking[0], "the genes") if len(lacking) else (extra[0], f"the {side} of {what}")
                 raise ValueError(
-                    f"{len(lacking) + len(extra)} neurons are on one side only, such as {name!r} (in {where}): "
-                    f"genes and {what} must have the same names; keep those that both have."
+                    f"{len(lacking) + len(extra)} neurons are not in both the genes and the {side} of {what}, such as "
+                    f"{name!r} (only in {where}); keep the neurons that both have."
                 )
         values = values.loc[rows, columns]
     array = np.asarray(values, dtype=float)
@@ -138,40 +140,44 @@ def class_codes(pairs: Pairs, classes: Any, classes_post: Any) -> tuple[np.ndarr
     if pairs.Y is pairs.X:
         classes_post = classes
     elif classes_post is None:
-        raise ValueError("classes need classes_post too when the postsynaptic neurons are others.")
+        raise ValueError("classes were given without classes_post; pass the classes of the postsynaptic neurons too.")
     codes = []
     for what, values, n in (("classes", classes, len(pairs.X)), ("classes_post", classes_post, len(pairs.Y))):
         labels = pd.Series(np.asarray(values), dtype=object)
         if len(labels) != n or labels.isna().any():
             raise ValueError(
-                f"{what} must name the class of each of {n} neurons; {len(labels)} given, "
-                f"{int(labels.isna().sum())} of them missing."
+                f"{what} must have a class for each of the {n} neurons; it has {len(labels)} entries, of which "
+                f"{int(labels.isna().sum())} are missing."
             )
         codes.append(pd.factorize(labels)[0])
     return codes[0], codes[1]
 
 
 def class_means(genes: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """``(n_classes, p)``: mean profile of every class."""
+    """Mean profile of every class, ``(n_classes, p)``."""
     sums = np.zeros((codes.max() + 1, genes.shape[1]))
     np.add.at(sums, codes, genes)
     return sums / np.bincount(codes)[:, None]
 
 
 def row_products(X: np.ndarray) -> np.ndarray:
-    """``(n, p * p)``: the products of all pairs of columns."""
+    """Products of all pairs of columns, ``(n, p * p)``."""
     return (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)
 
 
 def kronecker_gram(X: np.ndarray, Y: np.ndarray, C: np.ndarray, *, summed: np.ndarray | None = None) -> np.ndarray:
-    """``(p q, p q)``: sum of ``c_ij (x_i kron y_j)(x_i kron y_j)'``; ``summed``: ``row_products(X)' C``."""
+    """The sum of ``c_ij (x_i kron y_j)(x_i kron y_j)'`` over pairs, ``(p q, p q)``.
+
+    ``summed`` is ``row_products(X)' C``, if it is known already.
+    """
     p, q = X.shape[1], Y.shape[1]
     left = row_products(X).T @ C if summed is None else summed
+    # the product is indexed (a, a', b, b'), and Kronecker order is (a, b, a', b')
     return (left @ row_products(Y)).reshape(p, p, q, q).transpose(0, 2, 1, 3).reshape(p * q, p * q)
 
 
 def symmetric_basis(p: int) -> np.ndarray:
-    """Orthonormal basis ``(p * p, p (p + 1) / 2)`` of the symmetric p x p matrices."""
+    """Orthonormal basis of the symmetric p x p matrices, ``(p * p, p (p + 1) / 2)``."""
     i, j = np.triu_indices(p)
     basis = np.zeros((p, p, len(i)))
     value = np.where(i == j, 1.0, np.sqrt(0.5))
@@ -181,16 +187,21 @@ def symmetric_basis(p: int) -> np.ndarray:
 
 
 def row_space(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``U (n, r)`` and orthonormal ``V (p, r)`` with ``X = U V'``: what a ridge on the rules can see of the genes."""
+    """``U (n, r)`` and orthonormal ``V (p, r)`` with ``X = U V'``.
+
+    Rules with a squared penalty have no part outside the row space of the genes, so with more genes than neurons it
+    suffices to fit them to U.
+    """
     if X.shape[1] <= len(X):
         return X, np.eye(X.shape[1])
     u, s, vt = np.linalg.svd(X, full_matrices=False)
+    # singular values at the level of rounding errors belong to dependent genes
     keep = s > s[0] * max(X.shape) * np.finfo(float).eps if s[0] > 0 else np.arange(len(s)) < 1
     return u[:, keep] * s[keep], vt[keep].T
 
 
 def agreement(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Area under the ROC curve for connections that are 0 or 1, else the Pearson correlation; NaN where undefined."""
+    """Area under the ROC curve for connections of 0 and 1, else the Pearson correlation; NaN if undefined."""
     weights = np.ones(len(true)) if weights is None else weights
     keep = weights > 0
     predicted, true, weights = predicted[keep], true[keep], weights[keep]
@@ -198,15 +209,16 @@ def agreement(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | Non
         return np.nan
     if np.isin(true, (0, 1)).all():
         return _auc(predicted, true == 1, weights)
+    # weighted Pearson correlation
     centred = [v - np.average(v, weights=weights) for v in (predicted, true)]
     norm = np.sqrt(np.prod([np.sum(weights * v**2) for v in centred]))
     return float(np.sum(weights * centred[0] * centred[1]) / norm) if norm > 0 else 0.0
 
 
 def _auc(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray) -> float:
-    """Weighted probability that a connected pair has the larger prediction, ties counting one half."""
+    """Weighted probability that a connected pair has a larger prediction than an unconnected one; ties count half."""
     rank = rankdata(predicted, method="dense").astype(int) - 1
-    there = np.bincount(rank, weights * true)
-    absent = np.bincount(rank, weights * ~true, minlength=len(there))
+    connected = np.bincount(rank, weights * true)  # weight of the connected pairs at each value of the prediction
+    absent = np.bincount(rank, weights * ~true, minlength=len(connected))
     below = np.cumsum(absent) - absent
-    return float(np.sum(there * (below + absent / 2)) / (there.sum() * absent.sum()))
+    return float(np.sum(connected * (below + absent / 2)) / (connected.sum() * absent.sum()))

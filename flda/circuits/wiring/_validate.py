@@ -1,4 +1,4 @@
-"""Whether rules hold for pairs, neurons and classes of neurons that they were not fitted to."""
+"""Whether rules hold for pairs, neurons and classes of neurons that were not fitted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._pairs import Pairs, agreement, check_pairs, class_codes, class_means
 
 Folds = list[np.ndarray]  # masks (n, m) of the held-out pairs
 Predictions = list[tuple[np.ndarray, np.ndarray]]  # mask of pairs, and the predictions for these
-Units = tuple[np.ndarray, np.ndarray]  # what pairs are made of: codes of the presynaptic and postsynaptic members
+Units = tuple[np.ndarray, np.ndarray]  # codes of the presynaptic and the postsynaptic members: neurons or classes
 
 
 def cross_validate(
@@ -28,57 +28,65 @@ def cross_validate(
     classes_post: Any = None,
     n_folds: int = 5,
     n_nulls: int = 20,
-    n_boots: int = 200,
+    n_resamples: int = 200,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    """Score of a wiring model in sample and on held-out pairs, neurons and classes, next to two nulls.
+    """Score a wiring model in sample and on held-out pairs, neurons and classes, next to null models.
 
-    A model of wiring sees every neuron in many pairs, so that held-out pairs of known neurons, held-out neurons and
-    held-out classes of neurons are three different questions; the last is the one that speaks of genes. Every fit,
-    its penalty included, is repeated in every fold of every null:
+    A model of wiring sees every neuron in many pairs. How well it predicts held-out pairs of known neurons, held-out
+    neurons and held-out classes of neurons are therefore three different questions; only the last shows that genes
+    predict connections. Under every null, the complete cross-validation is repeated, including the choice of the
+    penalty:
 
-    * ``permutation``: profiles of genes are exchanged between neurons; what the model scores by its flexibility.
-    * ``class`` (with ``classes``): mean profiles are exchanged between whole classes, so that neurons that are alike
-      stay
-      alike; what it scores because left and right, say, share both genes and partners.
-    * ``degree``: connections are redrawn with the same contacts and expected degrees (:class:`MaximumEntropy`); what it
-      scores because genes mark well-connected neurons.
+    * ``permutation``: gene profiles are permuted between neurons. The score shows the flexibility of the model.
+    * ``class`` (with ``classes``): mean profiles are permuted between whole classes, so that neurons that are alike
+      stay alike. The score shows how much is due to neurons, such as left and right homologues, that share both genes
+      and partners.
+    * ``degree``: connections are redrawn with the same contacts and expected degrees (:class:`MaximumEntropy`). The
+      score shows how much is due to genes that mark well-connected neurons.
 
     Parameters
     ----------
     model
-        A :class:`SpatialConnectomeModel` or :class:`BilinearModel`.
+        :class:`SpatialConnectomeModel` or :class:`BilinearModel`.
     X, B, Y, contact
-        As for its ``fit``.
+        As for ``fit`` of the model.
     classes
-        ``(n,)`` class of every presynaptic neuron, for held-out classes; None leaves that row out.
+        ``(n,)`` class of every presynaptic neuron, to hold out classes; None leaves this row out.
     classes_post
-        ``(m,)``, for other postsynaptic neurons.
+        ``(m,)`` class of every postsynaptic neuron, if these are other neurons.
     n_folds
-        Folds. A pair of neurons, in both directions when undirected, is in one fold. A held-out neuron takes all its
-        pairs along.
+        Number of folds. Both directions of an undirected pair are in the same fold. A held-out neuron takes all its
+        pairs with it.
     n_nulls
-        Draws of either null.
-    n_boots
-        Resamples for the interval: of classes if given, else of neurons. Pairs are not resampled, they share neurons.
+        Number of draws under each null.
+    n_resamples
+        Number of bootstrap samples for the interval. Classes are resampled if given, otherwise neurons; pairs cannot
+        be resampled, because they share neurons.
     random_state
-        Seed.
+        Seed of folds, nulls and bootstrap samples.
 
     Returns
     -------
-    DataFrame with a row per question (index ``in sample, pairs, neurons, classes``): ``metric`` ("auc" for B of 0
-    and 1, else "correlation"), ``score, lower, upper`` (95 %), ``permutation_mean, permutation_sd, permutation_pval``,
-    the same for ``class`` and ``degree`` (NaN without nulls; the degree null needs B of 0 and 1) and ``n_pairs`` (a
-    pair of an undirected network counts once).
+    DataFrame
+        One row per question (index ``in sample, pairs, neurons, classes``), with the columns
+
+        * ``metric``: ``"auc"`` for connections of 0 and 1, else ``"correlation"``
+        * ``score, lower, upper``: the score with its 95 % interval
+        * ``permutation_mean, permutation_sd, permutation_pval``, and the same for ``class`` and ``degree``: the
+          distribution of the score under each null. They are NaN without nulls; the degree null needs connections of 0
+          and 1.
+        * ``n_pairs``: number of tested pairs; an undirected pair counts once
 
     Raises
     ------
     ValueError
-        For data that the model refuses, or fewer neurons or classes than folds.
+        If the model refuses the data, or if there are fewer pairs, neurons or classes than folds.
 
     Examples
     --------
-    >>> from flda.circuits.wiring import SpatialConnectomeModel
+    >>> import numpy as np
+    >>> from flda.circuits.wiring import SpatialConnectomeModel, cross_validate
     >>> rng = np.random.default_rng(0)
     >>> X = (rng.random((40, 3)) < 0.5).astype(float)
     >>> B = np.triu(rng.random((40, 40)) < 0.1 + 0.6 * np.outer(X[:, 0], X[:, 0]), 1)
@@ -98,12 +106,13 @@ def cross_validate(
 
     found = {name: _predictions(model, pairs, folds) for name, folds in schemes.items()}
     nulls: dict[str, list[dict[str, float]]] = {"permutation": [], "class": [], "degree": []}
-    random = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected) if pairs.binary and n_nulls else None
+    networks = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected) if pairs.binary and n_nulls else None
+    # folds stay the same in all nulls, so that scores differ by the data alone
     for _ in progress(range(n_nulls), desc="null networks"):
         for kind, other in (
-            ("permutation", _exchanged(pairs, members, rng)),
-            ("class", None if classes is None else _exchanged(pairs, units, rng)),
-            ("degree", None if random is None else pairs.replace(B=random.sample(rng))),
+            ("permutation", _permuted(pairs, members, rng)),
+            ("class", None if classes is None else _permuted(pairs, units, rng)),
+            ("degree", None if networks is None else pairs.replace(B=networks.sample(rng))),
         ):
             if other is not None:
                 drawn = {name: _scored(other, _predictions(model, other, folds)) for name, folds in schemes.items()}
@@ -111,7 +120,7 @@ def cross_validate(
     rows: dict[str, dict[str, Any]] = {}
     for name, predictions in found.items():
         score = _scored(pairs, predictions)
-        lower, upper = _interval(pairs, predictions, units, n_boots, rng)
+        lower, upper = _interval(pairs, predictions, units, n_resamples, rng)
         metric = "auc" if pairs.binary else "correlation"
         rows[name] = {"metric": metric, "score": score, "lower": lower, "upper": upper}
         for kind, draws in nulls.items():
@@ -122,9 +131,10 @@ def cross_validate(
 
 
 def _pair_folds(pairs: Pairs, n_folds: int, rng: np.random.Generator) -> Folds:
+    """Random folds of the pairs in contact."""
     listed = np.argwhere(_once(pairs, pairs.touching))
     if len(listed) < n_folds:
-        raise ValueError(f"{len(listed)} pairs in contact are fewer than {n_folds} folds.")
+        raise ValueError(f"{len(listed)} pairs in contact are fewer than {n_folds} folds; lower n_folds.")
     fold = rng.permutation(len(listed)) % n_folds
     masks = []
     for k in range(n_folds):
@@ -135,7 +145,7 @@ def _pair_folds(pairs: Pairs, n_folds: int, rng: np.random.Generator) -> Folds:
 
 
 def _member_folds(pairs: Pairs, units: Units, n_folds: int, rng: np.random.Generator, what: str) -> Folds:
-    """Pairs that touch a held-out unit on either side."""
+    """Random folds of units: a fold holds out every pair with a held-out unit on either side."""
     folds = []
     for codes in units if pairs.Y is not pairs.X else units[:1]:
         n = codes.max() + 1
@@ -147,14 +157,15 @@ def _member_folds(pairs: Pairs, units: Units, n_folds: int, rng: np.random.Gener
 
 
 def _predictions(model: Any, pairs: Pairs, folds: Folds | None) -> Predictions:
-    """Held-out pairs and their predictions, fold by fold; all pairs in contact and one fit without folds."""
+    """Held-out pairs and their predictions, fold by fold; without folds, all pairs in contact and one fit."""
     found = []
     held: np.ndarray | None
     for held in [None] if folds is None else folds:
+        # a held-out pair has no contact during the fit, so it has no weight in the squared error
         train = pairs if held is None else pairs.replace(C=np.where(held, 0.0, pairs.C))
         inside = train.B[train.touching]
         if len(inside) == 0 or (inside == inside[0]).all():
-            raise ValueError("a fold leaves no two different connections to learn from; use fewer folds.")
+            raise ValueError("all connections outside one fold are equal, so no rules can be fitted; lower n_folds.")
         fitted = clone(model)._fit(train)
         shown = pairs.touching if held is None else pairs.touching & held
         found.append((shown, fitted.predict(pairs.X, None if pairs.Y is pairs.X else pairs.Y)[shown]))
@@ -162,7 +173,7 @@ def _predictions(model: Any, pairs: Pairs, folds: Folds | None) -> Predictions:
 
 
 def _scored(pairs: Pairs, predictions: Predictions, weights: np.ndarray | None = None) -> float:
-    """Mean over folds: predictions of different fits are on different scales, and are not pooled."""
+    """Mean score over folds; predictions of different fits have different scales, so they are not pooled."""
     scores = [
         agreement(predicted, pairs.B[shown], None if weights is None else weights[shown])
         for shown, predicted in predictions
@@ -172,22 +183,22 @@ def _scored(pairs: Pairs, predictions: Predictions, weights: np.ndarray | None =
 
 
 def _interval(
-    pairs: Pairs, predictions: Predictions, units: Units, n_boots: int, rng: np.random.Generator
+    pairs: Pairs, predictions: Predictions, units: Units, n_resamples: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the units that pairs are made of: a pair counts as often as both of its members."""
-    if not n_boots:
+    """Percentile bootstrap of units; a pair has the product of its members' multiplicities as weight."""
+    if not n_resamples:
         return np.nan, np.nan
     drawn = []
-    for _ in range(n_boots):
+    for _ in range(n_resamples):
         times = [np.bincount(rng.integers(u.max() + 1, size=u.max() + 1), minlength=u.max() + 1)[u] for u in units]
-        if pairs.Y is pairs.X:
+        if pairs.Y is pairs.X:  # one population: a neuron is drawn once for both of its roles
             times[1] = times[0]
         drawn.append(_scored(pairs, predictions, times[0][:, None] * times[1][None, :].astype(float)))
     return float(np.nanquantile(drawn, 0.025)), float(np.nanquantile(drawn, 0.975))
 
 
-def _exchanged(pairs: Pairs, units: Units, rng: np.random.Generator) -> Pairs:
-    """Mean profiles of units, neurons or classes, exchanged between them."""
+def _permuted(pairs: Pairs, units: Units, rng: np.random.Generator) -> Pairs:
+    """Pairs with the mean profiles of units permuted between them."""
     X, Y = (
         class_means(genes, codes)[rng.permutation(codes.max() + 1)][codes]
         for genes, codes in zip((pairs.X, pairs.Y), units, strict=True)
@@ -196,6 +207,7 @@ def _exchanged(pairs: Pairs, units: Units, rng: np.random.Generator) -> Pairs:
 
 
 def _summary(kind: str, score: float, drawn: list[float]) -> dict[str, float]:
+    """Mean, standard deviation and p-value of one null; the observed score counts as one draw."""
     values = np.array(drawn, dtype=float)
     if not len(values):
         return dict.fromkeys([f"{kind}_mean", f"{kind}_sd", f"{kind}_pval"], np.nan)
@@ -207,5 +219,5 @@ def _summary(kind: str, score: float, drawn: list[float]) -> dict[str, float]:
 
 
 def _once(pairs: Pairs, mask: np.ndarray) -> np.ndarray:
-    """A pair of an undirected network once, not in both directions."""
+    """Mask in which a pair of an undirected network occurs once, not in both directions."""
     return np.triu(mask) if pairs.undirected else mask

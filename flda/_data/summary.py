@@ -1,0 +1,164 @@
+"""One pass over the values of a matrix: sums, sums of squares, and the check that every value is finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import (
+    as_float,
+    block_sums,
+    by_rows,
+    canonical,
+    indicator,
+    is_dask,
+    is_sparse,
+    map_rows,
+    reduce_rows,
+    row_blocks,
+)
+from .device import OnDevice, asarray_like, is_device, namespace, to_numpy
+
+
+class NonFiniteError(ValueError):
+    """X contains NaN or an infinite value.
+
+    Parameters
+    ----------
+    row, column, value
+        The first such value in row order.
+    names
+        Names of the columns, for the message; without them the message gives the index of the column.
+
+    Attributes
+    ----------
+    row, column, value
+        As above.
+    """
+
+    def __init__(self, row: int, column: int, value: float, names: Sequence[str] | np.ndarray | None = None):
+        self.row, self.column, self.value = row, column, value
+        gene = f"column {column}" if names is None else f"gene {names[column]!r}"
+        what = "NaN" if np.isnan(value) else "inf"
+        super().__init__(f"Input X contains {what} in row {row}, {gene}; remove or impute such values first.")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one pass over a matrix finds out about its values; :func:`summarise` makes it.
+
+    Attributes
+    ----------
+    sums
+        Sum of the rows of each sample, S x p.
+    squares
+        Sum of the squared entries of each sample, (S,).
+    counts_like
+        Whether X looks like raw counts: no value is negative or fractional, and some value exceeds 1.
+    """
+
+    sums: np.ndarray
+    squares: np.ndarray
+    counts_like: bool
+
+
+def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = None) -> Summary:
+    """Compute sums and sums of squares of the rows of each sample, and check that X is finite, in one pass.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, of any kind.
+    codes
+        Sample of each row, (N,).
+    n_samples
+        The number of samples, S.
+    names
+        Names of the columns, for the error message.
+
+    Returns
+    -------
+    A :class:`Summary`.
+
+    Raises
+    ------
+    NonFiniteError
+        If X contains NaN or an infinite value.
+    """
+    p = X.shape[1]
+
+    def update(out: np.ndarray, rows: slice, block) -> None:
+        block = canonical(block)
+        out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
+        values = block.data if is_sparse(block) else block
+        square = _squared_lengths(block)
+        out[:n_samples, p] += asarray_like(block, indicator(codes[rows], n_samples)) @ square
+        # row n_samples of out counts what speaks against and for raw counts: [not a count, above 1]; once a value is
+        # negative or fractional, later blocks need not be searched
+        if out[n_samples, 0] == 0 and values.size:
+            fraction = values.dtype.kind == "f" and not bool((values == np.floor(values)).all())
+            out[n_samples, 0] += fraction or bool(values.min() < 0)
+            out[n_samples, 1] += bool(values.max() > 1)
+
+    total = to_numpy(reduce_rows(X, update, (n_samples + 1, p + 1)))
+    # NaN and inf survive any sum, so X is searched only if a sum is not finite (it can also have overflowed)
+    if not np.isfinite(total[:n_samples, :p]).all() and (bad := first_nonfinite(X)) is not None:
+        raise NonFiniteError(*bad, names)
+    counts_like = bool(X.dtype.kind != "b" and total[n_samples, 0] == 0 and total[n_samples, 1] > 0)
+    return Summary(total[:n_samples, :p], total[:n_samples, p], counts_like)
+
+
+def first_nonfinite(X) -> tuple[int, int, float] | None:
+    """Return row, column and value of the first NaN or infinite entry in row order, or None if X is finite."""
+    if isinstance(X, OnDevice) and not is_device(X.source):
+        return first_nonfinite(X.source)
+    if is_dask(X):
+        bad = map_rows(X, lambda rows, block: _nonfinite_rows(block), 1)[:, 0]
+        if not bad.any():
+            return None
+        first = int(np.flatnonzero(bad)[0])
+        found = _first_in(by_rows(X[first : first + 1].compute()))
+        return None if found is None else (first, *found[1:])
+    for rows, block in row_blocks(X):
+        if (found := _first_in(block)) is not None:
+            return rows.start + found[0], *found[1:]
+    return None
+
+
+def _squared_lengths(block) -> np.ndarray:
+    """Compute the squared length of each row of a block in float64, on the GPU if the block is there."""
+    if is_sparse(block):
+        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        return np.bincount(rows, block.data.astype(np.float64) ** 2, block.shape[0])
+    block = as_float(block)
+    return namespace(block).einsum("ij,ij->i", block, block)
+
+
+def _first_in(block) -> tuple[int, int, float] | None:
+    """Return row, column and value of the first non-finite entry of a block in memory, or None."""
+    if is_sparse(block):
+        bad = np.flatnonzero(~np.isfinite(block.data))
+        if len(bad) == 0:
+            return None
+        rows = np.searchsorted(block.indptr, bad, side="right") - 1
+        first = bad[np.lexsort((block.indices[bad], rows))[0]]
+        row = int(np.searchsorted(block.indptr, first, side="right") - 1)
+        return row, int(block.indices[first]), float(block.data[first])
+    finite = np.isfinite(block)
+    if finite.all():
+        return None
+    i, j = map(int, np.argwhere(~finite)[0])
+    return i, j, float(block[i, j])
+
+
+def _nonfinite_rows(block) -> np.ndarray:
+    """Mark the rows of a block that hold a non-finite entry with one, n x 1."""
+    out = np.zeros((block.shape[0], 1))
+    if is_sparse(block):
+        bad = np.flatnonzero(~np.isfinite(block.data))
+        out[np.searchsorted(block.indptr, bad, side="right") - 1] = 1
+    else:
+        out[~np.isfinite(block).all(axis=1)] = 1
+    return out

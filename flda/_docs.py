@@ -1,0 +1,87 @@
+"""Paragraphs that the docstrings of several functions share."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from typing import TypeVar
+
+F = TypeVar("F", bound=Callable)
+
+PARAGRAPHS = {
+    "adata": """
+        adata
+            With the results of :func:`flda.tl.flda`.
+        """,
+    "adata_ranked": """
+        adata
+            With the results of :func:`flda.tl.flda` and :func:`flda.tl.rank_genes`.
+        """,
+    "adata_tested": """
+        adata
+            With the results of :func:`flda.tl.flda` and :func:`flda.tl.effect_tests`.
+        """,
+    "not_fitted": """
+        Raises
+        ------
+        ValueError
+            If :func:`flda.tl.flda` has not run.
+        """,
+    "key": """
+        key
+            The ``key_added`` of the fit.
+        """,
+    "copy": """
+        copy
+            Return a copy with the results instead of writing into ``adata``.
+        """,
+    "random_state": """
+        random_state
+            Seed; the same seed gives the same results.
+        """,
+    "n_jobs": """
+        n_jobs
+            Number of threads, as in joblib.
+        """,
+    "folds": """
+        n_folds
+            Number of folds.
+        n_repeats
+            How often the cells are assigned to folds anew.
+        """,
+    "ax": """
+        ax
+            Where to draw; by default in a new figure.
+        """,
+    "axis": """
+        axis
+            Name of an axis, such as ``"dendrite_1"``; by default the first.
+        """,
+}
+
+
+def documented(function: F) -> F:
+    """Fill in the shared paragraphs of a docstring: each line that holds ``{name}`` alone.
+
+    Examples
+    --------
+    >>> def area(radius, random_state=0):
+    ...     '''Estimate an area.
+    ...
+    ...     {random_state}
+    ...     '''
+    >>> print(documented(area).__doc__)
+    Estimate an area.
+    <BLANKLINE>
+        random_state
+            Seed; the same seed gives the same results.
+    <BLANKLINE>
+    """
+
+    def paragraph(line: re.Match[str]) -> str:
+        return textwrap.indent(textwrap.dedent(PARAGRAPHS[line[2]]).strip(), line[1])
+
+    if function.__doc__ is not None:  # python -OO removes docstrings
+        function.__doc__ = re.sub(r"^( +)\{(\w+)\}$", paragraph, function.__doc__, flags=re.MULTILINE)
+    return function

@@ -1,7 +1,0 @@
-"""Gene phenotypes and wiring of the same cell types: the same factorial decomposition for both, and links between."""
-
-from ._axes import link_axes
-from ._decompose import compare_connectivity, decompose_connectivity
-from ._phenotypes import phenotypes_from_connectivity
-
-__all__ = ["compare_connectivity", "decompose_connectivity", "link_axes", "phenotypes_from_connectivity"]

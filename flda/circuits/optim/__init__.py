@@ -1,0 +1,30 @@
+"""Optimisers for circuits as optax gradient transformations, implemented from the equations of their papers.
+
+================================  =====================================  =============================
+transformation                    what every step keeps                  what it cannot do
+================================  =====================================  =============================
+:func:`madam`                     every sign and every zero              leave zero, or change a sign
+:func:`integer_madam`             every sign; weights on a grid of logs  come near zero
+:func:`exponentiated_gradient`    every sign and every zero              leave zero, or change a sign
+:func:`nero`                      mean 0 and norm 1 of every neuron      keep signs
+``nero(balanced=False, ...)``     norm 1, optionally no negative weight  fit the norm
+:func:`proximal_adam`             known signs; it reaches exact zeros
+================================  =====================================  =============================
+
+All of them need ``params`` in ``update``. At a constant learning rate their weights jitter around the solution, so
+let the learning rate decay.
+"""
+
+from ._madam import exponentiated_gradient, integer_madam, madam
+from ._nero import nero, nero_project
+from ._proximal import proximal_adam, proximal_l1
+
+__all__ = [
+    "exponentiated_gradient",
+    "integer_madam",
+    "madam",
+    "nero",
+    "nero_project",
+    "proximal_adam",
+    "proximal_l1",
+]

@@ -1,0 +1,110 @@
+"""The whole analysis of ``flda run`` and ``flda demo``: its files, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from anndata import AnnData
+
+from .. import get, report, tl
+from .._adata.results import Record, write
+from .._logging import get_logger
+from ._folder import whole_folder, write_csv, write_summary
+
+logger = get_logger(__name__)
+
+
+def analyse(
+    adata: AnnData, args: argparse.Namespace, out: Path, *, overwrite: bool, inputs: Sequence[Path] = ()
+) -> None:
+    """Run all steps that the arguments ask for, write the results folder, and print the main numbers."""
+    with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
+        _run_steps(adata, args)
+        write(adata, "flda", warnings=args.warnings)
+        _write_files(adata, args.title, folder)
+    _print_numbers(adata)
+    print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
+
+
+def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
+    tl.flda(
+        adata,
+        args.factors,
+        interactions=args.interactions,
+        nuisance=args.nuisance,
+        donor=args.donor,
+        layer=args.layer,
+        mask_var=args.mask_var,
+        n_components=args.n_components,
+        penalty=args.penalty,
+        group_means=args.group_means,
+        shrinkage=args.shrinkage,
+        device=args.device,
+        random_state=args.seed,
+    )
+    tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
+    if args.permutations:
+        tl.effect_tests(adata, n_resamples=args.permutations, random_state=args.seed)
+    if args.stability:
+        tl.stability(adata, n_resamples=args.stability, random_state=args.seed)
+    try:
+        tl.certify(adata, n_repeats=args.repeats, random_state=args.seed)
+        tl.held_out_scores(adata)
+    except ValueError as error:  # too few cells for any fold: the rest of the analysis stands
+        logger.warning("no certificate.csv: %s (%d cells)", error, Record(adata).fit["n_cells"])
+    if args.path:
+        tl.path(adata, n_genes=args.path, mode=args.mode)
+
+
+def _write_files(adata: AnnData, title: str, folder: Path) -> None:
+    record = Record(adata)
+    write_csv(get.rank_genes_df(adata), folder / "gene_rankings.csv")
+    write_csv(record.axes, folder / "axes.csv")
+    write_csv(record.design, folder / "design.csv")
+    if "certificate" in record:
+        write_csv(record.certificate, folder / "certificate.csv")
+    if "tests" in record:
+        write_csv(record.tests["table"], folder / "tests.csv")
+    if "stability" in record:
+        write_csv(record.stability["genes"], folder / "stability.csv")
+    figures = list(report.pictures(adata))
+    (folder / "figures").mkdir()
+    for figure in figures:
+        (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    report.write(adata, folder / "report.html", title=title, figures=figures)
+    adata.write_h5ad(folder / "result.h5ad")
+    lost = record.estimability[~record.estimability["estimable"].astype(bool)]
+    write_summary(
+        folder,
+        {
+            "n_cells": adata.n_obs,
+            "n_genes": adata.n_vars,
+            "params": record.params,
+            "fit": record.fit,
+            "variance": record.variance.to_dict("records"),
+            "axes": record.axis_names,
+            "not_estimable": lost[["effect", "reason"]].to_dict("records"),
+            "versions": record.versions,
+        },
+    )
+
+
+def _print_numbers(adata: AnnData) -> None:
+    record = Record(adata)
+    fit = record.fit
+    print(
+        f"{len(record.axes)} axes, shrinkage {fit['shrinkage']:.3g}, solver {fit['solver']}, "
+        f"residual {fit['residual']:.0e}"
+    )
+    if "certificate" in record:
+        print("signal-to-noise ratio (SNR) and cross-talk on held-out cells:")
+        print(f"  {'axis':<28} {'all genes':>16} {'selected genes':>16}")
+        for axis, part in record.certificate.groupby("axis", sort=False):
+            numbers = {row.genes: f"{row.snr:>8.2f} {row.crosstalk:>7.3f}" for row in part.itertuples()}
+            print(f"  {axis:<28} {numbers.get('all', ''):>16} {numbers.get('selected', ''):>16}")
+    if "tests" in record:
+        print("p-values of the effects:")
+        for row in record.tests["table"].itertuples():
+            print(f"  {row.effect:<28} {row.pval:.3g} ({row.n_resamples} resamples; unit: {row.unit})")

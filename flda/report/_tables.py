@@ -1,0 +1,94 @@
+"""Tables of the report as HTML; every text is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+N_RANKED = 50  # rows of the gene table per axis, or as many as were selected
+
+
+def gene_table(ranking: pd.DataFrame) -> str:
+    """The ranking with its controls: searched, filtered, sorted and downloaded by the script of the page."""
+    shown = ranking[(ranking["rank"] <= N_RANKED) | ranking["selected"]]
+    numeric = {c for c in shown if pd.api.types.is_numeric_dtype(shown[c]) and shown[c].dtype != bool}
+    # columns without numbers belong to steps that were not run: they are in the download, not on the page
+    hidden = {c: " hidden" if shown[c].isna().all() else "" for c in shown}
+    heads = "".join(
+        f'<th scope="col" data-name="{c}"{" class=n data-number" if c in numeric else ""}{hidden[c]}>'
+        f'<button type="button">{c}</button></th>'
+        for c in shown
+    )
+    exact = {c: _exact(shown[c]) for c in shown}
+    short = {c: [f"{v:.3g}" if np.isfinite(v) else "" for v in shown[c]] if c in numeric else exact[c] for c in shown}
+    rows = []
+    for i, chosen in enumerate(shown["selected"]):
+        cells = []
+        for c in shown:
+            value, text = exact[c][i], short[c][i]
+            own = "" if value == text else f' data-v="{escape(value)}"'
+            cells.append(f"<td{' class=n' if c in numeric else ''}{own}{hidden[c]}>{escape(text)}</td>")
+        rows.append(f"<tr{' class=chosen' if chosen else ''}>{''.join(cells)}</tr>")
+
+    def options(name: str) -> str:
+        return "".join(f'<option value="{escape(v)}">{escape(v)}</option>' for v in dict.fromkeys(shown[name]))
+
+    return (
+        '<div id="controls" hidden>'
+        '<label>Genes <input id="search" type="search" placeholder="name, or several" autocomplete="off"></label>'
+        f'<label>Effect <select id="effect"><option value="">all</option>{options("effect")}</select></label>'
+        f'<label>Axis <select id="axis"><option value="">all</option>{options("axis")}</select></label>'
+        '<label><input id="selected" type="checkbox"> selected only</label>'
+        '<button id="download" type="button">Download CSV</button><span id="shown" role="status"></span></div>\n'
+        f'<div class="scroll tall"><table id="genes"><thead><tr>{heads}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>\n"
+        f'<p class="note">The table has the first {N_RANKED} genes of every axis, with selected genes shaded; '
+        "gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes. Score: loading times the standard "
+        "deviation within groups. Specificity: share of the axis's own effect in the gene's summed F ratios. The "
+        "download holds the rows shown.</p>\n"
+    )
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Names and values as a table of two columns, sorted by name."""
+    rows = "".join(
+        f"<tr><th>{escape(str(k))}</th><td class=wrap>{escape(_text(v))}</td></tr>" for k, v in sorted(values.items())
+    )
+    return f'<div class="scroll"><table>{rows}</table></div>'
+
+
+def small_table(table: pd.DataFrame) -> str:
+    """A table without controls; numbers have three digits and are aligned on the right."""
+    numeric = {c for c in table if pd.api.types.is_numeric_dtype(table[c])}
+    heads = "".join(f"<th{' class=n' if c in numeric else ''}>{escape(str(c))}</th>" for c in table)
+    rows = "".join(
+        "<tr>" + "".join(
+            f"<td class=n>{'' if pd.isna(row[c]) else f'{row[c]:.3g}'}</td>" if c in numeric
+            else f"<td{' class=wrap' if len(str(row[c])) > 40 else ''}>{escape(str(row[c]))}</td>"
+            for c in table
+        ) + "</tr>\n"
+        for _, row in table.iterrows()
+    )  # fmt: skip
+    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>\n{rows}</tbody></table></div>\n'
+
+
+def _exact(column: pd.Series) -> list[str]:
+    """Values as in gene_rankings.csv."""
+    if pd.api.types.is_float_dtype(column):
+        return ["" if pd.isna(v) else f"{v:.8g}" for v in column]
+    return ["" if pd.isna(v) else str(v) for v in column]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple | np.ndarray):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+    return "none" if value is None else str(value)

@@ -1,0 +1,90 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from anndata import read_h5ad
+
+import flda
+from flda._adata.results import write
+
+
+class Tags(HTMLParser):
+    """Attributes of every tag, and whether every tag that opens is closed in order."""
+
+    VOID = ("meta", "link", "img", "input", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else_and_is_small(page, fitted):
+    tags = Tags(page)
+    sources = [a.get("src") or a.get("href") for t, a in tags.found if t in ("img", "link", "script", "a")]
+    assert all(s is None or s.startswith(("data:", "#")) for s in sources)
+    assert "http" not in re.sub(r"http-equiv", "", page)
+    assert len(page) < 3e6
+    images = [a for t, a in tags.found if t == "img"]
+    assert len(images) == len(list(flda.report.pictures(fitted)))
+    assert all(a["alt"] for a in images)
+    heads = {a["data-name"]: "hidden" in a for t, a in tags.found if "data-name" in a}
+    assert list(heads) == flda.get.RANKING_COLUMNS
+    assert [name for name, hidden in heads.items() if hidden] == ["frequency", "pval", "pval_adj"]  # not run
+    anchors = {a["href"][1:] for t, a in tags.found if t == "a"}
+    assert anchors <= {a.get("id") for _, a in tags.found}
+
+
+def test_equal_results_give_an_equal_page(page, fitted, tmp_path):
+    fitted.write_h5ad(tmp_path / "x.h5ad")
+    again = flda.report.render(read_h5ad(tmp_path / "x.h5ad"))
+    assert again == page
+
+
+def test_provenance(adata):
+    write(adata, "flda", warnings=["X looks like <raw> counts"])
+    page = flda.report.render(adata, title="A & B", figures=[])
+    assert "<title>A &amp; B</title>" in page
+    assert "X looks like &lt;raw&gt; counts" in page
+    for text in ("400 × 120", "shrinkage", flda.__version__, "1265079", "arXiv:2010.02171"):
+        assert text in page
+    first = re.search(r"SHA-256</th><td class=wrap>([0-9a-f]{64})", page)[1]
+    adata.X[3, 4] += 1
+    assert first not in flda.report.render(adata, figures=[])
+
+
+def test_write_is_whole_or_nothing(adata, tmp_path, monkeypatch):
+    flda.report.write(adata, tmp_path / "r.html", figures=[])
+    before = (tmp_path / "r.html").read_text()
+    monkeypatch.setattr("flda.report._page._cite", lambda record: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        flda.report.write(adata, tmp_path / "r.html", figures=[])
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("r.html", before)]
+    with pytest.raises(ValueError, match=r"flda\.tl\.flda"):
+        flda.report.render(flda.datasets.t4t5_simulated(n_obs=100, n_vars=50))
+
+
+def test_warnings_are_said_to_be_recorded_only_by_the_command(adata):
+    assert "There were no warnings" not in flda.report.render(adata, figures=[])
+    write(adata, "flda", warnings=[])
+    assert "There were no warnings" in flda.report.render(adata, figures=[])
+
+
+def test_the_parameters_are_those_of_the_selection_in_the_record(adata):
+    flda.tl.rank_genes(adata, n_genes=3, mode="marker", key_added="second")
+    text = flda.report.render(adata, figures=[])
+    section = text[text.index("Parameters of the selection") :]
+    values = dict(re.findall(r"<th>(\w+)</th><td class=wrap>(.*?)</td>", section[: section.index("</table>")]))
+    assert values == {"key_added": "second", "mode": "marker", "n_genes": "3"}
+    chosen = flda.get.rank_genes_df(adata).query("selected and axis == 'dendrite_1'")["gene"]
+    assert len(chosen) == 3
+    assert ", ".join(chosen) in text
