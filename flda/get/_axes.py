@@ -113,8 +113,10 @@ def penalties_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
         And of :func:`flda.tl.choose_penalty`.
     {key}
 
-    Returns ------- DataFrame with a row per penalty and axis: ``penalty``, ``chosen`` (whether this is the penalty
-    chosen for the effect of the axis), and the columns of :func:`flda.inference.certify`.
+    Returns
+    -------
+    DataFrame with a row per penalty and axis: ``penalty``, ``chosen`` (whether this is the penalty chosen for the
+    effect of the axis), and the columns of :func:`flda.inference.certify`.
 
     Raises
     ------
