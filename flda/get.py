@@ -236,10 +236,11 @@ def gene_tests_df(adata: AnnData, effect: str | Sequence[str] | None = None, *, 
         One or several effects; None for all that were tested.
     {key}
 
-    Returns ------- DataFrame with a row per effect and gene: ``effect, gene, F`` (F ratio of the gene for the effect),
-    ``pval``, ``pval_adj`` (false discovery rate over the genes) and ``pval_max`` (family-wise p-value over the genes).
-    The genes of an effect are sorted by p-value, then by decreasing F, then by name; genes without variance come last,
-    with NaN.
+    Returns
+    -------
+    DataFrame with a row per effect and gene: ``effect, gene, F`` (F ratio of the gene for the effect), ``pval``,
+    ``pval_adj`` (false discovery rate over the genes) and ``pval_max`` (family-wise p-value over the genes). The genes
+    of an effect are sorted by p-value, then by decreasing F, then by name; genes without variance come last, with NaN.
 
     Raises
     ------
@@ -413,8 +414,10 @@ def penalties_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
         And of :func:`flda.tl.choose_penalty`.
     {key}
 
-    Returns ------- DataFrame with a row per penalty and axis: ``penalty``, ``chosen`` (whether this is the penalty
-    chosen for the effect of the axis), and the columns of :func:`flda.inference.certify`.
+    Returns
+    -------
+    DataFrame with a row per penalty and axis: ``penalty``, ``chosen`` (whether this is the penalty chosen for the
+    effect of the axis), and the columns of :func:`flda.inference.certify`.
 
     Raises
     ------

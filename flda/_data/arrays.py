@@ -229,7 +229,7 @@ def by_columns(X):
 
 
 def canonical(X):
-    """A matrix without duplicate entries: a copy with sorted indices of a sparse one that has any or is not sorted."""
+    """Return X without duplicate entries and with sorted indices; a sparse matrix is copied if it changes."""
     if not is_sparse(X) or X.has_canonical_format:
         return X
     X = X.copy()
@@ -337,7 +337,7 @@ def _call(function, rows: slice, block) -> np.ndarray:
 
 
 def _add(parts: list[np.ndarray]) -> np.ndarray:
-    """Add up partial sums in a new array of the same memory order; dask must not see its inputs change."""
+    """Add up partial sums in a new array of the same memory order, because a dask task must not change its inputs."""
     total = parts[0].copy(order="K")
     for part in parts[1:]:
         total += part

@@ -1,11 +1,11 @@
-"""Counts to log-normalised expression, and back to the scale of counts."""
+"""Conversion of counts to log-normalised expression, and back to the scale of counts."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
 
-TARGET_SUM = 1e4
+TARGET_SUM = 1e4  # total count to which every cell is scaled
 
 
 def log_normalise(
@@ -13,21 +13,21 @@ def log_normalise(
 ) -> sp.csr_matrix:
     """Scale every cell to the same total count and take the logarithm of one plus the result.
 
-    The entry of cell i and gene j is ``log(1 + target_sum y_ij / sum_j y_ij)``, what ``scanpy.pp.normalize_total``
-    followed by ``scanpy.pp.log1p`` computes. A cell without counts stays at zero.
+    The entry of cell i and gene j becomes ``log(1 + target_sum y_ij / sum_j y_ij)``, which is what
+    ``scanpy.pp.normalize_total`` followed by ``scanpy.pp.log1p`` computes. A cell without counts stays at zero.
 
     Parameters
     ----------
     counts
-        Counts, N x p, CSR. The result has their floating-point type; integers become float64.
+        Counts, N x p, CSR. The result has the same floating-point type; integers become float64.
     target_sum
-        Total that every cell is scaled to, or one total per cell, (N,).
+        The total to which every cell is scaled, or one total for each cell, (N,).
     base
-        Base of the logarithm; None for the natural one. It is what scanpy stores in ``uns["log1p"]["base"]``.
+        Base of the logarithm, as scanpy stores it in ``uns["log1p"]["base"]``. None is the natural logarithm.
 
     Returns
     -------
-    CSR matrix, N x p.
+    Log-normalised expression, N x p, CSR.
 
     Examples
     --------
@@ -53,9 +53,9 @@ def undo_log(values: np.ndarray, base: float | None = None) -> np.ndarray:
     Parameters
     ----------
     values
-        Log-normalised expression, an array of any shape; of a sparse matrix its ``data``.
+        Log-normalised expression, an array of any shape; for a sparse matrix, its ``data``.
     base
-        Base of the logarithm; None for the natural one.
+        Base of the logarithm. None is the natural logarithm.
 
     Examples
     --------

@@ -124,7 +124,7 @@ class Design:
         for effect in self.effects:
             if effect.name == name:
                 return effect
-        raise ValueError(f"no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
+        raise ValueError(f"there are no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
 
     def others(self, effect: Effect, penalties: Mapping[Effect, float]) -> list[tuple[np.ndarray, float]]:
         """Return B_T and the penalty lambda_T of every other effect in the fit, which axes of ``effect`` avoid."""
@@ -192,7 +192,7 @@ def make_design(
     for name in nuisance:
         if name not in names:
             raise ValueError(
-                f"nuisance factor {name!r} is not one of the label columns {list(names)}; rename or drop it."
+                f"nuisance factor {name!r} is not one of the label columns {list(names)}; correct or remove its name."
             )
     if not factors:
         raise ValueError(
@@ -201,6 +201,7 @@ def make_design(
 
     levels = {name: lev for name, (_, lev) in columns.items()}
     n_levels = tuple(len(levels[f]) for f in names)
+    # one number for every combination of levels; sorted, they give the groups in lexicographic order
     cells = np.ravel_multi_index([codes for codes, _ in columns.values()], n_levels)
     codes, occupied = pd.factorize(cells, sort=True)
     table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)))
@@ -253,7 +254,9 @@ def per_effect(parameter: str, value: Any, effects: Iterable[Effect], default: A
         return dict.fromkeys(names.values(), value)
     for name in value:
         if name not in names:
-            raise ValueError(f"{parameter} names the effect {name!r}; the fit has {list(names)}.")
+            raise ValueError(
+                f"{parameter} names the effect {name!r}; the fit has {list(names)}. Correct or remove that name."
+            )
     return {e: value.get(name, default) for name, e in names.items()}
 
 

@@ -91,11 +91,13 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
     Raises
     ------
     ValueError
-        If the residual exceeds UNSOLVED.
+        If all group means are equal, or the residual exceeds UNSOLVED.
     """
     rhs, means = solver.means.T, solver.group_means
     if np.all(np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0)):
-        raise ValueError("every gene has the same mean in all groups, so there is nothing to separate them by.")
+        raise ValueError(
+            "every gene has the same mean in all groups, so nothing separates the groups; check X and the labels."
+        )
     Z, apply = solver.solve_means(g)
     scale = np.linalg.norm(rhs)
 

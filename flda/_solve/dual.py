@@ -126,9 +126,9 @@ class _DualFold(Fold):
         if dual.prior is None:
             centre = asarray_like(gram, np.full(C, 1 / C)) @ own
             to_means = (own @ gram) - centre @ gram  # products of centred training means with every row, C x (N + C)
-            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None]
+            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None]  # G T^-1 G', C x C
             self.residuals = residuals(to_means[:, train_rows]).T  # R T^-1 G', n x C
-            self.test_means = held_out @ to_means.T - to_means @ centre
+            self.test_means = held_out @ to_means.T - to_means @ centre  # products of (x - centre) with G
             to_centre = centre @ gram[:, train_rows]
         else:
             # shrunken means are not a combination of the rows, because each gene is shrunken differently, so their
@@ -143,6 +143,7 @@ class _DualFold(Fold):
             self.residuals = residuals(weighted[:, :C].T).T
             self.test_means = asarray_like(gram, products[test][:, :C] - (origin - within.centre) @ B[:, :C])
             to_centre = weighted[:, C]
+        # Kc of the training cells, and the products of (x - centre) of the held-out cells with R
         self.cells = residuals(residuals(gram[namespace(gram).ix_(train_rows, train_rows)]).T)
         self.test_residuals = residuals(to_train - to_centre)
 

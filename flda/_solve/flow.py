@@ -71,6 +71,7 @@ def flow(
             best = rho, genes, x
         if len(history) > 10 and np.ptp(history[-10:]) <= tol * abs(rho):
             break
+        # x + (eta / divisor) (N - rho M) x with N = H' Q H; only the k genes of x enter the products
         y = eta / max(rho, (abs(rho) + penalised) / 2, np.finfo(float).tiny) * (H.T @ (problem.Q @ Hx) - rho * Mx)
         y[genes] += x
         genes, x = truncate(y)

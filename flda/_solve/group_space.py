@@ -17,7 +17,7 @@ from scipy.linalg import eigh, null_space
 
 # eigenvalues of K below this share of the largest are rounding error
 RANK_TOLERANCE = 1e-13
-# an effect of the group means this much smaller than the largest it could have is rounding error
+# an effect whose size in the group means is below this share of the largest possible one is rounding error
 ABSENT = 1e-12
 
 
@@ -71,6 +71,7 @@ class GroupSpace:
         ValueError
             If infinite penalties leave no direction.
         """
+        # in the coordinates v the metric is the identity, so this is an ordinary symmetric eigenproblem
         objective = self._scatter(own)
         for contrasts, penalty in others:
             if np.isfinite(penalty):

@@ -143,7 +143,8 @@ def solve_family(
         new = slice(done, done + fresh)
         Q = Q[:, :fresh]
         if lengths[fresh - 1] < NEARLY_EXHAUSTED * size:
-            # qr has blown up the rounding errors of a very short direction, which are not orthogonal to the basis
+            # normalising a very short direction has amplified its rounding errors, which are not orthogonal to the
+            # basis
             Q = qr(Q - V @ (V.T @ Q), mode="economic")[0]
         basis[:, new] = Q
 

@@ -6,8 +6,8 @@ and the weights w of the full fit, ::
 
     M_train = (M_e - M_test - sum_s w_{c(s)} n_s d_s d_s') / norm
 
-measures the training cells from their own sample means. With donors in the error term, the donor level of the training
-samples is then added. A fold therefore reads its held-out cells only.
+is the scatter of the training cells about their own sample means. With donors in the error term, the donor level of the
+training samples is then added. A fold therefore reads its held-out cells only.
 """
 
 from __future__ import annotations

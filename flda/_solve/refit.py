@@ -48,6 +48,7 @@ class Refit:
         scatter: Callable[[np.ndarray], np.ndarray],
     ):
         self.scatter = scatter
+        # M_T = G' Q_T G = (B_T G)' (B_T G) / df_T: with the rows B_T G in place of G, contrasts only select rows
         self._rows = [b @ means for b in design.contrasts.values()]
         sizes = [len(rows) for rows in self._rows]
         picks = dict(zip(design.contrasts, np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1]), strict=True))
@@ -75,7 +76,7 @@ class Refit:
     def together(self, genes: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute the best axes that share one support: eigenvalues and loadings (k x n_components)."""
         H = self.H[:, genes]
-        Z = cho_solve(cho_factor(self.scatter(genes)[:, genes]), H.T)
+        Z = cho_solve(cho_factor(self.scatter(genes)[:, genes]), H.T)  # M_AA^-1 H_A'
         m, n = len(H), self._n_earlier
 
         def padded(b: np.ndarray) -> np.ndarray:
@@ -83,7 +84,7 @@ class Refit:
             return np.hstack([b, np.zeros((len(b), n))])
 
         constraints = [(padded(b), penalty) for b, penalty in self.others]
-        if n:
+        if n:  # the last n rows of H are u' M of the earlier axes; an infinite penalty makes the new axis zero on them
             constraints.append((np.eye(m)[-n:], np.inf))
         values, w = GroupSpace(H @ Z).axes(padded(self.contrasts), constraints, n_components)
         return values, Z @ w

@@ -6,8 +6,8 @@ axes of an effect, one row M u for each earlier axis u, whose negative weight in
 On a support A the optimum is the largest eigenvalue of Q K, where ``K = H_A M_AA^-1 H_A'`` (m x m). Adding a gene j or
 removing a gene i changes K by a matrix of rank one:
 
-* Adding j gives ``K + d d' / s``. The support does not explain ``d = H_j - H_A M_AA^-1 M_Aj`` of the rows of H, and
-  ``s = M_jj - M_jA M_AA^-1 M_Aj`` of the scatter of the gene.
+* Adding j gives ``K + d d' / s``, where ``d = H_j - H_A M_AA^-1 M_Aj`` and ``s = M_jj - M_jA M_AA^-1 M_Aj`` are what
+  the support leaves unexplained of the gene: of its column of H, and of its scatter.
 * Removing i gives ``K - z z' / P_ii``, where P = M_AA^-1 and ``z = H_A P_i``.
 
 So the exact gains of all additions, and of all swaps, cost a few products with an m x p matrix. The search adds the
@@ -173,8 +173,7 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
         size = np.trace(K)
         threshold = now + GAIN * abs(now)
         for i in np.argsort(missed, kind="stable"):  # the gene that is missed least is the likeliest to be replaced
-            # without gene i, K loses z z', and every other gene has that much more unexplained: d gains z b, s gains
-            # b^2
+            # without gene i, K loses z z', and more of every gene is unexplained: its d gains z b, and its s gains b^2
             z = Z[:, i] / np.sqrt(P[i, i])
             b = B[i] / np.sqrt(P[i, i])
             found = _best_addition(
@@ -235,17 +234,17 @@ def _best_addition(
     K
         ``H_A M_AA^-1 H_A'`` of the support, m x m.
     rest, left
-        d (m x p) and s (p,) of every gene: what the support does not explain of it.
+        d (m x p) and s (p,) of every gene: what the support leaves unexplained of it.
     taken
         Genes of the support, and others that may not be added.
     size
         Scale on which directions of K count as rounding error.
     threshold
-        The objective that the gene must exceed.
+        Genes that cannot reach this objective are not evaluated.
 
     Returns
     -------
-    The index of the gene and its objective, or (-1, -inf) if no gene exceeds the threshold.
+    The index of the gene and its objective, or (-1, -inf) if no gene can reach the threshold.
 
     Raises
     ------

@@ -12,7 +12,7 @@ to a constant. Both are unbiased when the groups share one covariance. A group o
 When a factor varies between donors, the cells of one donor are not independent replicates of its levels, and the error
 term gets a donor level. A sample s is the cells of one donor in one group, with n_s cells and mean m_s. S is the number
 of samples, S_c that of group c, and n the harmonic mean of all n_s. The group mean g_c is the mean of the sample means,
-so that every donor counts the same, and ::
+so that every donor counts the same. The scatter is then::
 
     M_e = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})' + n M_donor,    sum_c w_c (n_c - S_c) = 1
     M_donor = sum_s (m_s - g_{c(s)}) (m_s - g_{c(s)})' / (S - C)
@@ -345,7 +345,7 @@ class Within:
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """Return a function of rows and their block that computes the weighted residuals ``sqrt(w) (x - h)``, dense.
 
-        The function is sent to dask workers, so it refers to no data.
+        The function is sent to dask workers, so it holds centres and weights but not X.
         """
         chosen = slice(None) if cells is None else cells
         parts = self.centres, self.sample_codes[chosen], np.sqrt(self.cell_weights[chosen])[:, None]
@@ -361,6 +361,7 @@ class Within:
 
     def _gene_variances(self, raw: np.ndarray, genes: slice) -> np.ndarray:
         """Set variances to zero that are only the rounding error of a gene that is constant within groups."""
+        # residuals of a constant gene are rounding errors of its value, so its variance is at most their square
         rounding = 1e-12 * np.abs(self.means[:, genes]).max(axis=0)
         return np.where(raw > rounding**2, raw, 0.0)
 

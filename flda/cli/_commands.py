@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -39,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     if getattr(args, "interactions", None) in (["all"], ["none"]):
         args.interactions = {"all": "all", "none": None}[args.interactions[0]]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _terminated_like_interrupted():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
             args.run(args)
@@ -200,6 +204,19 @@ def _read(path: Path, *, backed: bool = False) -> AnnData:
         raise UsageError(
             f"cannot read {path} as h5ad; it is damaged or of another format ({type(error).__name__})"
         ) from None
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send, end the work as Ctrl-C does, so that no temporary folder stays behind."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _log_to_stderr() -> list[str]:

@@ -66,11 +66,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         best fixed g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
     shrinkage_target
         The target T. ``"diagonal"`` holds the variance of each gene, so that the axes do not depend on the units of the
-        genes. ``"identity"`` is the mean variance of all genes times the identity, for genes on comparable scales. The
-        diagonal target was clearly better on both real data sets, and the identity on one simulation.
+        genes. ``"identity"`` is the mean variance of all genes times the identity, for genes on comparable scales. In
+        the same experiment, the diagonal target was clearly better on both real data sets, and the identity on one
+        simulation.
     within
         ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` gives every group the same weight,
-        as the estimator of Qiao and Meister does. Pooled was never worse in the same experiment, and better where
+        as the estimator of Qiao and Meister does. In the same experiment, pooled was never worse, and better where
         groups are small.
     solver
         ``"primal"`` factors M_e (p x p), ``"dual"`` factors the Gram matrix of the cells (N x N), and ``"iterative"``

@@ -11,12 +11,19 @@ from .._data.device import OnDevice, wrap
 
 
 def expression(X, n_cells: int):
-    """X with rows that can be sliced: as it is, or the numbers of a DataFrame, of lists or of another sparse format.
+    """Return X in a form whose rows can be sliced, with the values of a DataFrame, of lists or of any sparse format.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, of any kind. Arrays, dask arrays, matrices on disk and on a GPU are returned unchanged.
+    n_cells
+        The number of rows that X must have.
 
     Raises
     ------
     ValueError
-        For what is no numeric matrix of ``n_cells`` rows.
+        If X is not a numeric matrix, or does not have ``n_cells`` rows.
     """
     X = wrap(X)
     if not (isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X)):

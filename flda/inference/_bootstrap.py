@@ -183,7 +183,7 @@ class _Frozen:
         g = model.shrinkage_
         M = (1 - g) * scatter + g * np.diag(target)
         means = within.means
-        if self.sizes is not None:
+        if self.sizes is not None:  # omega_S^2 are those of the fit, because a few selected genes cannot estimate them
             means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
         penalties = effect_penalties(design, model.penalty)
         U = np.zeros((X.shape[1], len(model.axes_)))
@@ -204,6 +204,7 @@ class _Frozen:
         """Return the axes with the signs, or rotated to the orientation, of the original ones."""
         out = U * np.where(np.sum(U * (metric @ original), axis=0) < 0, -1.0, 1.0)
         if self.model.mode == "marker":
+            # multiplied by the root of the metric, axes have the Euclidean distances that Procrustes needs
             root = np.real(sqrtm(metric))
             for effect in self.model.axes_["effect"].unique():
                 j = (self.model.axes_["effect"] == effect).to_numpy()

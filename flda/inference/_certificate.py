@@ -39,8 +39,8 @@ def certify(
 
     Each fold repeats the whole fit, tuning included, without its cells, and then scores these cells. From the held-out
     scores on an axis, the mean square of every effect is estimated without bias (see :func:`flda.metrics.effect_snr`)
-    and divided by the within-group variance. The result is the average over folds. An effect that is zero is as often
-    estimated to be negative as positive, and negative estimates are reported as they are.
+    and divided by the within-group variance. The result is the average over folds. The estimate for an effect that is
+    zero may be negative; it is reported as it is.
 
     Parameters
     ----------
@@ -131,6 +131,7 @@ def certify_together(
     every = [split for _ in range(n_repeats) for split in folds(design, donors, rng, n_folds)]
     for split in progress(every, desc="certificate"):
         held_out = split.held_out
+        # the within-group variance of held-out scores needs a group with two held-out cells
         if split.training is None or held_out is None or len(split.test) == held_out.n_groups:
             continue
         n_used += 1

@@ -2,9 +2,9 @@
 
 Only the means of the S samples enter (a sample is the cells of one donor in one group), so all matrices are small. Let
 Y be the sample means (S x p), M_cell the scatter of the cells about them, which no exchange of donors changes, and
-``M_0(g) = (1 - g) M_cell + g T``. Every axis lies in the span of ``M_0(g)^-1 Y'``, so the data enter only through
-``Gamma = Y M_0(g)^-1 Y'`` (S x S), which is computed once for every g. Means of groups are A Y and held-out scores are
-products of rows of Y with them, so each is a product of a small matrix with Gamma.
+``M_0(g) = (1 - g) M_cell + g T``. Every axis lies in the span of ``M_0(g)^-1 Y'``, and group means and held-out samples
+are linear combinations of the rows of Y. So the data enter only through ``Gamma = Y M_0(g)^-1 Y'`` (S x S), which is
+computed once for every g.
 
 Two steps of the test change Gamma:
 

@@ -89,6 +89,7 @@ def scheme_of(effect: Effect, design: Design, donors: np.ndarray | None, names: 
         assert donors is not None
         levels = donor_levels(design, donors)
         _refuse_few_donors(exchanged, levels, design)
+        # donors are exchanged within levels of the other between-donor factors
         others = [j for j in range(levels.shape[1]) if j not in columns and (levels[:, j] >= 0).all()]
         strata = _codes(levels[:, others])
     else:

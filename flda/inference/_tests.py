@@ -94,7 +94,8 @@ def effect_tests(
         not fitted. The test always concerns all genes, also for a sparse model, with the pooled within-group scatter
         and the total variance of each gene as target.
     X
-        Expression, cells x genes, in memory. Tests that exchange cells allow up to 8,000 genes or up to 8,000 cells.
+        Expression, cells x genes, in memory. Tests that exchange cells need no more than 8,000 genes, or no more than
+        8,000 cells.
     y
         Labels, as in :meth:`FLDA.fit`.
     donor
@@ -227,6 +228,7 @@ def _run(
         Name of the effect, for the progress bar.
     """
     (statistic,), (F,) = engine.statistics(observed[None])
+    # donors are few, so often all of their distinct permutations can be used instead of a random draw
     if isinstance(engine, DonorStatistics) and distinct - 1 <= n_resamples:
         others = [a for a in engine.every() if not np.array_equal(a, observed)]
         n_resamples = len(others)
@@ -269,6 +271,7 @@ def _run(
     # the largest F of every permutation gives p-values that hold for all genes together (Westfall and Young 1993)
     maxima = np.sort(np.concatenate(tops))
     largest[real] = n_used - np.searchsorted(maxima, F[real] * (1 - TIE), side="left")
+    # the null distribution is shared by all genes with an F, so it has n_used * real.sum() members
     pval = np.where(real, (1 + at_least) / (1 + n_used * max(real.sum(), 1)), np.nan)
     adjusted = np.full(len(F), np.nan)
     if real.any():
@@ -291,7 +294,7 @@ def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
     wanted = list(names) if effects is None else [effects] if isinstance(effects, str) else list(effects)
     for name in wanted:
         if name not in names:
-            raise ValueError(f"no axes for the effect {name!r}; effects are {list(names)}.")
+            raise ValueError(f"there are no axes for the effect {name!r}; effects are {list(names)}.")
     return [names[name] for name in wanted]
 
 

@@ -2,9 +2,8 @@
 
 The measures are those of the papers, with three corrections to their public code. Effects are estimated by least
 squares on the group means, so every group counts the same however many cells it has. The noise of the means is
-subtracted, using the variance of each group, or of the donors. Interactions are measured like main effects. Estimates
-are unbiased, so an effect that is zero is as often estimated to be negative as positive, and negative estimates are
-reported as they are.
+subtracted, using the variance of each group, or of the donors. Interactions are measured like main effects. The
+estimates are unbiased, so the estimate for an effect that is zero may be negative; it is reported as it is.
 """
 
 from __future__ import annotations
@@ -255,9 +254,10 @@ def _information(u: np.ndarray, levels: np.ndarray, weights: np.ndarray, bins: i
     edges = np.linspace(u.min(), u.max(), bins + 1)
     binned = np.clip(np.searchsorted(edges, u, side="right") - 1, 0, bins - 1)
     joint = np.bincount(binned * (levels.max() + 1) + levels, weights, bins * (levels.max() + 1)).reshape(bins, -1)
-    expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)  # joint probabilities under independence
     filled = joint > 0
     nats = np.sum(joint[filled] * np.log(joint[filled] / expected[filled]))
+    # Miller and Madow: the counts of empty bins are zero for sure, so such bins add no bias
     bias = (np.count_nonzero(joint.sum(axis=1)) - 1) * (joint.shape[1] - 1) / (2 * n)
     return (nats - bias) / np.log(2)
 

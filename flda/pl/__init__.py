@@ -1,4 +1,4 @@
-"""Figures. Every function takes ``ax=`` and returns the matplotlib Axes it drew on."""
+"""Figures of the results. Every function takes ``ax=`` and returns the matplotlib Axes that it drew on."""
 
 from ._connectivity import connectivity
 from ._design import design, variance

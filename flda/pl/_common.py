@@ -100,4 +100,5 @@ def number(value: float) -> str:
     """The number with at most three digits; empty if it is not finite."""
     if not np.isfinite(value):
         return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero

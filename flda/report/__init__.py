@@ -1,4 +1,4 @@
-"""One page for a colleague: a self-contained HTML file with answers, figures, genes and provenance."""
+"""A report of the results: one HTML file with answers, figures, genes and provenance that needs no other file."""
 
 from ._figures import pictures
 from ._page import render, write

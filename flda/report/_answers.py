@@ -130,12 +130,13 @@ def _purity(record: Record) -> Answer:
         if table is not None:
             shares = [f"{row.axis} {_share(row._asdict())}" for row in table.itertuples()]
             details.append(
-                f"Share of its own effect in the best axis of every effect, {genes} genes: {listed(shares)}."
+                f"Share of the variance between groups that belongs to the axis's own effect, {genes} genes: "
+                f"{listed(shares)}."
             )
     if "accuracy" in best and np.isfinite(first["accuracy"]):
         details.append(
-            f"The axes of {first['effect']} together predict its levels on held-out cells with a balanced accuracy of "
-            f"{first['accuracy']:.2f} (chance: {first['chance']:.2f})."
+            f"The levels of {first['effect']} are predicted from its axes on held-out cells with a balanced accuracy "
+            f"of {first['accuracy']:.2f} (chance: {first['chance']:.2f})."
         )
     details.append(f"Measured by cross-validation with {int(first['n_folds'])} folds; everything is refitted in each.")
     return Answer(question, headline + ".", tuple(details))

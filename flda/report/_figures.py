@@ -62,7 +62,9 @@ def _plan(adata: AnnData, key: str) -> Iterator[tuple[str, str, str, Callable[[]
     def of(draw: Callable[..., Axes], *arguments: str, **options) -> Callable[[], Any]:
         return lambda: draw(adata, *arguments, **options, key=key).figure
 
-    caption = "Number of cells in every group of the design. Hatched groups are empty."
+    caption = "Number of cells in every group of the design."
+    if (record.design.groupby(factors, observed=False)["n_cells"].sum() == 0).any():
+        caption += " Hatched groups are empty."
     yield "design", "design", caption, of(pl.design)
     caption = "Share of every effect in the variance of expression, corrected for noise."
     yield "variance", "design", caption, of(pl.variance)

@@ -87,14 +87,15 @@ def test_the_module_is_a_command_too():
     assert done.stdout.strip() == f"flda {flda.__version__}"
 
 
-def test_interrupt_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_nothing(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "flda", "demo", "--out", str(tmp_path / "out")],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     while not list(tmp_path.iterdir()) and process.poll() is None:  # the temporary folder: the work has begun
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     err = process.communicate()[1]
     assert process.returncode == 130
     assert err == "flda: stopped; nothing was written\n"

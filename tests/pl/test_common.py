@@ -5,6 +5,7 @@ import pytest
 from anndata import experimental, read_h5ad
 
 import flda
+from flda.pl._common import number
 
 FACTORS = ["dendrite", "axon"]
 
@@ -61,3 +62,11 @@ def test_a_lazily_read_file_can_be_drawn(adata, tmp_path):
     for name in ("design", "scores", "loadings", "genes", "variance"):
         ax = getattr(flda.pl, name)(lazy, key="again")
         assert ax.has_data()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (-0.001, "0.00"), (-0.01, "-0.01"), (float("nan"), "")],
+)
+def test_numbers_have_three_digits_and_no_negative_zero(value, text):
+    assert number(value) == text
