@@ -88,7 +88,9 @@ def test_with_donors_held_out_cells_are_of_other_donors():
     rng = np.random.default_rng(0)
     donors = np.repeat(np.arange(10), 40)
     y = pd.DataFrame({"type": np.where(np.arange(400) % 2, "q", "p")})
-    X = rng.normal(size=(400, 30)) + rng.normal(size=(10, 30))[donors] * (2 * (y["type"] == "q").to_numpy()[:, None] - 1)
+    X = rng.normal(size=(400, 30)) + rng.normal(size=(10, 30))[donors] * (
+        2 * (y["type"] == "q").to_numpy()[:, None] - 1
+    )
     with_donors = effect_tests(FLDA(shrinkage=0.3), X, y, donors, n_resamples=99).table.iloc[0]
     without = effect_tests(FLDA(shrinkage=0.3), X, y, n_resamples=99).table.iloc[0]
     assert without["statistic"] > 0.3
