@@ -28,7 +28,7 @@ def test_every_assignment_of_donors_counts_and_ties_count_as_large(seed):
 
 
 def test_labels_that_a_permutation_only_renames_tie():
-    """Two cells per level in each of two folds: 36 labellings, two of which are the observed one or its mirror image."""
+    """Two cells per level in each of two folds: of 36 labellings two are the observed one and its mirror image."""
     y = pd.DataFrame({"A": np.repeat(["p", "q"], 4)})
     found, n = [], 400
     for seed in range(6):
@@ -84,7 +84,7 @@ def test_p_values_count_by_hand():
 
 
 def test_with_donors_held_out_cells_are_of_other_donors():
-    """Each donor has a difference between the types of its own: cells of the same donor show it, other donors do not."""
+    """Every donor has a difference of its own between the types: its other cells show it, other donors do not."""
     rng = np.random.default_rng(0)
     donors = np.repeat(np.arange(10), 40)
     y = pd.DataFrame({"type": np.where(np.arange(400) % 2, "q", "p")})
@@ -161,7 +161,7 @@ def test_bad_requests_are_refused_by_name():
         effect_tests(FLDA(), X, y, n_resamples=0)
     reused = donors.copy()
     reused[(donors == "d01").nonzero()[0][:3]] = "d00"
-    with pytest.raises(ValueError, match="d00.*'treatment'"):
+    with pytest.raises(ValueError, match=r"d00.*'treatment'"):
         effect_tests(FLDA(), X, y, reused, effects=["treatment"])
     d = np.repeat(np.arange(4), 6)  # within a donor the type goes with the site, in some donors the other way round
     kind = np.tile([0, 1], 12)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._data import arrays
 from flda._data.device import wrap
+from flda._data.summary import summarise
 from flda._design.design import make_design
 from flda._design.samples import sample_units
 from flda.metrics import (
@@ -71,43 +71,48 @@ def test_totals_over_genes_equal_the_sum(store, kind, with_donors):
     X = 50 + rng.normal(size=(100, 7)) * (rng.random((100, 7)) < 0.7)
     T, v = mean_products(X, design, donors)
     units = sample_units(design, donors)
-    summary = arrays.summarise(wrap(store(X)), units.codes, len(units.counts))
+    summary = summarise(wrap(store(X)), units.codes, len(units.counts))
     total, variance = total_products(summary.sums, summary.squares, design, donors)
     Q = [design.scatter_weights(e) for e in design.effects]
     np.testing.assert_allclose([np.sum(q * total[0]) for q in Q], [np.sum(q * T.sum(axis=0)) for q in Q], atol=1e-9)
     assert variance[0] == pytest.approx(v.sum())
 
 
-def assert_near(draws, expected):
-    """The mean of independent draws is that expected, within five of its standard errors."""
-    assert np.mean(draws) == pytest.approx(expected, abs=5 * np.std(draws) / np.sqrt(len(draws)))
+def assert_mean_is(values, truth, resolution):
+    """The mean of independent values equals the truth to four standard errors, which are below ``resolution``."""
+    error = 4 * np.std(values) / np.sqrt(len(values))
+    assert error < resolution
+    assert np.mean(values) == pytest.approx(truth, abs=error)
 
 
-def squares_of(scores, design, donors=None):
-    """Estimates of the mean square of every effect, one of each column; and of the variance within groups."""
-    T, v = mean_products(scores, design, donors)
-    return {e.name: np.einsum("cd,kcd->k", design.scatter_weights(e), T) for e in design.effects}, v
+def mean_squares(T, design):
+    """Corrected mean square of every effect and column."""
+    return {e: np.einsum("cd,kcd->k", design.scatter_weights(e), T) for e in design.effects}
 
 
-def test_noise_is_taken_off_in_an_unequal_heteroscedastic_table():
+def test_noise_is_subtracted_in_an_unequal_heteroscedastic_table():
     """Truth: theta_A = 2 * 0.5**2 (mean square of +-0.5 over its one degree of freedom), no B, no interaction.
 
-    The expected mean square of A:B is 0.23 from noise alone; the pooled variance would take off 0.04 of it.
+    Noise alone gives A:B an expected mean square of 0.23, of which the pooled variance would subtract only 0.04.
     """
     rng = np.random.default_rng(0)
     n, sd = np.array([10, 300, 60, 40]), np.array([3.0, 1.0, 1.0, 0.5])
     codes = np.repeat(np.arange(4), n)
     design = make_design(pd.DataFrame({"A": (codes // 2).astype(str), "B": (codes % 2).astype(str)}))
     scores = 0.5 * (2.0 * (codes // 2) - 1)[:, None] + sd[codes][:, None] * rng.normal(size=(410, 2000))
-    square, v = squares_of(scores, design)
-    for effect, expected in {"A": 0.5, "B": 0.0, "A:B": 0.0}.items():
-        assert_near(square[effect], expected)
-    assert_near(v, np.mean(sd**2))
-    assert 5 * np.std(square["A:B"]) / np.sqrt(2000) < 0.04  # so the pooled variance would not pass
+    T, v = mean_products(scores, design)
+    square = mean_squares(T, design)
+    assert_mean_is(v, np.mean(sd**2), 0.2)
+    assert_mean_is(square[("A",)], 0.5, 0.1)
+    assert_mean_is(square[("B",)], 0, 0.05)
+    assert_mean_is(square[("A", "B")], 0, 0.05)
 
 
-def test_noise_of_donors_is_taken_off():
-    """A between donors, B within; donor sd 1 and a donor's own B effect of sd 0.5; no A, no interaction; B is +-0.5."""
+def test_noise_of_donors_is_subtracted():
+    """A between donors, B within; donor sd 1 and a donor's own B effect of sd 0.5; no A, no interaction; B is +-0.5.
+
+    The noise of donors alone gives A an expected mean square of 0.25 and A:B one of 0.125.
+    """
     rng = np.random.default_rng(1)
     donors = np.repeat(np.arange(8), 30)
     b = np.tile(np.arange(2), 120)
@@ -115,12 +120,14 @@ def test_noise_of_donors_is_taken_off():
     k = 2000
     scores = rng.normal(size=(8, k))[donors] + (2 * b[:, None] - 1) * (0.5 + 0.5 * rng.normal(size=(8, k))[donors])
     scores += rng.normal(size=(240, k))
-    square, v = squares_of(scores, design, donors)
-    for effect, expected in {"A": 0.0, "A:B": 0.0, "B": 0.5}.items():
-        assert_near(square[effect], expected)
-    assert_near(v, 1 + 1 + 0.25)
-    cells, _ = squares_of(scores, design)
-    assert np.mean(cells["A"]) > 20 * np.std(square["A"]) / np.sqrt(k)  # without donors their noise stays in
+    T, v = mean_products(scores, design, donors)
+    square = mean_squares(T, design)
+    assert_mean_is(square[("A",)], 0, 0.1)
+    assert_mean_is(square[("A", "B")], 0, 0.03)
+    assert_mean_is(square[("B",)], 0.5, 0.1)
+    assert_mean_is(v, 1 + 1 + 0.25, 0.1)
+    cells = effect_snr(scores, design)
+    assert np.mean(cells["A"]) > 0.1  # without donors the noise between them remains
 
 
 def test_a_donor_alone_in_its_groups_falls_back_on_its_cells():
