@@ -48,7 +48,7 @@ PARAGRAPHS = {
         n_folds
             Number of folds.
         n_repeats
-            How often the cells are assigned to folds anew.
+            Number of times that the folds are drawn.
         """,
     "ax": """
         ax

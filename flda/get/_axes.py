@@ -16,7 +16,7 @@ def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.certify`.
+        Run :func:`flda.tl.certify` first.
     {key}
 
     Returns
@@ -78,7 +78,7 @@ def path_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.path`.
+        Run :func:`flda.tl.path` first.
     {key}
 
     Returns
@@ -110,7 +110,7 @@ def penalties_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.choose_penalty`.
+        Run :func:`flda.tl.choose_penalty` first.
     {key}
 
     Returns

@@ -160,7 +160,7 @@ def stability_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.rank_genes` and :func:`flda.tl.stability`.
+        Run :func:`flda.tl.rank_genes` and :func:`flda.tl.stability` first.
     {key}
 
     Returns

@@ -40,7 +40,7 @@ def connectivity(
     Parameters
     ----------
     {adata}
-        And of :func:`flda.circuits.link_axes`.
+        Run :func:`flda.circuits.link_axes` first.
     axis
         Name of a gene axis, or None for the matrix.
     direction

@@ -33,7 +33,7 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.certify`.
+        Run :func:`flda.tl.certify` first.
     genes
         ``"all"`` for the axes of all genes, ``"selected"`` for those of the selected genes; by default ``"all"``.
     {ax}
@@ -90,7 +90,7 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.path`.
+        Run :func:`flda.tl.path` first.
     {axis}
     {ax}
     {key}
@@ -145,7 +145,7 @@ def stability(
     Parameters
     ----------
     {adata_ranked}
-        And of :func:`flda.tl.stability`.
+        Run :func:`flda.tl.stability` first.
     axis
         Name of an axis, or None for all.
     n_genes

@@ -50,8 +50,8 @@ def choose_penalty(
     None, or the copy if ``copy=True``. Writes ``uns["flda"]["penalties"]``:
 
     * ``table``: the certificates of all penalties, the columns of :func:`flda.get.certificate_df` and ``penalty``
-    * ``chosen``: a dict from each effect to the smallest penalty that keeps the limit, or to the one with the least
-      ratio if none does
+    * ``chosen``: a dict from each effect to the smallest penalty that keeps the limit, or to the one with the lowest
+      ratio of cross-talk to signal if none does
     * ``params``: ``crosstalk, penalties, n_folds, n_repeats, random_state``
 
     Read the table with :func:`flda.get.penalties_df`.

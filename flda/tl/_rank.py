@@ -54,7 +54,7 @@ def rank_genes(
     mask_var
         Genes that may be selected: a boolean column of ``var``, such as ``"highly_variable"``, or a boolean array.
     min_cells
-        Genes can be selected only if at least so many cells have a non-zero value.
+        Number of cells that must have a non-zero value of a gene for it to be selected.
     exclude
         Names of genes that may not be selected.
     {key}
