@@ -92,9 +92,9 @@ def folds(
 ) -> Iterator[Split]:
     """Yield the splits of a cross-validation.
 
-    If donors are given, every fold holds out whole donors, and otherwise an equal share of the cells of every group.
-    The donors of each level of a between-donor factor are spread over the folds. If no factor varies between donors,
-    the folds are balanced over the groups instead. Without donors, a cell that is alone in its group is never held out.
+    Every fold holds out whole donors if donors are given, and an equal share of the cells of every group otherwise. The
+    donors of each level of a between-donor factor are spread over the folds. If no factor varies between donors, the
+    folds are balanced over the groups instead. Without donors, a cell that is alone in its group is never held out.
 
     Parameters
     ----------

@@ -68,9 +68,9 @@ def cross_validate(
 ) -> tuple[float, pd.DataFrame]:
     """Choose the g of a grid that maximises the held-out criterion of :mod:`flda._solve.criterion`.
 
-    The criterion is averaged over effects. If donors are given, each fold holds out whole donors, and otherwise an
-    equal share of the cells of every group. Folds in which an effect cannot be estimated are left out. The target T is
-    that of all cells. Without any usable fold, g is that of Ledoit and Wolf, and a warning is logged.
+    The criterion is averaged over effects. Each fold holds out whole donors if donors are given, and an equal share of
+    the cells of every group otherwise. Folds in which an effect cannot be estimated are left out. The target T is that
+    of all cells. Without any usable fold, g is that of Ledoit and Wolf, and a warning is logged.
 
     Parameters
     ----------

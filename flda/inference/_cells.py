@@ -171,10 +171,11 @@ class CellStatistics:
         return sums
 
     def _prepare(self, k: int, scale: np.ndarray) -> _Fold | None:
-        """Compute the label-free part of fold k, or None if its training cells cannot estimate every effect."""
+        """Compute the label-free part of fold k, or None if its training cells cannot be fitted."""
         train, test = np.flatnonzero(self.fold != k), np.flatnonzero(self.fold == k)
         part = self.design.subset(train)
-        if part is None or len(train) == part.n_groups:  # without its groups, or without a scatter within them
+        # fails if an effect lacks its groups, or if no group has two training cells
+        if part is None or len(train) == part.n_groups:
             return None
         C, codes = self.design.n_groups, self.design.codes
         # weights of one and the centres H make gene_scatter the sum of r r' over cells

@@ -67,7 +67,7 @@ def power(
     assurance: float = 0.8,
     random_state: int = 0,
 ) -> Power:
-    """Predict from pilot data the purity of axes and the stability of gene lists for numbers of cells and donors per group.
+    """Predict from pilot data how pure axes and how stable gene lists will be in studies of several sizes.
 
     A model of the counts (:func:`flda.simulate.fit_counts`) is fitted to the pilot. For every simulated truth, the
     group means are drawn from their posterior, so the intervals include the uncertainty that remains after the pilot.

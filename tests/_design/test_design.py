@@ -17,7 +17,7 @@ def design_of(groups, n_levels, **options):
 
 
 def test_interaction_that_cannot_be_estimated_is_refused_by_name_and_dropped_when_implied(caplog):
-    with pytest.raises(ValueError, match="'A:B'.*A0 x B2"):
+    with pytest.raises(ValueError, match=r"'A:B'.*A0 x B2"):
         design_of(STAIRCASE, (3, 3), interactions=["A:B"])
     assert not caplog.records
     design_of(STAIRCASE, (3, 3))
@@ -89,7 +89,7 @@ def test_bad_names_are_refused():
     labels = pd.DataFrame({"A": ["x", "y"]})
     with pytest.raises(ValueError, match="'batch'"):
         make_design(labels, nuisance=["batch"])
-    with pytest.raises(ValueError, match="'A'.*nuisance"):
+    with pytest.raises(ValueError, match=r"'A'.*nuisance"):
         make_design(labels, nuisance=["A"])
 
 

@@ -73,6 +73,17 @@ def test_folds_of_cells(target, within, shrunken, n_genes):
     assert_folds_equal(full, split, target=target, shrunken=shrunken)
 
 
+@pytest.mark.parametrize("target", ["identity", "diagonal"])
+@pytest.mark.parametrize("n_genes", [40, 130])
+def test_a_gene_that_varies_between_groups_only(target, n_genes):
+    X, y = problem(90, n_genes, (2, 3), seed=5)
+    a, b = (y[f].str[1].astype(int) for f in "AB")
+    X[:, 4], X[:, 9], X[:, 11] = 3 * a - 2 * b, a * (b == 1), 5.0
+    design, test = make_design(y), np.arange(0, 90, 4)
+    split = Split(design, None, np.setdiff1d(np.arange(90), test), test)
+    assert_folds_equal(Within.from_data(X, design.codes, design.counts, "pooled"), split, target=target)
+
+
 @pytest.mark.parametrize("within", ["pooled", "balanced"])
 @pytest.mark.parametrize("hold_out", ["donors", "cells"])
 @pytest.mark.parametrize("shrunken", [False, True])

@@ -89,7 +89,7 @@ def test_solutions_stay_exact_beyond_the_rank(rank):
 def test_what_it_cannot_do():
     X, y = problem(60, 80, (2, 2))
     for shrinkage in ("ledoit-wolf", "oas"):
-        with pytest.raises(ValueError, match="solver='iterative'.*shrinkage='cv'"):
+        with pytest.raises(ValueError, match=r"solver='iterative'.*shrinkage='cv'"):
             FLDA(solver="iterative", shrinkage=shrinkage).fit(X, y)
     with pytest.raises(ValueError, match="shrinkage"):
         FLDA(solver="iterative", shrinkage=0).fit(X[:, :5], y)

@@ -48,7 +48,7 @@ def test_bad_donors_are_refused(caplog):
     X, y, donors = donor_problem(4, 20, 12)
     with pytest.raises(ValueError, match=f"donor.* {len(y)} cells"):
         FLDA().fit(X, y, groups=donors[:3])
-    with pytest.raises(ValueError, match="donor.* 2 cells"):
+    with pytest.raises(ValueError, match=r"donor.* 2 cells"):
         FLDA().fit(X, y, groups=np.where(np.arange(len(y)) < 2, None, donors))
     with pytest.raises(ValueError, match="donor"):
         FLDA(shrinkage="cv").fit(X, y, groups=np.zeros(len(y)))

@@ -177,7 +177,7 @@ def test_constant_genes_cannot_be_selected():
     X[:, 2] = 1.5
     model = SparseFLDA(n_genes=9, shrinkage=0.2).fit(X, y)
     assert all(2 not in genes for axes in model.selected_.values() for genes in axes)
-    with pytest.raises(ValueError, match="n_genes=10.* 9 "):
+    with pytest.raises(ValueError, match=r"n_genes=10.* 9 "):
         SparseFLDA(n_genes=10, shrinkage=0.2).fit(X, y)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
-from flda._data.arrays import NonFiniteError
+from flda._data.summary import NonFiniteError
 
 from array_kinds import BLOCKS, DEVICE, IN_BLOCKS, SINGLE, dask_of, kinds
 from oracle import donor_problem, problem

@@ -100,7 +100,7 @@ def test_too_few_donors_per_group_are_refused():
     X, y = problem(200, 20, (2, 3))
     with pytest.raises(ValueError, match="fold"):
         certify(FLDA(shrinkage=0.2), X, y, (y["A"] + y["B"]).to_numpy())
-    with pytest.raises(ValueError, match="donor.* 200 cells"):
+    with pytest.raises(ValueError, match=r"donor.* 200 cells"):
         certify(FLDA(shrinkage=0.2), X, y, np.zeros(3))
 
 

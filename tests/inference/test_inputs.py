@@ -53,10 +53,10 @@ def test_every_form_of_donors_and_labels(form):
 
 
 def test_other_numbers_of_cells_are_refused():
-    for name, call in tables(X[:-1], Y, DONORS):
+    for _name, call in tables(X[:-1], Y, DONORS):
         with pytest.raises(ValueError, match=rf"\b{len(Y) - 1}\b.*\b{len(Y)}\b"):
             call()
-    for name, call in tables(X, Y, DONORS[:-1]):
+    for _name, call in tables(X, Y, DONORS[:-1]):
         with pytest.raises(ValueError, match=rf"donor.*\b{len(Y)}\b"):
             call()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from flda._design.design import effect_penalties, make_design
 from flda.inference._cells import CellStatistics
@@ -90,10 +91,10 @@ def test_what_donors_cannot_answer_is_refused_by_name():
     donors = pd.factorize(names, sort=True)[0]
     for effect in ("treatment", "treatment:type"):
         design = make_design(y)
-        with pytest.raises(ValueError, match="'no' of 'treatment'.* 3 "):
+        with pytest.raises(ValueError, match=r"'no' of 'treatment'.* 3 "):
             scheme_of(design.effect(effect), design, donors, None)
     _, y, names = donor_problem(4, 20, 12)
     donors = pd.factorize(names, sort=True)[0]
     donors[(donors == 1).nonzero()[0][:3]] = 0  # donor 1 is treated, donor 0 is not
-    with pytest.raises(ValueError, match="d00.*'treatment'"):
+    with pytest.raises(ValueError, match=r"d00.*'treatment'"):
         scheme_of(("treatment",), make_design(y), donors, np.unique(names))

@@ -1,3 +1,5 @@
+"""How often half of the cells, or of the donors, select a gene."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,8 +24,8 @@ def planted(n=300, p=60, seed=0):
 def test_true_genes_are_selected_in_most_halves_and_false_ones_are_bounded():
     X, y = planted()
     model = SparseFLDA(n_genes=6, shrinkage=0.5, interactions=None)
-    found = stability_selection(model, X, y, n_halves=20)
-    assert found.n_halves == 20
+    found = stability_selection(model, X, y, n_resamples=20)
+    assert found.n_resamples == 20
     for effect, true in {"A": range(4), "B": range(4, 8)}.items():
         part = found.genes[found.genes["effect"] == effect].set_index("gene")
         assert (part.loc[list(true), "frequency"] >= 0.9).all()
@@ -39,34 +41,68 @@ def test_halves_are_complementary_and_share_every_group():
     _, y = planted()
     design = make_design(y)
     for first, second in _pairs(design, None, 5, np.random.default_rng(0)):
-        np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(300))
-        sizes = np.stack([np.bincount(design.codes[half]) for half in (first, second)])
+        np.testing.assert_array_equal(np.sort(np.concatenate([first.train, second.train])), np.arange(300))
+        np.testing.assert_array_equal(first.test, second.train)
+        np.testing.assert_array_equal(second.test, first.train)
+        sizes = np.stack([half.training.counts for half in (first, second)])
         assert (np.abs(np.diff(sizes, axis=0)) <= 1).all()
+
+
+def test_the_odd_cell_of_a_group_goes_to_either_half():
+    """Four groups of five cells: each has two or three in the first half, as often, whatever the others have."""
+    design = make_design(pd.DataFrame(np.repeat(list(np.ndindex(2, 2)), 5, axis=0).astype(str), columns=["A", "B"]))
+    first = [pair[0].training.counts for pair in _pairs(design, None, 200, np.random.default_rng(0))]
+    more = np.array(first) == 3
+    assert set(np.ravel(first)) == {2, 3}
+    np.testing.assert_allclose(more.mean(axis=0), 0.5, atol=4 * np.sqrt(0.25 / 200))
+    correlation = np.corrcoef(more.T)[np.triu_indices(4, 1)]
+    np.testing.assert_allclose(correlation, 0, atol=4 / np.sqrt(200))
 
 
 def test_donors_are_halved_whole_and_by_level():
     X, y, names = donor_problem(4, 20, 15)
     donors = pd.factorize(names, sort=True)[0]
-    for first, second in _pairs(make_design(y), donors, 5, np.random.default_rng(0)):
+    for pair in _pairs(make_design(y), donors, 5, np.random.default_rng(0)):
+        first, second = (half.train for half in pair)
         assert not set(donors[first]) & set(donors[second])
         assert y.iloc[first].assign(d=donors[first]).groupby("treatment")["d"].nunique().tolist() == [2, 2]
-    found = stability_selection(SparseFLDA(n_genes=3, shrinkage=0.5), X, y, names, n_halves=4)
+    found = stability_selection(SparseFLDA(n_genes=3, shrinkage=0.5), X, y, names, n_resamples=4)
     assert found.unit == "donor"
 
 
-def test_same_seed_same_result_and_threads_change_nothing():
-    X, y = planted(100, 20)
+@pytest.mark.parametrize("with_donors", [False, True])
+def test_frequencies_are_those_of_fits_on_the_halves(with_donors):
+    """With donors, each half is fitted with its donors in the error term."""
+    X, y, names = donor_problem(4, 20, 60)
+    donors = pd.factorize(names, sort=True)[0] if with_donors else None
     model = SparseFLDA(n_genes=3, shrinkage=0.5)
-    one = stability_selection(model, X, y, n_halves=3, random_state=1)
-    two = stability_selection(model, X, y, n_halves=3, random_state=1, n_jobs=2)
-    assert one.n_halves == 4  # whole pairs
+    found = stability_selection(model, X, y, names if with_donors else None, n_resamples=4, random_state=2)
+    counts = dict.fromkeys(["treatment", "type", "treatment:type"], 0)
+    for pair in _pairs(make_design(y), donors, 2, np.random.default_rng(2)):
+        for half in pair:
+            own = None if donors is None else donors[half.train]
+            fold = SparseFLDA(n_genes=3, shrinkage=0.5).fit(X[half.train], y.iloc[half.train], own)
+            for effect, (genes,) in fold.selected_.items():
+                counts[effect] = counts[effect] + np.isin(np.arange(60), genes)
+    for effect, part in found.genes.groupby("effect"):
+        frequency = np.zeros(60)
+        frequency[part["gene"]] = part["frequency"]
+        np.testing.assert_allclose(frequency, counts[effect] / 4)
+
+
+def test_same_seed_same_result_and_threads_change_nothing():
+    X, y = planted(100, 60)
+    model = SparseFLDA(n_genes=3, shrinkage=0.5)
+    one = stability_selection(model, X, y, n_resamples=3, random_state=1)
+    two = stability_selection(model, X, y, n_resamples=3, random_state=1, n_jobs=2)
+    assert one.n_resamples == 4  # whole pairs
     pd.testing.assert_frame_equal(one.genes, two.genes)
 
 
 def test_bad_requests_are_refused():
     X, y = planted(40, 10)
-    with pytest.raises(ValueError, match="n_halves=1"):
-        stability_selection(SparseFLDA(n_genes=3), X, y, n_halves=1)
+    with pytest.raises(ValueError, match="n_resamples=1"):
+        stability_selection(SparseFLDA(n_genes=3), X, y, n_resamples=1)
     donors = (y["A"] + y["B"]).to_numpy()
-    with pytest.raises(ValueError, match="some group has one of the donors"):
+    with pytest.raises(ValueError, match="donors"):
         stability_selection(SparseFLDA(n_genes=3), X, y, donors)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from flda._data.device import wrap
 from flda._design.design import effect_penalties, make_design
 from flda._design.samples import Samples
 from flda._design.splits import cell_folds

@@ -1,9 +1,13 @@
+"""What scores say about every effect: unbiased, whatever the groups and donors."""
+
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 
+from flda._data.device import wrap
+from flda._data.summary import summarise
 from flda._design.design import make_design
+from flda._design.samples import sample_units
 from flda.metrics import (
     effect_shares,
     effect_snr,
@@ -14,6 +18,8 @@ from flda.metrics import (
     mutual_information_gap,
     total_products,
 )
+
+from array_kinds import SINGLE, kinds
 
 
 def two_by_two(n):
@@ -55,15 +61,18 @@ def test_shares_of_genes_add_up():
 
 
 @pytest.mark.parametrize("with_donors", [False, True])
-@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array, sp.csc_matrix])
-def test_totals_over_genes_equal_the_sum(kind, with_donors):
+@pytest.mark.parametrize("kind", kinds(but=SINGLE))
+def test_totals_over_genes_equal_the_sum(store, kind, with_donors):
+    """From sums and squares of the samples, as one pass over the data gives them."""
     rng = np.random.default_rng(0)
     codes = np.concatenate([[0, 1, 2, 3], rng.integers(3, size=96)])  # group 3 has one cell
     design = make_design(pd.DataFrame({"A": (codes // 2).astype(str), "B": (codes % 2).astype(str)}))
     donors = rng.integers(5, size=100) if with_donors else None
     X = 50 + rng.normal(size=(100, 7)) * (rng.random((100, 7)) < 0.7)
     T, v = mean_products(X, design, donors)
-    total, variance = total_products(kind(X), design, donors)
+    units = sample_units(design, donors)
+    summary = summarise(wrap(store(X)), units.codes, len(units.counts))
+    total, variance = total_products(summary.sums, summary.squares, design, donors)
     Q = [design.scatter_weights(e) for e in design.effects]
     np.testing.assert_allclose([np.sum(q * total[0]) for q in Q], [np.sum(q * T.sum(axis=0)) for q in Q], atol=1e-9)
     assert variance[0] == pytest.approx(v.sum())
