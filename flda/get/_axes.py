@@ -16,7 +16,7 @@ def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        Run :func:`flda.tl.certify` first.
+        The results of :func:`flda.tl.certify` are also needed.
     {key}
 
     Returns
@@ -78,7 +78,7 @@ def path_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        Run :func:`flda.tl.path` first.
+        The results of :func:`flda.tl.path` are also needed.
     {key}
 
     Returns
@@ -110,7 +110,7 @@ def penalties_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        Run :func:`flda.tl.choose_penalty` first.
+        The results of :func:`flda.tl.choose_penalty` are also needed.
     {key}
 
     Returns

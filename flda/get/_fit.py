@@ -101,9 +101,9 @@ def variance_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with a row per effect and a last row, ``within``, for the variance within groups: ``effect, df, variance,
-    share``. Shares are those of a table with equally many cells per group. The noise that the group means carry is
-    subtracted, so that a share can be negative.
+    DataFrame with a row per effect and a last row, ``within``, for the variance within groups:
+    ``effect, df, variance, share``. The shares refer to a table with equally many cells in every group. The noise in
+    the group means is subtracted, so a share can be negative.
 
     {not_fitted}
 

@@ -35,8 +35,8 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     -------
     DataFrame with a row per axis and gene:
 
-    * ``effect, axis, rank, gene``: rank by absolute score; genes with a score of zero follow in the order of the axis
-      of all genes; ties by gene name
+    * ``effect, axis, rank, gene``: genes are ranked by absolute score. Genes with a score of zero follow in the order
+      of the axis of all genes. Genes with equal scores are ordered by name
     * ``score``: standardised loading, which is the loading times the standard deviation within groups
     * ``loading``: loading, zero for genes that were not selected
     * ``selected``: whether the axis uses the gene
@@ -45,8 +45,8 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     * ``pval, pval_adj``: p-value of the gene for the effect, and its false discovery rate; NaN before
       :func:`flda.tl.effect_tests`
     * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
-    * ``kind``: ``pure`` if that share is at least one half, else ``cancelling``: the gene varies more with other
-      effects, and helps the axis by cancelling them in the other genes
+    * ``kind``: ``pure`` if ``specificity`` is at least one half, else ``cancelling``. A cancelling gene varies more
+      with other effects, and helps the axis by cancelling them in the other genes
 
     Raises
     ------
@@ -97,26 +97,29 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
         )
         tables.append(table[RANKING_COLUMNS])
     if not tables:
-        raise ValueError(f"no axes for the effect {effect!r}; effects are {axes['effect'].drop_duplicates().tolist()}.")
+        raise ValueError(
+            f"the effect {effect!r} has no axes; effects with axes are {axes['effect'].drop_duplicates().tolist()}."
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 @documented
 def gene_tests_df(adata: AnnData, effect: str | Sequence[str] | None = None, *, key: str = "flda") -> pd.DataFrame:
-    """Return for every gene and effect whether the gene differs between any levels of the effect.
+    """Return the tests of whether each gene differs between any levels of each effect.
 
     Parameters
     ----------
     {adata_tested}
     effect
-        One or several effects; None for all that were tested.
+        One or several effects. None returns all effects that were tested.
     {key}
 
     Returns
     -------
     DataFrame with a row per effect and gene: ``effect, gene, F`` (F ratio of the gene for the effect), ``pval``,
     ``pval_adj`` (false discovery rate over the genes) and ``pval_max`` (family-wise p-value over the genes). The genes
-    of an effect are sorted by p-value, then by decreasing F, then by name; genes without variance come last, with NaN.
+    of an effect are sorted by p-value, then by decreasing F, then by name; genes without variance come last and have
+    NaN.
 
     Raises
     ------
@@ -138,7 +141,7 @@ def gene_tests_df(adata: AnnData, effect: str | Sequence[str] | None = None, *, 
     tables = []
     for name in wanted:
         if name not in tested:
-            raise ValueError(f"the effect {name!r} was not tested; the effects that were are {tested}.")
+            raise ValueError(f"the effect {name!r} was not tested; the tested effects are {tested}.")
         table = pd.DataFrame(
             {
                 "effect": name,
@@ -160,7 +163,7 @@ def stability_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     Parameters
     ----------
     {adata}
-        Run :func:`flda.tl.rank_genes` and :func:`flda.tl.stability` first.
+        The results of :func:`flda.tl.rank_genes` and :func:`flda.tl.stability` are also needed.
     {key}
 
     Returns
