@@ -417,6 +417,8 @@ def in_anndata(
     out.keep("var", read.var)
     results = {k: v for k, v in read.uns["flda"].items() if k != "versions"}
     results["fit"]["residual"] = results["fit"]["residual"] < 1e-8
+    if "candidates" in results.get("selection", {}):  # where 0.1 had them
+        out.keep("var.flda_candidates", results["selection"].pop("candidates"))
     for name in sorted(results):
         out.keep(f"uns/{FIELDS.get(name, name)}", results[name])
     if "rank_genes_flda" in read.uns:

@@ -76,7 +76,7 @@ def links(n_seeds: int) -> None:
         for linked in (True, False):
             for seed in range(n_seeds):
                 adata, wiring = planted(sizes, linked, seed)
-                flda.tl.flda(adata, ["A", "B"], interactions=None, n_comps=1, shrinkage=0.1)
+                flda.tl.flda(adata, ["A", "B"], interactions=None, n_components=1, shrinkage=0.1)
                 found = link_axes(adata, wiring, "type", n_resamples=499, random_state=seed)
                 for row in found.itertuples():
                     right = (row.direction, row.effect) in (("inputs", "A"), ("outputs", "B"))

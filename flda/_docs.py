@@ -12,15 +12,15 @@ F = TypeVar("F", bound=Callable)
 PARAGRAPHS = {
     "adata": """
         adata
-            With the results of :func:`flda.tl.flda`.
+            AnnData with the results of :func:`flda.tl.flda`.
         """,
     "adata_ranked": """
         adata
-            With the results of :func:`flda.tl.flda` and :func:`flda.tl.rank_genes`.
+            AnnData with the results of :func:`flda.tl.flda` and :func:`flda.tl.rank_genes`.
         """,
     "adata_tested": """
         adata
-            With the results of :func:`flda.tl.flda` and :func:`flda.tl.effect_tests`.
+            AnnData with the results of :func:`flda.tl.flda` and :func:`flda.tl.effect_tests`.
         """,
     "not_fitted": """
         Raises
@@ -48,15 +48,15 @@ PARAGRAPHS = {
         n_folds
             Number of folds.
         n_repeats
-            How often the cells are assigned to folds anew.
+            Number of times that the cells are assigned to folds.
         """,
     "ax": """
         ax
-            Where to draw; by default in a new figure.
+            matplotlib Axes to draw on; by default those of a new figure.
         """,
     "axis": """
         axis
-            Name of an axis, such as ``"dendrite_1"``; by default the first.
+            Name of an axis, such as ``"dendrite_1"``; by default the first axis.
         """,
 }
 

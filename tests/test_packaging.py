@@ -102,6 +102,12 @@ def test_the_workflow_runs_what_ci_runs():
     assert set(pythons) == set(re.findall(r"python_of (\d\.\d+)", script)) == {"3.11", "3.13"}
 
 
+def test_ci_runs_tests_that_exist():
+    paths = re.findall(r"(?<!\S)tests/[\w./]*", (ROOT / ".ci" / "run").read_text("utf-8"))
+    assert paths
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
 def test_coverage_is_measured_once():
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert script.count("--cov=flda") == 1

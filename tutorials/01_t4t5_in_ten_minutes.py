@@ -19,8 +19,9 @@
 # change*.
 #
 # T4 and T5 neurons of the fly's eye come in eight types. The dendrite lies in one of two neuropils (T4 or T5), and the
-# axon ends in one of four layers (a, b, c or d). These two phenotypes cross, so one can ask which genes vary with the
-# dendrite *and not* with the axon. An axis of factorized linear discriminant analysis answers this question.
+# axon ends in one of four layers (a, b, c or d). Every type of dendrite occurs with every layer of the axon, so one can
+# ask which genes vary with the dendrite *and not* with the axon. An axis of factorized linear discriminant analysis
+# answers this question.
 
 # %%
 import flda
@@ -53,8 +54,8 @@ flda.get.rank_genes_df(adata, "dendrite").head(8)
 
 # %% [markdown]
 # `score` is the gene's loading, multiplied by the gene's standard deviation within types. `specificity` is the share of
-# the dendrite in the gene's F ratios over all effects. A gene with a share below one half is called *cancelling*: it
-# helps the axis because it cancels another effect of the other genes.
+# the dendrite in the sum of the gene's F ratios over all effects. A gene with a `specificity` below one half is called
+# *cancelling*: it helps the axis because it cancels another effect in the other genes.
 #
 # ## Does it hold on cells that were not fitted?
 #
@@ -68,14 +69,14 @@ certificate[["axis", "genes", "snr", "crosstalk", "accuracy", "chance"]].round(3
 
 # %% [markdown]
 # `snr`, the signal-to-noise ratio, is the variance of the axis's own effect between types, in units of the variance
-# within types. `crosstalk` is the same ratio, summed over all other effects. `accuracy` says how well the axes of the
-# effect assign its levels to held-out cells.
+# within types. `crosstalk` is the same ratio, summed over all other effects. `accuracy` is the balanced accuracy with
+# which the axes of the effect predict its levels on held-out cells.
 
 # %%
 flda.pl.certificate(adata);
 # %% [markdown]
-# Rows are axes and columns are effects, in the same units. The box in each row marks the effect that the axis is for.
-# All other entries of the row are cross-talk. They should be pale, and they are.
+# Rows are axes and columns are effects. All numbers have the same units. The box in each row marks the axis's own
+# effect. All other entries of the row are cross-talk. They should be pale, as they are here.
 #
 # ## Look at the cells
 #
@@ -93,7 +94,7 @@ flda.pl.genes(adata, "axon_1");
 # %% [markdown]
 # ## Are these the right genes?
 #
-# Only a simulation can tell. The columns `truth_*` of `var` say which effects were planted in a gene.
+# Only a simulation can answer this question. The columns `truth_*` of `var` say which effects were planted in a gene.
 
 # %%
 ranking = flda.get.rank_genes_df(adata)
@@ -114,7 +115,7 @@ if "truth_dendrite" in adata.var:
 # adata.write_h5ad("t4t5.h5ad")
 # ```
 #
-# A terminal does the same with `flda run t4t5.h5ad --factors dendrite axon --out results`.
+# On the command line, `flda run t4t5.h5ad --factors dendrite axon --out results` does the same.
 #
 # ## New cells
 #

@@ -37,7 +37,7 @@ if "donor" not in cells.obs or cells.obs["donor"].nunique() < 8:  # real cells o
 # %% [markdown]
 # ## What the table of groups can tell
 #
-# Effects are estimated from the means of the groups, here the types. What matters is therefore which groups exist, not
+# Effects are estimated from the means of the groups, here the types. It therefore matters which groups exist, and not
 # how many cells each of them has.
 
 # %%
@@ -46,8 +46,8 @@ flda.get.estimability_df(cells)
 
 # %% [markdown]
 # Suppose that two of the eight types are lost, as happens with real tissue. Least squares over the six remaining groups
-# still estimates the main effects. The interaction cannot be estimated in full any more, and flda leaves it out by name
-# instead of guessing.
+# still estimates the main effects. The interaction can no longer be estimated in full. flda leaves it out, and the
+# table gives the reason.
 
 # %%
 partial = cells[~cells.obs["subtype"].isin(["T5c", "T5d"])].copy()
@@ -67,8 +67,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Three factors
 #
-# The four layers answer two binary questions: a and b against c and d, and b and c against a and d. With these two
-# factors, the eight types form a 2 x 2 x 2 table, and every axis belongs to one question.
+# The four layers can be described by two binary factors: a and b against c and d, and b and c against a and d. With
+# these two factors and the dendrite, the eight types form a 2 x 2 x 2 table, and every effect has one axis.
 
 # %%
 flda.tl.flda(cells, ["dendrite", "axon_ab_cd", "axon_bc_ad"], shrinkage=0.5, key_added="flda3")
@@ -77,8 +77,8 @@ flda.get.axes_df(cells, key="flda3")
 # %% [markdown]
 # ## Batch
 #
-# If the batches contain different shares of the types, the batch leaks into the axes of the types. Here the second
-# batch shifts 50 genes. It contains 90 % of the T5 cells, but only 10 % of the T4 cells.
+# If the batches contain different shares of the types, the axes of the types also pick up differences between batches.
+# Here the second batch shifts 50 genes. It contains 90 % of the T5 cells, but only 10 % of the T4 cells.
 
 # %%
 rng = np.random.default_rng(SEED)
@@ -110,8 +110,8 @@ print(f"distance of the batches: {without:.2f} without nuisance, {with_nuisance:
 #
 # ## Donors
 #
-# A treatment is given to donors, not to cells. The treatment of this example does nothing at all: four of the eight
-# donors get the label.
+# A treatment is given to donors, not to cells. The treatment of this example has no effect: four of the eight donors
+# only get the label `treated`.
 
 # %%
 donors = cells.obs["donor"].astype("category")
@@ -132,5 +132,5 @@ print(f"tested by {by_cell['unit']}:  p = {by_cell['pval']:.3f}   (wrong: cells 
 print(f"tested by {by_donor['unit']}: p = {by_donor['pval']:.3f}")
 
 # %% [markdown]
-# With `donor=`, the spread between donors joins the error term, and the test exchanges whole donors. Without it, the
-# small differences that exist between any two donors appear as a significant treatment.
+# With `donor=`, the error term includes the variance between donors, and the test exchanges whole donors. Without it,
+# the small differences that exist between any two donors appear as a significant treatment.

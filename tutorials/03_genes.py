@@ -30,15 +30,16 @@ flda.tl.flda(adata, ["dendrite", "axon"])
 # %% [markdown]
 # ## How many genes?
 #
-# On the fitted cells, the objective grows with every gene. On held-out cells, the signal need not grow.
+# On the fitted cells, the objective grows with every gene. On held-out cells, the signal-to-noise ratio (SNR) need not
+# grow.
 
 # %%
 flda.tl.path(adata, n_genes=[2, 5, 10, 20, 40], n_folds=3)
 flda.pl.path(adata, "dendrite_1");
 # %% [markdown]
-# The blue line is the signal on held-out cells, the orange line the cross-talk. Choose the number of genes beyond which
-# the blue line stops growing, or the number that your experiment can afford. With `n_genes="cv"`, flda chooses the
-# number by cross-validation.
+# The blue line is the SNR on held-out cells, and the orange line is the cross-talk on held-out cells. Choose the number
+# of genes beyond which the blue line stops growing, or the number that your experiment can afford. With `n_genes="cv"`,
+# flda chooses the number by cross-validation.
 #
 # ## Pure and cancelling genes
 
@@ -50,10 +51,10 @@ table[table["selected"]][["rank", "gene", "score", "specificity", "kind"]]
 # %%
 flda.pl.loadings(adata, "dendrite_1");
 # %% [markdown]
-# A *cancelling* gene carries other effects more than its own. It helps the axis because it cancels these effects in the
-# other genes, but it is not a marker. If you want markers, pass `mode="marker"`: it takes genes that are specific on
-# their own. The next cell compares both modes over all axes, and counts how many of the chosen genes were planted for
-# the effect.
+# A *cancelling* gene varies more with other effects than with the effect of the axis. It helps the axis because it
+# cancels these other effects in the other genes, but it is not a marker. If you want markers, pass `mode="marker"`,
+# which selects genes that are specific on their own. The next cell compares both modes over all axes, and counts how
+# many of the chosen genes were planted for the effect.
 
 # %%
 markers = adata.copy()
@@ -78,8 +79,8 @@ print("marker:", by_marker)
 # %% [markdown]
 # ## Would half of the cells choose them again?
 #
-# `stability` selects genes again on twenty random halves of the cells. A gene that every half chooses is a finding. A
-# gene that only half of them choose can be replaced by another gene that does as well.
+# `stability` selects genes again on twenty random halves of the cells. A gene that every half selects is a stable
+# result. If only half of the halves select a gene, another gene can take its part equally well.
 
 # %%
 flda.tl.stability(adata, n_resamples=20)

@@ -17,8 +17,8 @@
 # **Data: simulated T4/T5 cells, not real ones**, once with planted effects and once with shuffled labels. Nothing is
 # downloaded. For the real cells of Kurmangaliyev et al. (2019), replace the line marked *the one line to change*.
 #
-# With more genes than cells, any labels can be separated. This notebook shows how fitted cells mislead, and the three
-# calls that do not.
+# With more genes than cells, any labels can be separated. This notebook shows how fitted cells mislead, and introduces
+# three calls that avoid this.
 
 # %%
 import matplotlib.pyplot as plt
@@ -59,8 +59,9 @@ for ax, data, name in zip(axes, (real, shuffled), ("true labels", "shuffled labe
     ax.set_title(f"held-out cells, {name}")
 
 # %% [markdown]
-# The certificate gives the numbers for every axis: the signal of its own effect, the cross-talk of all others, and the
-# accuracy of the predicted levels. All are measured on cells without which everything was refitted.
+# The certificate gives the numbers for every axis: the signal-to-noise ratio (SNR) of its own effect, the cross-talk of
+# all other effects, and the accuracy of the predicted levels. All of them are measured on held-out cells, and
+# everything was refitted without these cells.
 
 # %%
 certificates = {}
@@ -71,14 +72,14 @@ for name, data in (("true", real), ("shuffled", shuffled)):
     print(certificates[name][["snr", "crosstalk", "accuracy", "chance"]].round(2).to_string(), "\n")
 
 # %% [markdown]
-# The noise of the group means is subtracted. The estimate of an absent effect can therefore be negative, and it is
-# printed as it is.
+# The noise in the group means is subtracted. The estimate of an absent effect can therefore be negative. Negative
+# estimates are not set to zero.
 #
 # ## A p-value
 #
 # `effect_tests` exchanges labels within the levels of the other factors. For the interaction it subtracts the main
-# effects first. The statistic is measured on held-out cells. It is never the eigenvalue, which grows with the number of
-# genes whatever the labels are.
+# effects first. The statistic is measured on held-out cells. The eigenvalue is not used, because it grows with the
+# number of genes even for random labels.
 
 # %%
 flda.tl.effect_tests(real, n_resamples=199, random_state=SEED)
@@ -86,9 +87,9 @@ pvals = flda.get.effect_tests_df(real).set_index("effect")["pval"]
 pvals.round(3).to_dict()
 
 # %% [markdown]
-# With 199 permutations, no p-value can be smaller than 1 / 200. What happens where there is no effect? Then p-values
-# are uniform: one in twenty is below 0.05, and among the three effects of a data set one such value is no surprise. We
-# therefore shuffle the labels not once but twenty times:
+# With 199 permutations, no p-value can be smaller than 1 / 200. What happens if there is no effect? Then p-values are
+# uniformly distributed, and one in twenty is below 0.05. One such value among the three effects of a data set would be
+# no surprise. We therefore shuffle the labels twenty times:
 
 # %%
 nothing = []
@@ -107,7 +108,7 @@ ax.set(xlabel="p-value, shuffled labels", ylabel="tests")
 print(f"{(nothing <= 0.05).sum()} of {len(nothing)} p-values are at most 0.05")
 
 # %% [markdown]
-# Every gene gets a p-value too, and a false discovery rate:
+# Every gene also gets a p-value and a false discovery rate:
 
 # %%
 genes = flda.get.rank_genes_df(real, "dendrite")
@@ -123,6 +124,6 @@ print(f"{false} genes with shuffled labels")
 # ## What none of this can tell
 #
 # * Batch: a batch that coincides with a factor is as reproducible as biology.
-# * Donors: if the cells come from several donors, pass `donor=` (tutorial 2). Otherwise the p-value counts cells as
+# * Donors: if the cells come from several donors, pass `donor=` (tutorial 2). Otherwise the p-value treats cells as
 #   independent.
 # * Causes: an axis shows that genes and a phenotype vary together. It does not show which causes the other.

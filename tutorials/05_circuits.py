@@ -19,8 +19,8 @@
 # AnnData with fly gene symbols.
 #
 # A neuron that releases acetylcholine excites its partners, and one that releases GABA inhibits them. In the fly,
-# glutamate mostly inhibits too. Transmitter genes therefore give the *sign* of a synapse before anything is recorded.
-# With known signs, it is much easier to recover a circuit from its responses.
+# glutamate mostly inhibits as well. Transmitter genes therefore give the *sign* of a synapse before anything is
+# recorded. With known signs, it is much easier to recover a circuit from its responses.
 #
 # ## Signs from genes
 
@@ -62,7 +62,7 @@ signs[["sign", "transmitter", "marker_levels", "reason"]]
 
 # %% [markdown]
 # Type X expresses no transmitter gene, so its sign stays unknown. An unknown sign does not become a constraint. A mask
-# carries the signs over to a matrix of synapses, in which unknown signs are NaN and leave the weight free.
+# is a matrix with the sign of every synapse. Unknown signs are NaN in this matrix, and they leave the weight free.
 
 # %%
 edges = pd.DataFrame({"pre": signs.index, "post": "T4a"})  # from a connectome: flda.datasets.flyvis_connectome()
@@ -73,7 +73,7 @@ mask.values
 # ## What signs are worth: one linear neuron
 #
 # The neuron has 60 possible inputs, of which 10 are connected. We observe between 20 and 200 noisy responses. With 40
-# responses there are fewer observations than weights, and yet known signs recover the weights without any other
+# responses there are fewer observations than weights. Known signs nevertheless recover the weights without any other
 # constraint.
 
 
@@ -110,8 +110,8 @@ curves.round(2)
 # ## A circuit of two layers
 #
 # We use a simulated retina (circuit 2 of Bagherian et al. 2021). It has bipolar cells, amacrine units that are not
-# observed, and one ganglion cell. Images are the input, and the response of the ganglion cell is the output. The wiring
-# diagram and the signs are known. The weights are to be recovered.
+# observed, and one ganglion cell. The input is a set of images, and the output is the response of the ganglion cell.
+# The wiring diagram and the signs are known. The fit recovers the weights.
 
 # %%
 retina = simulate.retina_circuit("2", n_kernels=3)
@@ -130,9 +130,10 @@ for ax, (name, truth) in zip(axes[0], retina.truth.items(), strict=True):
     ax.set(title=name, xlabel="true weight", ylabel="recovered")
 
 # %% [markdown]
-# The fit finds every existing synapse, at nearly its true weight. A good prediction does not certify the weights,
-# however: two different circuits can give the same responses. Therefore read the notes of the fit. Here they are right:
-# only 4 of the 25 amacrine units are connected.
+# The fit finds every existing synapse, at nearly its true weight. However, a good prediction does not show that the
+# weights are right, because two different circuits can give the same responses. Therefore read the notes of the fit.
+# Here they report that most amacrine units hardly respond. This agrees with the simulation, in which only 4 of the 25
+# amacrine units are connected.
 
 # %%
 print("\n".join(found.notes) or "no remarks")

@@ -74,7 +74,7 @@ wiring = simulated_wiring(np.random.default_rng(SEED))
 # ## Which factor explains the wiring?
 #
 # FLDA decomposes gene expression into effects. `decompose_connectivity` does the same with the input profiles and the
-# output profiles of the types. It answers how much of the differences between types belongs to the dendrite, to the
+# output profiles of the types. It computes which share of the differences between types belongs to the dendrite, to the
 # axon, and to their interaction.
 
 # %%
@@ -83,8 +83,8 @@ shares[["direction", "effect", "share", "expected", "pval", "n_distinct", "partn
 
 # %% [markdown]
 # `expected` is the share that an effect has by chance. `n_distinct` is the number of distinct ways to label the types,
-# and no p-value can be smaller than one over this number. In a 2 x 4 design, the smallest p-value of the dendrite is
-# 1/35 = 0.029, whatever the data.
+# and no p-value can be smaller than one over this number. In a 2 x 4 design, the smallest possible p-value of the
+# dendrite is 1/35 = 0.029, for any data.
 #
 # ## Which gene axes are related to wiring?
 #
@@ -97,7 +97,7 @@ links[["direction", "axis", "share", "correlation", "held_out_r2", "pval", "pval
 # %% [markdown]
 # The axis dendrite_1 is related to the inputs and not to the outputs. The axis axon_1 is related to the outputs and not
 # to the inputs. The column `held_out_r2` measures how well the wiring predicts the gene score of a type that was not
-# used to find the pattern. It is negative where there is no relation.
+# used to find the pattern. It is negative if there is no relation.
 
 # %%
 flda.pl.connectivity(adata);
@@ -124,7 +124,7 @@ flda.get.axes_df(by_wiring)
 # %% [markdown]
 # ## From genes to signed weights
 #
-# `signed_wiring` takes all steps in one call. The transmitter genes of the input types give the signs, the wiring
+# `signed_wiring` performs all steps in one call. The transmitter genes of the input types give the signs, the wiring
 # diagram says which types are connected, and simulated activity gives the weights under these signs. For this example,
 # we add the input types as cells that express the transmitter gene of their sign.
 
@@ -164,14 +164,14 @@ recovered.weights.round(1)
 recovered.fits.round(3)
 
 # %% [markdown]
-# For linear cells like these, signs improve the recovery of weights only a little. They matter where hidden units
-# rectify; see [tutorial 5](05_circuits.ipynb).
+# For linear cells like these, signs improve the recovery of weights only a little. They matter if hidden units rectify;
+# see [tutorial 5](05_circuits.ipynb).
 #
 # ## Results for the real connectome
 #
 # With `flyvis()`, 98 % of the differences between the inputs of the eight types belong to the dendrite (p = 0.029), and
 # 70 % of the differences between their outputs belong to the axon (p = 0.0095). Both are the smallest p-values that
-# eight types allow. FlyWire, the connectome of another brain, agrees with 94 % and 98 %. Tables and further checks are
-# in `benchmarks/RESULTS.md`.
+# eight types allow. In FlyWire, the connectome of another brain, these shares are 94 % and 98 %. Tables and further
+# checks are in `benchmarks/RESULTS.md`.
 #
 # Next: [a million cells and the GPU](07_million_cells.ipynb)

@@ -19,7 +19,7 @@
 # marked *the one line to change*.
 #
 # flda never needs all cells at once, because group means and the scatter within groups are sums over blocks of rows. It
-# reads a file in blocks, or takes a dask array, and the result is the same.
+# can read a file in blocks or use a dask array, and the result is the same.
 
 # %%
 import tempfile
@@ -120,16 +120,17 @@ measured
 #   faster.
 # * With more than some ten thousand genes, take a subset with `mask_var="highly_variable"`, because the scatter matrix
 #   is genes x genes.
-# * Effect tests need the data in memory, and at most 8,000 cells or genes, whichever is fewer.
+# * Effect tests need the data in memory. They allow more than 8,000 cells, or more than 8,000 genes, but not both.
 # * Certificates refit everything in every fold. They take five to ten times as long as the fit.
 #
 # ## The GPU
 #
 # `flda.tl.flda(adata, factors, device="cuda")` works on one NVIDIA GPU through cupy (`pip install "flda[gpu]"`, or
-# `"flda[gpu13]"` for CUDA 13), block by block, and returns NumPy arrays. Without cupy or a GPU, an error says so.
+# `"flda[gpu13]"` for CUDA 13), block by block, and returns NumPy arrays. Without cupy or a GPU, an error says what is
+# missing.
 #
 # **Neither speed nor accuracy had been measured on a GPU when this was written.** The code was tested on the CPU, with
-# a stand-in for cupy that refuses to mix arrays of the CPU and the GPU. `python benchmarks/gpu.py` measures it on a
+# a stand-in for cupy that refuses to mix arrays of the CPU and the GPU. `python benchmarks/gpu.py` measures both on a
 # machine that has a GPU.
 
 # %%

@@ -49,7 +49,7 @@ def storable(value: Any) -> Any:
     """
     if isinstance(value, pd.DataFrame):
         columns = {escaped(str(name)): _column(value[name]) for name in value}
-        return pd.DataFrame(columns, index=pd.RangeIndex(len(value)))
+        return pd.DataFrame(columns).set_index(_index(value.index))
     if isinstance(value, Mapping):
         return {escaped(str(name)): storable(part) for name, part in value.items()}
     if isinstance(value, np.ndarray):
@@ -66,7 +66,8 @@ def storable(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """The value that :func:`storable` was given, whatever a file format has made of it.
 
-    One-dimensional arrays come back as lists, tables with consecutive row numbers.
+    One-dimensional arrays come back as lists. Tables come back with row names if they had any, else with consecutive
+    row numbers.
 
     Examples
     --------
@@ -75,7 +76,7 @@ def plain(value: Any) -> Any:
     """
     value = value.to_memory() if hasattr(value, "to_memory") else value  # part of a lazily read AnnData
     if isinstance(value, pd.DataFrame):
-        return value.rename(columns=unescaped).reset_index(drop=True)
+        return value.rename(columns=unescaped).set_index(_index(value.index))
     if isinstance(value, Mapping):
         return {unescaped(name): plain(part) for name, part in value.items()}
     if isinstance(value, np.ndarray) and value.ndim < 2:
@@ -83,6 +84,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _index(index: pd.Index) -> pd.Index:
+    """Row names as text, or consecutive numbers in place of other numbers."""
+    return index.astype(str) if index.dtype.kind in "OUT" else pd.RangeIndex(len(index))
 
 
 def _column(values: pd.Series) -> pd.Series | pd.Categorical:

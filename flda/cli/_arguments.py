@@ -23,86 +23,109 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
         sub.set_defaults(run=functions[name])
         return sub
 
-    def fit_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the results, written whole or not at all")
-        sub.add_argument(
-            "--n-genes", type=_size, default=20, metavar="K", help="genes selected per axis, or cv (default 20)"
-        )
-        sub.add_argument(
-            "--mode",
-            choices=["axis", "marker"],
-            default="axis",
-            help="select the genes of the best axis, or genes that are themselves specific (default axis)",
-        )
-        sub.add_argument(
-            "--penalty",
-            type=float,
-            default=1.0,
-            help="penalty on the variance of other effects (default 1; inf removes it exactly)",
-        )
-        sub.add_argument(
-            "--group-means",
-            choices=["observed", "shrunken"],
-            default="observed",
-            help="shrunken moves the means of small groups towards what the effects predict (default observed)",
-        )
-        sub.add_argument(
-            "--shrinkage",
-            type=_number_or_name,
-            default="auto",
-            help="a number in [0, 1], or auto, cv, ledoit-wolf or oas (default auto)",
-        )
-        sub.add_argument(
-            "--repeats", type=int, default=1, metavar="N", help="repeats of the certificate's folds (default 1)"
-        )
-        sub.add_argument(
-            "--permutations",
-            type=int,
-            default=0,
-            metavar="N",
-            help="also test effects and genes, with N resamples each",
-        )
-        sub.add_argument(
-            "--stability",
-            type=int,
-            default=0,
-            metavar="N",
-            help="also count how often N halves of the cells select each gene",
-        )
-        sub.add_argument(
-            "--path",
-            type=int,
-            nargs="+",
-            metavar="K",
-            help="also compare axes of these numbers of genes, which takes longer",
-        )
-        sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
-        sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
+    demo = command("demo", "analyse simulated T4/T5 cells, offline, in seconds")
+    _fit_options(demo)
+    demo.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_components=None)
 
-    def design_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("file", type=Path, metavar="FILE.h5ad")
-        sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns of the factors")
-        sub.add_argument(
-            "--nuisance",
-            nargs="+",
-            metavar="COLUMN",
-            help="obs columns that get no axes, such as a batch",
-        )
-        sub.add_argument(
-            "--interactions",
-            nargs="+",
-            default=["all"],
-            metavar="A:B",
-            help="all (default), none, or names such as A:B",
-        )
+    run = command("run", "analyse an h5ad file and write rankings, tables, figures and a report")
+    _design_options(run)
+    _fit_options(run)
+    _run_options(run)
 
-    sub = command("demo", "analyse simulated T4/T5 cells, offline, in seconds")
-    fit_options(sub)
-    sub.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_components=None)
+    _report_options(command("report", "write the report of a result.h5ad as one HTML file"))
+    _design_options(command("check", "print cells per group and which effects can be estimated"))
 
-    sub = command("run", "analyse an h5ad file and write rankings, tables, figures and a report")
-    design_options(sub)
-    fit_options(sub)
+    power = command("power", "estimate how many cells and donors per group a study needs")
+    _design_options(power)
+    _power_options(power)
+
+    data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
+    command("list", "list the data sets that can be fetched", data)
+    command("fetch", "download and verify a data set", data).add_argument("name", metavar="NAME")
+    verify = command("verify", "compare files that are present with their checksums", data)
+    verify.add_argument("name", metavar="NAME", nargs="?", help="only this data set")
+    return out
+
+
+def _design_options(sub: argparse.ArgumentParser) -> None:
+    """The file, and the columns of its design."""
+    sub.add_argument("file", type=Path, metavar="FILE.h5ad")
+    sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns of the factors")
+    sub.add_argument(
+        "--nuisance",
+        nargs="+",
+        metavar="COLUMN",
+        help="obs columns that get no axes, such as a batch",
+    )
+    sub.add_argument(
+        "--interactions",
+        nargs="+",
+        default=["all"],
+        metavar="A:B",
+        help="all (default), none, or names such as A:B",
+    )
+
+
+def _fit_options(sub: argparse.ArgumentParser) -> None:
+    """Options of the commands that fit and write a folder of results."""
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the results, written whole or not at all")
+    sub.add_argument(
+        "--n-genes", type=_size, default=20, metavar="K", help="genes selected per axis, or cv (default 20)"
+    )
+    sub.add_argument(
+        "--mode",
+        choices=["axis", "marker"],
+        default="axis",
+        help="select the genes of the best axis, or genes that are themselves specific (default axis)",
+    )
+    sub.add_argument(
+        "--penalty",
+        type=float,
+        default=1.0,
+        help="penalty on the variance of other effects (default 1; inf removes it exactly)",
+    )
+    sub.add_argument(
+        "--group-means",
+        choices=["observed", "shrunken"],
+        default="observed",
+        help="shrunken moves the means of small groups towards what the effects predict (default observed)",
+    )
+    sub.add_argument(
+        "--shrinkage",
+        type=_number_or_name,
+        default="auto",
+        help="a number in [0, 1], or auto, cv, ledoit-wolf or oas (default auto)",
+    )
+    sub.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="repeats of the certificate's folds (default 1)"
+    )
+    sub.add_argument(
+        "--permutations",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also test effects and genes, with N resamples each",
+    )
+    sub.add_argument(
+        "--stability",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also count how often N halves of the cells select each gene",
+    )
+    sub.add_argument(
+        "--path",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="also compare axes of these numbers of genes, which takes longer",
+    )
+    sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
+    sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
+
+
+def _run_options(sub: argparse.ArgumentParser) -> None:
+    """Further options of ``flda run``."""
     sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor, for folds, tests and the error term")
     sub.add_argument("--layer", help="layer to use instead of X")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
@@ -112,18 +135,16 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks instead of into memory")
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files of flda")
 
-    sub = command("report", "write the report of a result.h5ad as one HTML file")
+
+def _report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
     sub.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html next to the file")
     sub.add_argument("--title", help="heading (default: the factors)")
     sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
-    sub = command("check", "print cells per group and which effects can be estimated")
-    design_options(sub)
 
-    sub = command("power", "estimate how many cells and donors per group a study needs")
-    design_options(sub)
+def _power_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--n-cells", type=int, nargs="+", default=[10, 20, 50, 100], metavar="N", help="cells per group to try"
     )
@@ -138,13 +159,6 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files of flda")
     sub.add_argument("--seed", type=int, default=0, help="seed (default 0)")
-
-    data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
-    command("list", "list the data sets that can be fetched", data)
-    command("fetch", "download and verify a data set", data).add_argument("name", metavar="NAME")
-    sub = command("verify", "compare files that are present with their checksums", data)
-    sub.add_argument("name", metavar="NAME", nargs="?", help="only this data set")
-    return out
 
 
 def _size(text: str) -> int | str:

@@ -24,8 +24,8 @@ def manifests() -> dict[str, dict]:
     """Return the manifest of every data set that :func:`fetch` knows, by name.
 
     A manifest is a JSON file that follows ``manifest.schema.json``. It has a description of the data, the citation, the
-    licence, the loader, the expected shape and factors, and the URL, size and sha256 of every file. Where the checksum
-    of a file is not known, it says ``"unknown: recorded on first download"``.
+    licence, the loader, the expected shape and factors, and the URL, size and sha256 of every file. If the checksum of
+    a file is not known, the manifest says ``"unknown: recorded on first download"``.
 
     Returns
     -------
@@ -46,8 +46,8 @@ def fetch(name: str, file: str, *, data_dir: str | os.PathLike | None = None, do
 
     The data folder is ``data_dir``, or else the folder in the environment variable ``FLDA_DATA_DIR``. With a data
     folder, nothing is downloaded unless ``download=True``. Without one, the file is downloaded once into the cache of
-    pooch. A download that broke off is continued, and the file gets its name only when it is complete and verified.
-    Proxies are those of the environment (``HTTPS_PROXY``). If the manifest does not know the checksum, the file is
+    pooch. An interrupted download is continued, and the file gets its name only when it is complete and verified.
+    Proxies are taken from the environment (``HTTPS_PROXY``). If the manifest does not know the checksum, the file is
     always downloaded from its beginning; its checksum is recorded in a file next to it and used from then on.
 
     Parameters

@@ -19,8 +19,8 @@ def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
     """Load designed mixtures of RNA from three cell lines: mixture x amount x protocol (Tian et al. 2019).
 
     There are 636 pseudo-cells x 16,469 genes from two protocols (CEL-seq2, SORT-seq), four amounts of RNA and seven
-    mixtures of the lines H2228, H1975 and HCC827. 55 of the 56 groups are occupied. Genes are Ensembl ids and 45 ERCC
-    spike-ins (``ERCC-*``); a gene that was measured by one protocol only is zero in the other.
+    mixtures of the lines H2228, H1975 and HCC827. 55 of the 56 groups are occupied. Genes have Ensembl ids; 45 of them
+    are ERCC spike-ins (``ERCC-*``). A gene that only one protocol measured is zero in the other.
 
     Parameters
     ----------

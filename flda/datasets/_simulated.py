@@ -29,11 +29,11 @@ def t4t5_simulated(
     Parameters
     ----------
     n_obs
-        Number of cells, at least 16; 3,557 is that of the 48 h sample of Kurmangaliyev et al., eLife 8:e50822 (2019).
+        Number of cells, at least 16. The 48 h sample of Kurmangaliyev et al., eLife 8:e50822 (2019), has 3,557.
     n_vars
-        Number of genes, at least 50; 17,492 is a whole transcriptome.
+        Number of genes, at least 50. A whole transcriptome has 17,492.
     effect_size
-        Standard deviation over groups of the planted effects, in natural logarithms of expression.
+        Standard deviation of the planted effects over the groups, in natural logarithms of expression.
     n_donors
         Number of donors. Cells of every group are assigned to donors at random.
     random_state
@@ -51,7 +51,7 @@ def t4t5_simulated(
     Raises
     ------
     ValueError
-        For fewer than 16 cells or 50 genes.
+        If there are fewer than 16 cells or 50 genes.
 
     Examples
     --------

@@ -40,17 +40,17 @@ def t4t5(
     ``"gse126139"``, the data of the FLDA paper, has 6,628 cells at 24 and 48 hours after puparium formation (tens of
     megabytes). ``"gse156455"`` has 18,305 T4 and T5 cells at all times from 24 to 96 hours, among 193,727 of the whole
     optic lobe; its matrix (1.05 GB) is read in blocks and only T4 and T5 cells are kept. Labels of ``"gse156455"`` from
-    before 2020-11-04 have T4c and T4d exchanged and are refused.
+    before 2020-11-04 are refused because T4c and T4d are exchanged in them.
 
     This loader has been tested on small files of the same format, not on the published files. It compares the number of
-    cells with the published one. :func:`t4t5_simulated` has the same columns and needs no download.
+    cells with the published number. :func:`t4t5_simulated` has the same columns and needs no download.
 
     Parameters
     ----------
     source
         GEO accession.
     time
-        Keep only these times, e.g. ``"48h"``; None keeps all.
+        Times to keep, such as ``"48h"``. None keeps all.
     data_dir
         As in :func:`rnamix`.
 

@@ -57,8 +57,8 @@ def flywire_optic_types(data_dir: str | os.PathLike | None = None, *, min_confid
 
     Returns
     -------
-    DataFrame of cell types (index; a type may have several rows) x transmitters: 1 for shown to be present, -1 for
-    shown to be absent, 0 for not tested.
+    DataFrame of cell types (index; a type may have several rows) x transmitters. 1 means shown to be present, -1 shown
+    to be absent, and 0 not tested.
 
     References
     ----------

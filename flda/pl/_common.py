@@ -1,4 +1,4 @@
-"""What the figures share: colours, names, numbers and sizes."""
+"""Colours, names, numbers and sizes that several figures use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISSING = "#d9d9d9"  # cells without a label
 
 
 def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The given Axes, or Axes in a new figure of this size in inches."""
+    """Return the given Axes, or Axes in a new figure of this size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -97,7 +97,7 @@ def hatch(ax: Axes, squares: Iterable[tuple[int, int]]) -> None:
 
 
 def number(value: float) -> str:
-    """The number with at most three digits; empty if it is not finite."""
+    """Format a number with at most three digits; the text is empty if the number is not finite."""
     if not np.isfinite(value):
         return ""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2

@@ -28,19 +28,19 @@ def connectivity(
     ax: Axes | None = None,
     key: str = "flda",
 ) -> Axes:
-    """Draw the signed connectivity of the types, or the scores of the types on a gene axis and its wiring axis.
+    """Draw the signed connectivity of the types, or their scores on a gene axis and its wiring axis.
 
     Without ``axis``, the matrix shows the strongest partners (rows) by types (columns, in the order of the design),
-    with lines between the levels of the first factor. Colour follows the signed square root, so that weak partners are
-    visible next to strong ones; the scale has the units of the matrix. With an axis, there is a point per type: its
-    mean gene score against its score on the pattern of partners that covaries with the axis, with the result of
-    :func:`flda.circuits.link_axes` as title. The pattern was found with these types, so that the points lie closer to a
-    line than new types would; the held-out R² leaves each type out.
+    with lines between the levels of the first factor. Colour is proportional to the signed square root, so weak
+    partners are visible next to strong ones. The numbers on the colour scale have the units of the matrix. With an
+    axis, every type is a point: its mean gene score is drawn against its score on the pattern of partners that covaries
+    with the axis. The title is the result of :func:`flda.circuits.link_axes`. The pattern was found with these types,
+    so the points lie closer to a line than new types would. For the held-out R², each type is left out in turn.
 
     Parameters
     ----------
     {adata}
-        And of :func:`flda.circuits.link_axes`.
+        The results of :func:`flda.circuits.link_axes` are also needed.
     axis
         Name of a gene axis, or None for the matrix.
     direction

@@ -72,7 +72,7 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
 def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
     """Draw the share of every effect in the variance of expression, summed over genes and corrected for noise.
 
-    An effect that is nothing but noise has a share near zero, and the correction can make it negative.
+    An effect that is absent has a share near zero, which the correction can make negative.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def loadings(
     Parameters
     ----------
     {adata}
-        After :func:`flda.tl.rank_genes` the axes are those of the selected genes.
+        After :func:`flda.tl.rank_genes`, the axes are those of the selected genes.
     {axis}
     n_genes
         Number of genes to show.
@@ -84,7 +84,7 @@ def genes(
     Parameters
     ----------
     {adata}
-        After :func:`flda.tl.rank_genes` the genes are the selected ones.
+        After :func:`flda.tl.rank_genes`, the genes are the selected ones.
     {axis}
     n_genes
         Number of genes to show.

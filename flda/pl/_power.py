@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> Axes:
-    """Purity of axes, or stability of gene lists, against the number of cells per group.
+    """Draw the purity of axes, or the stability of gene lists, against the number of cells per group.
 
-    Lines are medians over simulated studies, bands their intervals, dots the numbers tried; the dotted line is the
-    target. Of several numbers of donors each has lines of its own dashes.
+    Lines are medians over simulated studies, bands are their intervals, and dots mark the numbers of cells that were
+    tried. The dotted line is the target. If several numbers of donors were tried, each has its own line style.
 
     Parameters
     ----------
     found
-        From :func:`flda.simulate.power`.
+        Result of :func:`flda.simulate.power`.
     measure
         ``"purity"`` or ``"stability"``.
     ax
-        Where to draw.
+        matplotlib Axes to draw on; by default those of a new figure.
 
     Examples
     --------

@@ -26,14 +26,14 @@ STABLE = 0.8  # selection frequency above which a gene counts as stable, here an
 def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = None, key: str = "flda") -> Axes:
     """Draw the held-out variance of every effect (columns) on every axis (rows).
 
-    Numbers are variances on cells that were not fitted, in units of the variance within groups. The boxed square is the
-    axis's own effect; all others in the row are cross-talk and should be pale. The estimates are unbiased, so that one
-    of an effect without variance can be negative.
+    Numbers are variances on held-out cells, in units of the variance within groups. The boxed square is the axis's own
+    effect; all others in the row are cross-talk and should be pale. The estimates are unbiased, so the estimate of an
+    absent effect can be negative.
 
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.certify`.
+        The results of :func:`flda.tl.certify` are also needed.
     genes
         ``"all"`` for the axes of all genes, ``"selected"`` for those of the selected genes; by default ``"all"``.
     {ax}
@@ -84,13 +84,13 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
 def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key: str = "flda") -> Axes:
     """Draw objective, held-out SNR and held-out cross-talk of an axis against its number of genes.
 
-    The objective on the fitted cells always grows with the number of genes, up to that of all genes (dotted). The
-    signal-to-noise ratio (SNR) on held-out cells need not grow.
+    The objective on the fitted cells always grows with the number of genes, up to the objective of all genes (dotted
+    line). The signal-to-noise ratio (SNR) on held-out cells need not grow.
 
     Parameters
     ----------
     {adata}
-        And of :func:`flda.tl.path`.
+        The results of :func:`flda.tl.path` are also needed.
     {axis}
     {ax}
     {key}
@@ -138,14 +138,14 @@ def stability(
 ) -> Axes:
     """Draw how often genes are selected again in halves of the cells (or donors).
 
-    A gene counts as selected if some axis of the effect uses it. Without ``axis`` there is a row per axis with a dot
-    per selected gene. With an axis there is a bar for each of the most frequent genes of its effect; genes that the
-    axis selects on all cells are dark. The dotted line is at 0.8.
+    A gene counts as selected if some axis of the effect uses it. Without ``axis``, every axis has a row with a dot for
+    every selected gene. With ``axis``, each of the most frequent genes of its effect has a bar; genes that the axis
+    selects on all cells have dark bars. The dotted line is at 0.8.
 
     Parameters
     ----------
     {adata_ranked}
-        And of :func:`flda.tl.stability`.
+        The results of :func:`flda.tl.stability` are also needed.
     axis
         Name of an axis, or None for all.
     n_genes

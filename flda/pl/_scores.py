@@ -39,9 +39,9 @@ def scores(
     and run in parallel; lines that are not parallel show an interaction. Without ``x``, or with ``x`` and ``y``, the
     figure is a scatter plot with the mean of every group of the design.
 
-    Fitted cells lie closer to the mean of their group than new cells would, the more so the more genes there are per
-    cell, and the confidence bands are too narrow by as much. Run :func:`flda.tl.held_out_scores` first to draw every
-    cell on axes that were fitted without it.
+    Fitted cells lie closer to the mean of their group than new cells would, and their confidence bands are too narrow
+    for the same reason. The difference grows with the number of genes per cell. Run :func:`flda.tl.held_out_scores`
+    first to draw every cell on axes that were fitted without it.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def scores(
     x, y
         Names of axes; by default the first axes of the first two effects.
     color
-        A categorical column of ``obs``; by default the first factor of the effect of ``x`` for a pair of axes, another
-        factor of the design for one axis. Colours are those of ``uns["<color>_colors"]`` if present, else a palette
-        that is safe for colour-blind readers.
+        A categorical column of ``obs``; by default the first factor of the effect of ``x`` for a pair of axes, and
+        another factor of the design for one axis. Colours are those of ``uns["<color>_colors"]`` if present, else a
+        palette that is safe for colour-blind readers.
     held_out
-        Whether to draw the scores of :func:`flda.tl.held_out_scores`; by default if they have been computed. The labels
-        of the axes then say so.
+        Whether to draw the scores of :func:`flda.tl.held_out_scores`. By default, they are drawn if they have been
+        computed. The labels of the axes then say "held out".
     {ax}
     {key}
 

@@ -39,13 +39,12 @@ def augment(
 ) -> AnnData:
     """Add simulated cells to the rare groups of a design.
 
-    New cells are marked in ``obs["flda_augmented"]`` and never count as observations. :func:`flda.tl.flda` can be
-    fitted to them and then chooses its shrinkage on the real cells alone. :func:`flda.tl.certify`,
-    :func:`flda.tl.effect_tests`, :func:`flda.tl.stability`, :func:`flda.tl.held_out_scores` and :func:`flda.tl.path`
-    refuse them. To evaluate a fit on augmented data, hold real cells out before augmenting and score them with
-    :func:`flda.tl.transform`.
+    New cells are marked in ``obs["flda_augmented"]``. :func:`flda.tl.flda` can be fitted to them; it then chooses the
+    shrinkage on the real cells alone. :func:`flda.tl.certify`, :func:`flda.tl.effect_tests`, :func:`flda.tl.stability`,
+    :func:`flda.tl.held_out_scores` and :func:`flda.tl.path` refuse them. To evaluate a fit on augmented data, hold real
+    cells out before augmenting and score them with :func:`flda.tl.transform`.
 
-    Try the option ``group_means="shrunken"`` of :func:`flda.tl.flda` first, which adds no cells. With 3 to 10 cells in
+    First try the option ``group_means="shrunken"`` of :func:`flda.tl.flda`, which adds no cells. With 3 to 10 cells in
     a rare group (``benchmarks/RESULTS.md``) it raised log(1 + SNR) by 0.19 on simulated cells, where ``"simulate"``
     raised it by 0.05, and on the RNA mixtures it gained as much as any method here. Among the four methods
     ``"simulate"`` gained most: on simulated cells it recognised the rare group and its genes better than shrunken means
@@ -63,33 +62,33 @@ def augment(
     method
         * ``"simulate"``: cells are drawn from :func:`flda.simulate.fit_counts`. Its group means are shrunken towards
           the factorial prediction; dispersion and correlations are estimated from all groups.
-        * ``"thin"``: a new cell is a cell of the group of which every transcript is kept with probability
+        * ``"thin"``: a new cell is a copy of a cell of the group in which every transcript is kept with probability
           ``2 ** -variation`` (binomial thinning).
         * ``"recombine"``: each gene is taken from one of two cells of the group, from the second with probability
           ``variation / 2``. The cell with more counts is first thinned to the total count of the other.
-        * ``"transfer"``: a new cell is a cell of the most similar full group (the one that shares most levels), its
-          counts changed by the fold changes that the main effects predict. Empty groups can be filled too.
+        * ``"transfer"``: a new cell is a cell of the most similar full group (the one that shares most levels). Its
+          counts are changed by the fold changes that the main effects predict. Empty groups can be filled too.
     n_cells
-        Groups with fewer cells are filled up to this number. None stands for the median size of the occupied groups.
+        Groups with fewer cells are filled up to this number. None uses the median size of the occupied groups.
     fill_empty
         Whether combinations of levels without any cell are filled too (``"simulate"`` and ``"transfer"`` only). Their
         cells follow from main effects alone, so interactions that need such a group will appear absent there.
     nuisance, donor
-        Columns with batches and with the donor. New cells take them from real cells of their group.
+        Columns of ``obs`` with batches and with the donor. New cells take these labels from real cells of their group.
     layer
         Layer with the counts; None if ``X`` holds them.
     variation
-        How much new cells vary. For ``"simulate"`` it multiplies the dispersion, and 0 leaves Poisson noise; for
-        ``"thin"`` and ``"recombine"`` see ``method``, and 0 gives copies. It does not apply to ``"transfer"``.
+        How much new cells vary. For ``"simulate"`` it multiplies the dispersion, and 0 leaves only Poisson noise. For
+        ``"thin"`` and ``"recombine"`` see ``method``; 0 gives copies. It does not apply to ``"transfer"``.
     random_state
         Seed; the same seed gives the same cells.
 
     Returns
     -------
-    AnnData of the real cells followed by the new ones, with ``X`` and the counts. ``obs["flda_augmented"]`` is True
-    for new cells. Columns of ``obs`` other than factors, nuisance and donor have missing values for them.
-    ``uns["flda_augment"]`` holds the parameters. ``obsm`` and other layers are not copied. When joining with other
-    cells keep the mark: ``anndata.concat`` does with ``join="outer"``.
+    AnnData of the real cells followed by the new ones, with ``X`` and the counts. ``obs["flda_augmented"]`` is True for
+    new cells. For new cells, columns of ``obs`` other than factors, nuisance and donor have missing values.
+    ``uns["flda_augment"]`` holds the parameters. ``obsm`` and other layers are not copied. If you join the result with
+    other cells, keep the mark; ``anndata.concat`` keeps it with ``join="outer"``.
 
     Raises
     ------

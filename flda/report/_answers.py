@@ -51,9 +51,9 @@ def answers(adata: AnnData, ranking: pd.DataFrame, key: str = "flda") -> list[An
 
 
 def best_axes(record: Record, genes: str = "all") -> list[str]:
-    """The axis of every effect with the largest held-out SNR, the best effect first.
+    """Return for every effect the axis with the largest held-out SNR, the best effect first.
 
-    Without a certificate, the first axis of every effect.
+    Without a certificate, return the first axis of every effect.
     """
     best = _best(record, genes)
     if best is not None:
@@ -63,7 +63,7 @@ def best_axes(record: Record, genes: str = "all") -> list[str]:
 
 
 def _best(record: Record, genes: str | None = None) -> pd.DataFrame | None:
-    """Rows of the certificate: the axis of every effect with the largest SNR, the best effect first. None if empty."""
+    """Rows of the certificate for the axis of each effect with the largest SNR, best effect first; None if empty."""
     if "certificate" not in record:
         return None
     table = record.certificate

@@ -44,19 +44,19 @@ def write(
     key: str = "flda",
     figures: Iterable[Picture] | None = None,
 ) -> None:
-    """Write the results in an AnnData as a report: one HTML file that needs nothing else.
+    """Write the results in an AnnData as a report: one HTML file that needs no other files.
 
     Parameters
     ----------
     {adata}
         Results of later steps are included; the report names the steps that were not run.
     path
-        File to write. It is written whole or not at all, and replaces an existing file.
+        File to write. It replaces an existing file, but only when the report is complete.
     title
-        Heading; by default the factors.
+        Heading of the report; by default the names of the factors.
     {key}
     figures
-        Figures that are drawn already; by default they are drawn.
+        Figures that have already been drawn. By default, this function draws them.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def write(
 def render(
     adata: AnnData, *, title: str | None = None, key: str = "flda", figures: Iterable[Picture] | None = None
 ) -> str:
-    """Return the report as text; equal results give equal text.
+    """Return the report as HTML text; equal results give equal text.
 
     Parameters
     ----------

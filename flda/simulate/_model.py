@@ -23,7 +23,7 @@ OWN_LIBRARY = 10  # smallest group whose library sizes follow its own distributi
 
 @dataclass(frozen=True)
 class CountModel:
-    """Model of counts: negative binomial for every gene, with genes that correlate through a few axes.
+    """Model of counts: every gene is negative binomial, and genes are correlated through a few axes.
 
     A cell of library size s (relative to the mean of all cells) in group c and of donor d has
     ``Poisson(s exp(eta_c + delta_d) G)`` counts of a gene, where G is gamma distributed with mean 1 and variance
@@ -113,7 +113,7 @@ class CountModel:
             Root mean square of the effect over the groups of a complete table, in natural logarithms of expression; 0
             removes the effect.
         random_state
-            Seed of the pattern over levels.
+            Seed of the random pattern of the effect over the levels.
 
         Returns
         -------
@@ -169,12 +169,13 @@ class CountModel:
         Parameters
         ----------
         cells
-            One of three. None draws as many cells as were fitted, with the same labels. A number draws that many cells
-            in every occupied group of the factors; their nuisance levels and donors are drawn from the group's cells. A
-            table has the labels of the cells to draw, one row per cell: it needs the factors, nuisance factors that are
-            not in it are drawn, and a donor that was not fitted is a new donor.
+            None, a number, or a table. None draws as many cells as were fitted, with the same labels. A number draws
+            that many cells in every occupied group of the factors; their nuisance levels and donors are drawn from the
+            group's cells. A table has one row of labels for each cell to draw. It must contain the factors. Nuisance
+            factors that it does not contain are drawn. A donor that was not fitted is a new donor.
         variation
-            Factor on the dispersion of all genes: 0 leaves Poisson noise, 1 is as fitted.
+            Factor by which the dispersion of all genes is multiplied. 0 leaves only Poisson noise, and 1 gives the
+            fitted dispersion.
         random_state
             Seed; the same seed gives the same cells.
 
@@ -186,7 +187,7 @@ class CountModel:
         Raises
         ------
         ValueError
-            For a negative variation, fewer than one cell per group, and a table that lacks a factor or has a level
+            If ``variation`` is negative, if ``cells`` is a number below 1, or if a table lacks a factor or has a level
             that no fitted cell has.
 
         Examples

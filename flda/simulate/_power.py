@@ -36,9 +36,9 @@ class Power:
         One row per ``n_cells``, ``n_donors``, ``effect`` and ``measure``: ``median, lower, upper`` over the simulated
         studies.
     needed
-        One row per ``n_donors``, ``effect`` and ``measure``: ``target``, and ``n_cells``, the smallest number of cells
-        per group, of those tried, from which on the share ``assurance`` of the studies reaches the target; NaN if there
-        is none.
+        One row per ``n_donors``, ``effect`` and ``measure``: ``target`` and ``n_cells``. ``n_cells`` is the smallest
+        number of cells per group at which, and at every larger number that was tried, the share ``assurance`` of the
+        studies reaches the target. It is NaN if there is none.
     studies
         One row per simulated study, effect and measure: ``truth, n_cells, n_donors, effect, measure, value``.
     """
@@ -67,10 +67,10 @@ def power(
     assurance: float = 0.8,
     random_state: int = 0,
 ) -> Power:
-    """Predict from pilot data how pure axes and how stable gene lists are, by cells and donors per group.
+    """Predict from pilot data how pure axes and how stable gene lists will be in studies of several sizes.
 
     A model of the counts (:func:`flda.simulate.fit_counts`) is fitted to the pilot. For every simulated truth, the
-    group means are drawn from their posterior, so that the intervals contain the uncertainty that the pilot leaves.
+    group means are drawn from their posterior, so the intervals include the uncertainty that remains after the pilot.
     Cells are drawn from this truth, and :class:`flda.FLDA` and :class:`flda.SparseFLDA` are fitted to them. Every truth
     gives two studies of each size.
 
@@ -78,8 +78,8 @@ def power(
       measured on 50 new cells per group of the same truth.
     * *stability* of an effect: the share of the genes selected in one study that are selected in the other too.
 
-    Both depend on all genes of ``adata``, so restrict it beforehand to the genes that the study will use. The time is
-    about ``2 * n_studies`` times the number of sizes times that of a fit with :func:`flda.tl.rank_genes`.
+    Both depend on all genes of ``adata``, so restrict it beforehand to the genes that the study will use. The work is
+    about ``2 * n_studies`` fits with :func:`flda.tl.rank_genes` for every size.
 
     Parameters
     ----------
@@ -90,17 +90,18 @@ def power(
     n_cells
         Numbers of cells per group to try, over all donors of the group.
     n_donors
-        Numbers of donors per group to try; needs ``donor``. The default is the number in the pilot. Simulated donors
-        are new ones, and a factor that varies between donors in the pilot does so in the studies.
+        Numbers of donors per group to try; this needs ``donor``. The default is the number in the pilot. Simulated
+        donors are new donors. A factor that varies between donors in the pilot also varies between donors in the
+        studies.
     purity, stability
         Targets, between 0 and 1.
     n_genes, shrinkage
         Options of the fits, as in :class:`flda.SparseFLDA`.
     n_studies
-        Number of simulated truths; each gives two studies of every size.
+        Number of simulated truths. Each gives two studies of every size.
     confidence
-        Coverage of the intervals: the probability that the value of a new study of this size lies within. From n values
-        it cannot exceed (n - 1) / (n + 1).
+        Coverage of the intervals: the probability that the value of a new study of this size lies within the interval.
+        With n values it cannot exceed (n - 1) / (n + 1).
     assurance
         Share of the studies that must reach a target for a size to be sufficient.
     random_state
@@ -113,8 +114,8 @@ def power(
     Raises
     ------
     ValueError
-        For columns and counts that cannot be used, ``n_donors`` without ``donor``, fewer cells than donors, fewer genes
-        than ``n_genes``, and targets outside (0, 1).
+        If columns or counts cannot be used, if ``n_donors`` is given without ``donor``, if there are fewer cells than
+        donors or fewer genes than ``n_genes``, or if a target is outside (0, 1).
 
     Examples
     --------

@@ -24,14 +24,15 @@ def certify(
 ) -> AnnData | None:
     """Measure SNR, cross-talk and accuracy of every axis on cells, or donors, that were held out of the fit.
 
-    Every fold refits the model of :func:`flda.tl.flda` and, after :func:`flda.tl.rank_genes`, that of the selected
-    genes; the shrinkage is tuned and the genes are selected anew in each. The signal-to-noise ratio (SNR) is the
-    variance of the axis's own effect in units of the variance within groups. See :func:`flda.inference.certify`.
+    Every fold refits the model of :func:`flda.tl.flda`. After :func:`flda.tl.rank_genes`, every fold also refits the
+    model of the selected genes. Every fold tunes the shrinkage and selects the genes again. The signal-to-noise ratio
+    (SNR) is the variance of the axis's own effect in units of the variance within groups. See
+    :func:`flda.inference.certify`.
 
     Parameters
     ----------
     {adata}
-        If the fit was given a donor, whole donors are held out.
+        If the fit had a ``donor``, whole donors are held out.
     {folds}
     {random_state}
     {key}
@@ -39,9 +40,10 @@ def certify(
 
     Returns
     -------
-    None, or the copy if ``copy=True``. Writes ``uns["flda"]["certificate"]``, a DataFrame with a row per axis for
-    ``genes`` ``"all"`` and, after :func:`flda.tl.rank_genes`, ``"selected"``. Read it with
-    :func:`flda.get.certificate_df`, draw it with :func:`flda.pl.certificate`.
+    None, or the copy if ``copy=True``. Writes ``uns["flda"]["certificate"]``, a DataFrame with one row per axis. Its
+    column ``genes`` is ``"all"`` for the axes of all genes and, after :func:`flda.tl.rank_genes`, ``"selected"`` for
+    those of the selected genes. Read it with :func:`flda.get.certificate_df`, and draw it with
+    :func:`flda.pl.certificate`.
 
     Raises
     ------

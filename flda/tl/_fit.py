@@ -53,7 +53,7 @@ def flda(
     adata
         Cells x genes with log-normalised expression.
     factors
-        Columns of ``obs`` that cross, such as ``["dendrite", "axon"]``.
+        Columns of ``obs`` with the factors, such as ``["dendrite", "axon"]``. Their combinations are the groups.
     interactions
         ``"all"`` for every interaction that the groups can estimate, None, or a list such as ``["dendrite:axon"]``.
     nuisance
@@ -66,16 +66,18 @@ def flda(
     mask_var
         Genes to use: a boolean column of ``var`` or a boolean array. None for all genes.
     n_components
-        Axes per effect: None for all useful ones, a number, or a dict by effect.
+        Number of axes per effect: None for as many as the effect has degrees of freedom, a number, or a dict by effect.
     penalty
         Penalty on the variance of other effects: a number, or a dict by effect; see :class:`flda.FLDA`.
     group_means
-        ``"observed"``, or ``"shrunken"`` towards what the effects predict, for small groups; see :class:`flda.FLDA`.
+        ``"observed"`` uses the group means as they are. ``"shrunken"`` moves the means of small groups towards the
+        values that the effects predict; see :class:`flda.FLDA`.
     shrinkage
         Shrinkage of the within-group scatter, see :class:`flda.FLDA`.
     device
-        ``"cuda"`` computes on a GPU through cupy (``pip install "flda[gpu]"``), block by block, so that the data need
-        not fit into its memory; results are NumPy's. Later steps use the same device, or the CPU where there is none.
+        ``"cuda"`` computes on a GPU through cupy (``pip install "flda[gpu]"``). The data pass through the GPU in
+        blocks, so they need not fit into its memory. All results are NumPy arrays. Later steps use the same device, or
+        the CPU if there is no GPU.
     {random_state}
     key_added
         Key of the results, see below.
@@ -88,21 +90,21 @@ def flda(
     * ``obsm["X_flda"]``: scores of all cells, ndarray N x k
     * ``varm["flda"]``: loadings, ndarray p x k, zero for genes that were not used
     * ``varm["flda_F"]``: F ratio of each gene for every effect in the fit, ndarray p x effects
-    * ``var["flda_within_sd"]``: within-group standard deviation, NaN for genes that were not used
-    * ``var["flda_centre"]``: mean of the group means, where scores are zero, NaN for genes that were not used
+    * ``var["flda_within_sd"]``: within-group standard deviation; NaN for genes that were not used
+    * ``var["flda_centre"]``: mean of the group means, at which all scores are zero; NaN for genes that were not used
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance`` and
       ``versions``; read the tables with :func:`flda.get.axes_df`, :func:`flda.get.design_df`,
       :func:`flda.get.estimability_df` and :func:`flda.get.variance_df`
 
-    With another ``key_added`` the names follow it (``X_<key>``, ``<key>``, ...). A new fit removes the results of all
-    steps that followed an earlier fit under the same key.
+    With another ``key_added``, the names contain it instead of ``flda`` (``X_<key>``, ``<key>``, ...). A new fit
+    removes the results of all steps that followed an earlier fit under the same key.
 
     Raises
     ------
     ValueError
-        For columns, layers, values or keys that cannot be used. ``adata`` is then left as it was.
+        If a column, a layer, a value or a key cannot be used. ``adata`` is then left as it was.
     ImportError, RuntimeError
-        For ``device="cuda"`` without cupy, or without a GPU.
+        If ``device="cuda"`` and cupy is not installed, or there is no GPU.
 
     Examples
     --------

@@ -21,11 +21,11 @@ from ..estimators._shrinkage import N_FOLDS
 def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda", copy: bool = False) -> AnnData | None:
     """Score every cell on axes that were fitted without it.
 
-    With more genes than cells the fitted cells lie close to the means of their groups, whatever the truth; cells that
-    were held out do not. :func:`flda.pl.scores` draws the held-out scores if there are any. A fold holds out an equal
-    share of every group, or whole donors if the fit had donors. The shrinkage is that of the fit. The axes of a fold
-    are matched to those of the fit by the rotation within each effect that brings the values of the effect at the
-    groups closest (orthogonal Procrustes); a rotation moves no variance from one effect to another.
+    With more genes than cells, fitted cells lie close to the means of their groups even if there is no effect. Held-out
+    cells do not. :func:`flda.pl.scores` draws the held-out scores if they have been computed. A fold holds out an equal
+    share of every group, or whole donors if the fit had donors. The shrinkage is that of the fit. Within each effect,
+    the axes of a fold are rotated such that the values of the effect in the groups come as close as possible to those
+    of the fit (orthogonal Procrustes). This rotation moves no variance from one effect to another.
 
     Parameters
     ----------
@@ -37,8 +37,9 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
 
     Returns
     -------
-    None, or the copy if ``copy=True``. Writes ``obsm["X_flda_held_out"]``, ndarray N x k. NaN for cells without a
-    label, for the only cell of a group, and for cells of a fold without which an effect cannot be estimated.
+    None, or the copy if ``copy=True``. Writes ``obsm["X_flda_held_out"]``, ndarray N x k. The scores are NaN for cells
+    without a label and for the only cell of a group. They are also NaN for the cells of a fold if an effect cannot be
+    estimated without these cells.
 
     Raises
     ------
@@ -69,14 +70,16 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
             fold = split.fit(model, X, labels)
         scores[split.test] = fold.transform(X[split.test]) @ _rotation(fold, model, split.training)
     if np.isnan(scores).all():
-        raise ValueError(f"none of {n_folds} folds keeps every effect estimable; use fewer folds or interactions.")
+        raise ValueError(
+            f"none of {n_folds} folds keeps every effect estimable; use fewer folds or fewer interactions."
+        )
     of_all_cells = np.full((adata.n_obs, scores.shape[1]), np.nan)
     of_all_cells[fitted.cells] = scores
     return step.write(held_out_scores=of_all_cells)
 
 
 def _rotation(fold: FLDA, model: FLDA, part: Design) -> np.ndarray:
-    """Takes scores of a fold's axes (columns) to those of the whole fit, effect by effect (k x k)."""
+    """Rotation (k x k) from the scores on a fold's axes to those of the whole fit, within each effect."""
     present = (model.design_.table.groups[:, None] == part.table.groups).all(axis=2).any(axis=1)
     whole, own = (m.means_ @ m.components_.T for m in (model, fold))
     out = np.zeros((whole.shape[1], whole.shape[1]))

@@ -26,8 +26,9 @@ def path(
 ) -> AnnData | None:
     """Compare axes of several numbers of genes by objective, held-out SNR and held-out cross-talk.
 
-    Every number of genes is refitted in every fold, with the shrinkage of the fit; folds hold out whole donors if the
-    fit had donors. This takes about as long as one :func:`flda.tl.rank_genes` per fold and number.
+    For every number of genes, the axes are refitted in every fold with the shrinkage of the fit. Folds hold out whole
+    donors if the fit had a ``donor``. The work is about one :func:`flda.tl.rank_genes` for every fold and number of
+    genes.
 
     Parameters
     ----------
@@ -43,15 +44,15 @@ def path(
 
     Returns
     -------
-    None, or the copy if ``copy=True``. Writes ``uns["flda"]["path"]``, a DataFrame with a row per number and axis:
-    ``n_genes, axis, effect, component, eigenvalue`` (the objective on the fitted cells), ``dense_eigenvalue`` (that of
-    all genes), ``snr`` and ``crosstalk`` (held out). Read it with :func:`flda.get.path_df`, draw it with
-    :func:`flda.pl.path`.
+    None, or the copy if ``copy=True``. Writes ``uns["flda"]["path"]``, a DataFrame with one row per number of genes and
+    axis: ``n_genes, axis, effect, component, eigenvalue`` (the objective on the fitted cells), ``dense_eigenvalue``
+    (the objective with all genes), ``snr`` and ``crosstalk`` (on held-out cells). Read it with
+    :func:`flda.get.path_df`, and draw it with :func:`flda.pl.path`.
 
     Raises
     ------
     ValueError
-        For numbers of genes that cannot be used, or if no fold can be used. ``adata`` is then left as it was.
+        If a number of genes cannot be used, or if no fold can be used. ``adata`` is then left as it was.
 
     Examples
     --------

@@ -28,7 +28,7 @@ def choose_penalty(
 ) -> AnnData | None:
     """Find for every effect the smallest penalty that keeps held-out cross-talk below a limit.
 
-    The fit is left as it is. Fit each effect of interest again with the penalty that was chosen for it:
+    This function does not change the fit. Fit each effect of interest again with the penalty that was chosen for it:
     ``flda.tl.flda(adata, ..., penalty=adata.uns["flda"]["penalties"]["chosen"]["dendrite"])``. See
     :func:`flda.inference.choose_penalty`.
 
@@ -36,8 +36,8 @@ def choose_penalty(
     ----------
     {adata}
     crosstalk
-        The limit: held-out cross-talk of the axes of an effect over their held-out signal-to-noise ratio, both summed
-        over the axes.
+        The limit on the ratio of held-out cross-talk to held-out signal-to-noise ratio, each summed over the axes of an
+        effect.
     penalties
         Penalties to try.
     {folds}
@@ -49,9 +49,9 @@ def choose_penalty(
     -------
     None, or the copy if ``copy=True``. Writes ``uns["flda"]["penalties"]``:
 
-    * ``table``: the certificates of all penalties, the columns of :func:`flda.get.certificate_df` and ``penalty``
-    * ``chosen``: a dict from each effect to the smallest penalty that keeps the limit, or to the one with the least
-      ratio if none does
+    * ``table``: the certificates of all penalties, with the columns of :func:`flda.get.certificate_df` and ``penalty``
+    * ``chosen``: a dict from each effect to the smallest penalty within the limit, or to the penalty with the smallest
+      ratio if no penalty is within the limit
     * ``params``: ``crosstalk, penalties, n_folds, n_repeats, random_state``
 
     Read the table with :func:`flda.get.penalties_df`.

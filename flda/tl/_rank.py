@@ -35,10 +35,10 @@ def rank_genes(
     key_added: str = "rank_genes_flda",
     copy: bool = False,
 ) -> AnnData | None:
-    """Select the few genes behind every axis, and rank all genes by them.
+    """Select the few genes behind every axis, and rank all genes for every axis.
 
-    Runs :class:`flda.SparseFLDA` on the cells, genes, penalties and shrinkage of :func:`flda.tl.flda`. The ranking is
-    also stored in the form of ``scanpy.tl.rank_genes_groups``, where the groups are the axes:
+    Runs :class:`flda.SparseFLDA` on the cells and genes of :func:`flda.tl.flda`, with the same penalties and shrinkage.
+    The ranking is also stored in the form of ``scanpy.tl.rank_genes_groups``, where the groups are the axes:
     ``sc.get.rank_genes_groups_df(adata, "dendrite_1", key="rank_genes_flda")`` and the ``sc.pl.rank_genes_groups*``
     functions read it.
 
@@ -48,13 +48,13 @@ def rank_genes(
     effects
         Effects to rank genes for, such as ``["dendrite"]``; None for all.
     n_genes
-        Genes per axis: a number, a dict by effect, or ``"cv"``.
+        Number of genes per axis: a number, a dict by effect, or ``"cv"``.
     mode
-        ``"axis"`` for the best axis of ``n_genes`` genes, ``"marker"`` for genes that are themselves specific.
+        ``"axis"`` for the best axis of ``n_genes`` genes, ``"marker"`` for genes that are specific on their own.
     mask_var
         Genes that may be selected: a boolean column of ``var``, such as ``"highly_variable"``, or a boolean array.
     min_cells
-        Genes can be selected only if at least so many cells have a non-zero value.
+        A gene can be selected only if it has a non-zero value in at least this many cells.
     exclude
         Names of genes that may not be selected.
     {key}
@@ -67,21 +67,21 @@ def rank_genes(
     None, or the copy if ``copy=True``. Writes:
 
     * ``uns["rank_genes_flda"]``: ``params`` and the records ``names, scores`` (standardised loadings, zero for genes
-      that were not selected), ``logfoldchanges, pvals, pvals_adj``, with a field per axis. Fold changes are log2 of the
-      mean expression, plus 0.1, of the groups on the positive side over the negative side. P-values are NaN until
-      :func:`flda.tl.effect_tests` has run, before or after this call; :func:`flda.tl.stability` adds ``frequencies``.
-      The colon of an interaction is written `` x `` in field names (``"dendrite x axon_1"``) because zarr allows no
-      colon
+      that were not selected), ``logfoldchanges, pvals, pvals_adj``, with a field per axis. A fold change is the log2
+      ratio of the mean expression of the groups on the positive side of the axis to that on the negative side; 0.1 is
+      added to both. P-values are NaN until :func:`flda.tl.effect_tests` has run, which may be before or after this
+      call. :func:`flda.tl.stability` adds ``frequencies``. The colon of an interaction is written `` x `` in field
+      names (``"dendrite x axon_1"``) because zarr allows no colon
     * ``varm["flda_sparse"]``: loadings, ndarray p x sparse axes
     * ``var["flda_candidates"]``: which genes could be selected
     * ``uns["flda"]``: ``sparse_axes``, ``gene_report`` (what each selected gene does) and ``selection`` (its
-      parameters). There is one selection per fit: a later call replaces it, and removes the certificate and the
-      stability of the one before. Rankings under another ``key_added`` stay, with their own parameters
+      parameters). There is one selection per fit: a later call replaces it and removes the certificate and the
+      stability of the earlier selection. Rankings under another ``key_added`` are kept with their own parameters
 
     Raises
     ------
     ValueError
-        For names and numbers that cannot be used. ``adata`` is then left as it was.
+        If a name or a number cannot be used. ``adata`` is then left as it was.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def rank_genes(
     wanted = [effects] if isinstance(effects, str) else list(effects or record.effects_with_axes)
     for effect in wanted:
         if effect not in record.effects_with_axes:
-            raise ValueError(f"no axes for the effect {effect!r}; effects are {record.effects_with_axes}.")
+            raise ValueError(f"the effect {effect!r} has no axes; effects with axes are {record.effects_with_axes}.")
     candidates = _candidates(adata, fitted, mask_var, min_cells, exclude)
     n_genes = dict(n_genes) if isinstance(n_genes, Mapping) else n_genes
     with quiet():

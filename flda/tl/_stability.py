@@ -28,7 +28,7 @@ def stability(
     """Count how often halves of the data select each gene, and compute intervals of loadings and scores.
 
     See :func:`flda.inference.stability_selection` and :func:`flda.inference.bootstrap`. The shrinkage is that of the
-    fit. If the fit was given a donor, halves and bootstrap samples take whole donors.
+    fit. If the fit had a ``donor``, halves and bootstrap samples consist of whole donors.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def stability(
     n_resamples
         Number of halves in which genes are selected again.
     n_bootstraps
-        Bootstrap samples for the intervals; 0 for no intervals.
+        Number of bootstrap samples for the intervals. With 0, no intervals are computed.
     {random_state}
     {n_jobs}
     {key}
@@ -49,7 +49,8 @@ def stability(
     * ``genes``: DataFrame ``effect, gene, frequency, expected_false``, the most frequent genes first; read it with
       :func:`flda.get.stability_df`
     * ``loadings``: DataFrame ``axis, gene, loading, lower, upper``, and ``scores``: DataFrame ``axis``, levels,
-      ``score, lower, upper`` of the group means. These are 95 % bootstrap intervals given the selected genes
+      ``score, lower, upper`` of the group means. The intervals are 95 % bootstrap intervals that take the selected
+      genes as given
     * ``params``: ``n_resamples, n_bootstraps, unit`` (cell or donor), ``random_state``
 
     The frequencies also appear in :func:`flda.get.rank_genes_df` and in the ranking of :func:`flda.tl.rank_genes`.

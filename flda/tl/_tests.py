@@ -25,16 +25,16 @@ def effect_tests(
 ) -> AnnData | None:
     """Test every effect, and every gene for each effect, by resampling.
 
-    See :func:`flda.inference.effect_tests` for the statistic and for what is resampled. If :func:`flda.tl.flda` was
-    given a donor, factors that vary between donors are tested with donors as the unit.
+    See :func:`flda.inference.effect_tests` for the statistic and for what is resampled. If the fit had a ``donor``,
+    factors that vary between donors are tested with donors as the unit.
 
     Parameters
     ----------
     {adata}
     effects
-        Effects to test, such as ``["dendrite"]``; None for all that can be tested.
+        Effects to test, such as ``["dendrite"]``. None tests all effects that can be tested.
     n_resamples
-        Resamples per effect. The smallest possible p-value is ``1 / (n_resamples + 1)``.
+        Number of resamples per effect. The smallest possible p-value is ``1 / (n_resamples + 1)``.
     {random_state}
     {n_jobs}
     {key}
@@ -47,8 +47,8 @@ def effect_tests(
     * ``uns["flda"]["tests"]``: ``table``, a row per effect, and ``null``, the statistic of every resample; read the
       table with :func:`flda.get.effect_tests_df`
     * ``varm["flda_pval"]``, ``varm["flda_pval_adj"]``, ``varm["flda_pval_max"]``: for each gene the p-value, the false
-      discovery rate and the family-wise p-value, ndarrays p x effects with axes; NaN for genes and effects that were
-      not tested; read them with :func:`flda.get.gene_tests_df`
+      discovery rate and the family-wise p-value, ndarrays p x effects with axes. They are NaN for genes and effects
+      that were not tested. Read them with :func:`flda.get.gene_tests_df`
 
     The p-values also appear in :func:`flda.get.rank_genes_df` and in every ranking that :func:`flda.tl.rank_genes`
     makes from the fit, before or after this call.
@@ -56,8 +56,8 @@ def effect_tests(
     Raises
     ------
     ValueError
-        For an effect between donors with fewer than three donors in a level, for data that are too large, and for a fit
-        with simulated cells. ``adata`` is then left as it was.
+        If an effect varies between donors and a level has fewer than three donors, if the data are too large, or if the
+        fit has simulated cells. ``adata`` is then left as it was.
 
     Examples
     --------

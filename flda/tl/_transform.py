@@ -19,18 +19,19 @@ logger = get_logger(__name__)
 def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bool = False) -> AnnData | None:
     """Score new cells on the axes of a reference that :func:`flda.tl.flda` has fitted.
 
-    Genes are matched by name and read from the layer that the fit used; they must be normalised like the reference. A
-    gene of the fit that the new cells lack is set to its mean in the reference, so that it adds nothing to any score.
-    A logged warning then says how many genes are missing, and what share of the most affected axis they carry.
+    Genes are matched by name and read from the layer that the fit used. Expression must be normalised in the same way
+    as in the reference. A gene of the fit that the new cells lack is set to its mean in the reference, so it adds
+    nothing to any score. A warning is then logged; it gives the number of missing genes and their share in the most
+    affected axis.
 
     Parameters
     ----------
     adata
         New cells. Genes that the fit did not use are ignored.
     adata_ref
-        With the results of :func:`flda.tl.flda`.
+        AnnData with the results of :func:`flda.tl.flda`.
     key
-        The ``key_added`` of the fit; scores are written under the same name.
+        The ``key_added`` of the fit. The scores are written under the same key.
     {copy}
 
     Returns

@@ -28,7 +28,7 @@ STEPS = {
     "path": lambda a, **k: flda.tl.path(a, n_genes=[2, 3], n_folds=2, **k),
     "choose_penalty": lambda a, **k: flda.tl.choose_penalty(a, penalties=[1, 10], n_folds=2, **k),
     "held_out_scores": lambda a, **k: flda.tl.held_out_scores(a, n_folds=2, **k),
-    "link_axes": lambda a: flda.circuits.link_axes(a, wiring(a), "subtype", directions="inputs", n_permutations=9),
+    "link_axes": lambda a: flda.circuits.link_axes(a, wiring(a), "subtype", directions="inputs", n_resamples=9),
 }
 WITH_COPY = [name for name in STEPS if name != "link_axes"]
 

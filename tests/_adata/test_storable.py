@@ -21,6 +21,7 @@ def test_every_value_comes_back_from_a_file(tmp_path, suffix):
             },
             index=[7, 8, 9],
         ),
+        "named rows": pd.DataFrame({"x": [1.0, 2.0]}, index=pd.Index(["a/b", "1"], name="axis")),
         "by name": {name: i for i, name in enumerate(NAMES)},
         "list": ["a/b", "c"],
         "empty": [],
@@ -35,6 +36,7 @@ def test_every_value_comes_back_from_a_file(tmp_path, suffix):
         back = plain(stored)
         table = value["table"].assign(**{"a/b": pd.Categorical(["1.5", "2.0", "1.5"])}).reset_index(drop=True)
         pd.testing.assert_frame_equal(back.pop("table"), table)
+        pd.testing.assert_frame_equal(back.pop("named rows"), value["named rows"])
         np.testing.assert_array_equal(back.pop("matrix"), value["matrix"])
         assert back == {
             "by name": value["by name"], "list": ["a/b", "c"], "empty": [], "nothing": None, "pair": ["a", "b"],

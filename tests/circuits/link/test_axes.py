@@ -116,7 +116,6 @@ def test_links_refuse_what_cannot_be_linked(cells):
         flda.pl.connectivity(adata, "axon_9")
 
 
-@pytest.mark.xfail(strict=True, reason="results are written into the nested dictionary that view and parent share")
 def test_links_of_a_view_leave_its_parent_unchanged(cells):
     parent = cells.copy()
     view = parent[parent.obs["axon"] != "d"]

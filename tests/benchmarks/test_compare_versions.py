@@ -1,17 +1,9 @@
 """The comparison with an earlier version finds what differs, and says so by its exit status."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-try:
-    from compare_versions import Expected, compare, explain, report, rows
-    from version_scenarios import FIELDS, Numbers
-finally:
-    del sys.path[0]
+from compare_versions import Expected, compare, explain, report, rows
+from version_scenarios import FIELDS, Numbers
 
 BASE = {
     "fit|components_": np.array([[3.0, -1.0], [0.5, np.nan]]),
