@@ -67,5 +67,5 @@ def test_a_value_that_is_no_number_is_refused(kind):
     gene = MODEL.selected_["treatment"][0][0]
     bad[5, gene] = np.nan
     for name, call in tables(kind(bad), Y, DONORS):
-        with pytest.raises(ValueError, match="no number" if name == "bootstrap" else f"row 5, column {gene}|NaN"):
+        with pytest.raises(ValueError, match="NaN"):
             call()
