@@ -78,6 +78,18 @@ def test_a_solve_that_loses_digits_is_refined(solver, g, condition):
     np.testing.assert_allclose(model.eigenvalues_, expected.eigenvalues_, rtol=1e-7)
 
 
+@pytest.mark.parametrize("shrunken", [False, True])
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_well_conditioned_solves_need_no_refinement(solver, shrunken):
+    X, y = problem(100, 60, (2, 3))
+    design = make_design(y)
+    within = Within.from_data(X, design.codes, design.counts, "pooled")
+    held = SOLVERS[solver](within, "diagonal", design if shrunken else None)
+    Z, apply = held.solve_means(0.3)
+    np.testing.assert_allclose(Z, solve(held, 0.3)[0], atol=1e-9 * np.abs(Z).max())
+    np.testing.assert_allclose(Z, apply(held.means.T), atol=1e-9 * np.abs(Z).max())
+
+
 def test_refinement_mends_an_inexact_factor():
     """A factor that is off by a hundredth: the residual falls a hundredfold a step, until it is small enough."""
     X, y = problem(200, 30, (2, 2))

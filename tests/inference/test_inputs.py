@@ -6,6 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from flda import FLDA, SparseFLDA
+from flda._data.summary import NonFiniteError
 from flda.inference import bootstrap, certify, choose_penalty, effect_tests, stability_selection
 
 from array_kinds import BLOCKS, KINDS, SINGLE, kinds
@@ -66,6 +67,6 @@ def test_a_value_that_is_no_number_is_refused(kind):
     bad = X.copy()
     gene = MODEL.selected_["treatment"][0][0]
     bad[5, gene] = np.nan
-    for _, call in tables(kind(bad), Y, DONORS):
-        with pytest.raises(ValueError, match="NaN"):
+    for name, call in tables(kind(bad), Y, DONORS):
+        with pytest.raises(ValueError if name == "bootstrap" else NonFiniteError, match="NaN"):
             call()
