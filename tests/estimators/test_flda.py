@@ -203,7 +203,7 @@ def test_bad_parameters(options, message):
 
 def test_bad_data():
     X, y = problem(60, 10, (2, 3))
-    with pytest.raises(ValueError, match="shrinkage=0 with 54 genes and 60 cells in 6 groups"):
+    with pytest.raises(ValueError, match=r"shrinkage=0\b.*\b54\b.*\b60\b"):
         FLDA(shrinkage=0).fit(np.hstack([X] * 6)[:, :54], y)
     with pytest.raises(ValueError, match=r"\b60 cells.*\b59 rows"):
         FLDA().fit(X, y[1:])
@@ -216,7 +216,7 @@ def test_bad_data():
         model.predict(bad)
     with pytest.raises(ValueError, match=r"\b6 groups"):
         FLDA().fit(X[:6], pd.DataFrame({"A": list("aabbcc"), "B": list("xyxyxy")}))
-    with pytest.raises(ValueError, match="same mean"):
+    with pytest.raises(ValueError, match="mean"):
         FLDA(shrinkage=0.5).fit(np.full_like(X, 0.1), y)
 
 
