@@ -1,9 +1,9 @@
 """The one table of array kinds that the tests run over.
 
 ``KINDS`` are in memory, ``BLOCKS`` are read in blocks of rows, and ``DEVICE`` are worked on by a GPU: with a stand-in
-for cupy everywhere, and with cupy where there is a GPU. Each is a function from a dense matrix to the same matrix as that
-kind. Tests take the names from :func:`kinds` and the function from the fixture ``store``, which puts the stand-in in
-place and makes blocks small, so that every matrix has several::
+for cupy everywhere, and with cupy where there is a GPU. Each is a function from a dense matrix to the same matrix as
+that kind. Tests take the names from :func:`kinds` and the function from the fixture ``store``, which puts the stand-in
+in place and makes blocks small, so that every matrix has several::
 
     @pytest.mark.parametrize("kind", kinds())
     def test_sums(store, kind):

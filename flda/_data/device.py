@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 
-MAX_TRIANGLE = 8000  # rows of the largest symmetric or triangular matrix that goes to one call of BLAS or LAPACK
-PANEL = 4096  # rows of the tiles into which a larger matrix is cut
 BLOCK_BYTES = 512 * 2**20  # size of a dense float64 block on a GPU
 DEVICES = ("cpu", "cuda")
 
@@ -159,88 +156,3 @@ def asarray_like(x: Any, array):
 def to_numpy(array) -> np.ndarray:
     """Return an array as a NumPy array, copied from the GPU if it is there."""
     return array.get() if is_device(array) else array
-
-
-class Cholesky:
-    """The Cholesky factor of a symmetric positive definite matrix, which may be overwritten.
-
-    Matrices of more than MAX_TRIANGLE rows are factored in panels: with more than one thread, the ``dpotrf`` of
-    OpenBLAS ends in a segmentation fault at 16,000 rows or more (OpenMathLib/OpenBLAS issues 2562 and 2821).
-
-    Parameters
-    ----------
-    matrix
-        A NumPy or cupy array, n x n.
-
-    Attributes
-    ----------
-    diagonal
-        The diagonal of the triangular factor, (n,), as a NumPy array.
-
-    Raises
-    ------
-    LinAlgError
-        If the matrix is not positive definite.
-    """
-
-    def __init__(self, matrix):
-        self._device = is_device(matrix)
-        self._panels = not self._device and len(matrix) > MAX_TRIANGLE
-        if self._panels:
-            self._factor = _factor_by_panels(matrix)
-        elif not self._device:
-            self._factor, _ = cho_factor(matrix, lower=False, overwrite_a=True, check_finite=False)
-        else:
-            import cupyx
-
-            with cupyx.errstate(linalg="raise"):  # by default cupy does not report that it failed
-                self._factor = namespace(matrix).linalg.cholesky(matrix)
-        self.diagonal = to_numpy(self._factor.diagonal()).copy()
-
-    def solve(self, B):
-        """Apply the inverse of the matrix to ``B`` (n x k); the result is where B is, in memory or on the GPU."""
-        if self._panels:
-            return _solve_by_panels(self._factor, B)
-        if not self._device:
-            return cho_solve((self._factor, False), B, check_finite=False)
-        from cupyx.scipy.linalg import solve_triangular as solve
-
-        right = B if is_device(B) else asarray_like(self._factor, B)
-        right = solve(self._factor, right, lower=True, check_finite=False)
-        right = solve(self._factor, right, trans="T", lower=True, check_finite=False)
-        return right if is_device(B) else to_numpy(right)
-
-
-def panels(n: int) -> list[slice]:
-    """Cut the range of n rows into slices of at most PANEL rows."""
-    return [slice(i, min(i + PANEL, n)) for i in range(0, n, PANEL)]
-
-
-def _factor_by_panels(A: np.ndarray) -> np.ndarray:
-    """Compute the lower Cholesky factor of A in its lower triangle; tiles above the diagonal keep their values.
-
-    The algorithm is right-looking: as soon as the panel L[:, k] is known, ``L[i, k] L[j, k]'`` is subtracted from every
-    tile (i, j) with i >= j > k.
-    """
-    rows = panels(len(A))
-    for k, own in enumerate(rows):
-        A[own, own] = cholesky(A[own, own], lower=True, check_finite=False)
-        for below in rows[k + 1 :]:
-            A[below, own] = solve_triangular(A[own, own], A[below, own].T, lower=True, check_finite=False).T
-        for j, right in enumerate(rows[k + 1 :], start=k + 1):
-            for below in rows[j:]:
-                A[below, right] -= A[below, own] @ A[right, own].T
-    return A
-
-
-def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Solve ``L L' X = B`` by forward and backward substitution, one panel of rows at a time."""
-    rows = panels(len(L))
-    X = np.array(B, dtype=np.float64)
-    for own in rows:
-        X[own] -= L[own, : own.start] @ X[: own.start]
-        X[own] = solve_triangular(L[own, own], X[own], lower=True, check_finite=False)
-    for own in reversed(rows):
-        X[own] -= L[own.stop :, own].T @ X[own.stop :]
-        X[own] = solve_triangular(L[own, own], X[own], lower=True, trans="T", check_finite=False)
-    return X

@@ -18,7 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from .._data import arrays
-from .._data.device import Cholesky, asarray_like, namespace, to_numpy
+from .._data.device import asarray_like, namespace, to_numpy
+from .._data.symmetric import Cholesky
 from .._design.design import Design
 from .._design.splits import Split
 from .folds import Training, add_to_diagonal

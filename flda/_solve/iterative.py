@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, qr
 
-from .._data.device import MAX_TRIANGLE
+from .._data.symmetric import MAX_TRIANGLE
 from .._design.design import Design
 from .._design.splits import Split
 from .folds import Training, scored

@@ -35,17 +35,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
 
 from .._data import arrays
-from .._data.device import MAX_TRIANGLE, asarray_like, is_device, namespace, panels, to_numpy
+from .._data.device import asarray_like, namespace, to_numpy
 from .._data.kernels import add_sparse_gram
+from .._data.symmetric import add_products, mirrored
 from .._design.samples import Samples
 from .._logging import get_logger
 
 logger = get_logger(__name__)
 
-TILE = 256  # rows of a tile when one triangle is copied to the other: both tiles fit in the cache
 CANCELLATION = 1e6  # ratio of second moment to variance of a gene above which sums of raw products lose too many digits
 
 
@@ -222,7 +221,7 @@ class Within:
                 sums = self.sample_sums if X is self.X else arrays.group_sums(X, sample_codes, len(self.centres))
             cross = (each[:, None] * sums).T @ self.centres
             before = np.diag(raw).copy()
-            raw = _mirror(raw)
+            raw = mirrored(raw)
             raw -= cross + cross.T - self.centres.T @ (sizes[:, None] * self.centres)
             if np.all(before <= CANCELLATION * np.diag(raw)):
                 return raw
@@ -232,9 +231,9 @@ class Within:
         residuals = self._residuals(cells)
 
         def add_dense(out: np.ndarray, rows: slice, block) -> None:
-            _add_syrk(out, residuals(rows, block))
+            add_products(out, residuals(rows, block))
 
-        return _mirror(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
+        return mirrored(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
 
     def cell_gram(self, target: str) -> tuple[np.ndarray, np.ndarray]:
         """Compute the Gram matrix of cells and groups in the metric of the target, in one pass over the genes.
@@ -264,14 +263,14 @@ class Within:
                 # a gene that does not vary within groups gets weight zero here; its group means are added below, with
                 # the mean variance of all genes as its target
                 block *= asarray_like(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
-            _add_syrk(out, block.T)
+            add_products(out, block.T)
         unit = target_diagonal(variances, "identity")[0]
         if target == "identity":
             out /= unit
         else:
             rest = self.centred_means[:, variances == 0]
             out[N:, N:] += asarray_like(self.X, rest @ rest.T / unit)
-        return _mirror(out), variances
+        return mirrored(out), variances
 
     def gene_variances(self) -> np.ndarray:
         """Compute the within-group variance diag(M_e) of each gene, (p,), in one pass over the data."""
@@ -378,31 +377,3 @@ def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:
     if target == "identity":
         return np.full_like(variances, mean)
     return np.where(variances > 0, variances, mean)
-
-
-def _add_syrk(out: np.ndarray, block: np.ndarray) -> None:
-    """Add ``block' block`` to the upper triangle of ``out`` (Fortran order); on a GPU, to all of it."""
-    if is_device(out):
-        out += block.T @ block
-        return
-    if len(out) > MAX_TRIANGLE:  # the rank-k update of OpenBLAS crashes on larger results
-        rows = panels(len(out))
-        for i, top in enumerate(rows):
-            for right in rows[i:]:
-                out[top, right] += block[:, top].T @ block[:, right]
-        return
-    # the transpose of a C-ordered block is in Fortran order, which BLAS reads without a copy
-    dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
-
-
-def _mirror(upper: np.ndarray) -> np.ndarray:
-    """Copy the upper triangle to the lower one, in place and tile by tile; on a GPU both are there already."""
-    if is_device(upper):
-        return upper
-    n = len(upper)
-    for start in range(0, n, TILE):
-        rows = slice(start, start + TILE)
-        upper[rows, :start] = upper[:start, rows].T
-        tile = np.triu(upper[rows, rows])
-        upper[rows, rows] = tile + np.triu(tile, 1).T
-    return upper

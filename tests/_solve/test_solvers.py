@@ -176,9 +176,8 @@ def test_fits_by_tiles_are_those_of_whole_matrices(monkeypatch):
         X, y = problem(*shape, (2, 2))
         whole = FLDA(shrinkage="cv").fit(X, y)
         with monkeypatch.context() as small:
-            for module in ("_data.device", "_solve.within"):
-                small.setattr(f"flda.{module}.MAX_TRIANGLE", 8)
-            small.setattr("flda._data.device.PANEL", 5)
+            small.setattr("flda._data.symmetric.MAX_TRIANGLE", 8)
+            small.setattr("flda._data.symmetric.PANEL", 5)
             tiled = FLDA(shrinkage="cv").fit(X, y)
         np.testing.assert_allclose(tiled.components_, whole.components_, rtol=1e-9, atol=1e-12)
         assert tiled.shrinkage_ == whole.shrinkage_

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from flda._data import arrays, device
+from flda._data import arrays, device, symmetric
 from flda._design.design import make_design
 from flda._design.samples import Samples
-from flda._solve import within as module
 from flda._solve.within import Within, target_diagonal
 
 from array_kinds import KINDS, SINGLE, kinds
@@ -126,19 +125,8 @@ def test_the_target_of_genes_without_variance_is_the_mean_variance():
 def test_large_results_are_summed_by_tiles(monkeypatch, X):
     """OpenBLAS's rank-k update ends in a segmentation fault on large results, so those are cut into tiles."""
     expected = [(w := within_of(X, "pooled", False)).gene_scatter(), *w.cell_gram("diagonal")]
-    monkeypatch.setattr(module, "MAX_TRIANGLE", 8)
-    monkeypatch.setattr(device, "PANEL", 7)
+    monkeypatch.setattr(symmetric, "MAX_TRIANGLE", 8)
+    monkeypatch.setattr(symmetric, "PANEL", 7)
     got = [(w := within_of(X, "pooled", False)).gene_scatter(), *w.cell_gram("diagonal")]
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12 * np.abs(b).max())
-
-
-@pytest.mark.slow
-def test_rank_k_update_of_16500_columns():
-    rng = np.random.default_rng(0)
-    block = rng.normal(size=(3000, 16_500))
-    out = np.zeros((16_500, 16_500), order="F")
-    module._add_syrk(out, block)
-    some = rng.integers(16_500, size=(2, 200))
-    i, j = np.sort(some, axis=0)
-    np.testing.assert_allclose(out[i, j], np.einsum("ki,ki->i", block[:, i], block[:, j]), rtol=1e-9, atol=1e-9)
