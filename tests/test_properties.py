@@ -21,7 +21,8 @@ designs = st.sampled_from(
 )
 targets = st.sampled_from(["identity", "diagonal"])
 withins = st.sampled_from(["pooled", "balanced"])
-solvers = st.sampled_from(["primal", "dual"])
+solvers = st.sampled_from(["primal", "dual", "iterative"])
+group_means = st.sampled_from(["observed", "shrunken"])
 
 
 def random_problem(seed, design):
@@ -35,18 +36,18 @@ def same(a, b, order=None):
     np.testing.assert_allclose(np.abs(a.components_), np.abs(other), rtol=1e-5, atol=1e-7)
 
 
-@given(seeds, designs, targets, withins, solvers)
-def test_order_of_the_cells_does_not_matter(seed, design, target, within, solver):
+@given(seeds, designs, targets, withins, solvers, group_means)
+def test_order_of_the_cells_does_not_matter(seed, design, target, within, solver, means):
     X, y = random_problem(seed, design)
-    model = FLDA(shrinkage=0.2, shrinkage_target=target, within=within, solver=solver)
+    model = FLDA(shrinkage=0.2, shrinkage_target=target, within=within, solver=solver, group_means=means)
     order = np.random.default_rng(seed).permutation(len(X))
     same(FLDA(**model.get_params()).fit(X[order], y.iloc[order]), model.fit(X, y))
 
 
-@given(seeds, designs, targets, solvers)
-def test_order_of_the_genes_does_not_matter(seed, design, target, solver):
+@given(seeds, designs, targets, solvers, group_means)
+def test_order_of_the_genes_does_not_matter(seed, design, target, solver, means):
     X, y = random_problem(seed, design)
-    model = FLDA(shrinkage=0.2, shrinkage_target=target, solver=solver)
+    model = FLDA(shrinkage=0.2, shrinkage_target=target, solver=solver, group_means=means)
     order = np.random.default_rng(seed).permutation(X.shape[1])
     same(FLDA(**model.get_params()).fit(X[:, order], y), model.fit(X, y), order)
 
@@ -62,11 +63,12 @@ def test_order_of_the_factors_does_not_matter(seed, design, target):
         np.testing.assert_allclose(model.eigenvalues_[mine], turned.eigenvalues_[theirs], rtol=1e-7, atol=1e-10)
 
 
-@given(seeds, designs, st.floats(1e-3, 1e3), st.floats(-100, 100), solvers)
-def test_scale_and_origin_of_the_data_do_not_matter(seed, design, scale, shift, solver):
+@given(seeds, designs, st.floats(1e-3, 1e3), st.floats(-100, 100), solvers, group_means)
+def test_scale_and_origin_of_the_data_do_not_matter(seed, design, scale, shift, solver, means):
     X, y = random_problem(seed, design)
-    model = FLDA(shrinkage=0.2, solver=solver).fit(X, y)
-    moved = FLDA(shrinkage=0.2, solver=solver).fit(scale * (X + shift), y)
+    model = FLDA(shrinkage=0.2, solver=solver, group_means=means).fit(X, y)
+    origin = shift * np.random.default_rng(seed).normal(size=X.shape[1])
+    moved = FLDA(shrinkage=0.2, solver=solver, group_means=means).fit(scale * (X + origin), y)
     np.testing.assert_allclose(model.eigenvalues_, moved.eigenvalues_, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(np.abs(model.components_), scale * np.abs(moved.components_), rtol=1e-4, atol=1e-6)
 
@@ -101,3 +103,43 @@ def test_effects_ignore_the_mean_and_own_their_columns(seed, design):
         for other in made.contrasts:
             expected = np.eye(len(contrasts)) if other == effect else 0
             np.testing.assert_allclose(contrasts @ made.table.coding(other), expected, atol=1e-12)
+
+
+@given(seeds, designs, withins, solvers, group_means)
+def test_an_infinite_penalty_leaves_nothing_of_the_other_effects(seed, design, within, solver, means):
+    X, y = random_problem(seed, design)
+    options = {"shrinkage": 0.2, "within": within, "solver": solver, "group_means": means}
+    free, nulled = (FLDA(penalty=penalty, **options).fit(X, y) for penalty in (0.0, np.inf))
+    scores = nulled.means_ @ nulled.components_.T
+    for row, effect in enumerate(nulled.axes_["effect"]):
+        for other, contrasts in nulled.design_.contrasts.items():
+            if other.name != effect:
+                np.testing.assert_allclose(contrasts @ scores[:, row], 0, atol=1e-6 * np.abs(scores).max())
+    first = nulled.axes_.query("component == 1").index, free.axes_.query("component == 1").index
+    assert (nulled.eigenvalues_[first[0]] <= free.eigenvalues_[first[1]] * (1 + 1e-8)).all()
+
+
+@given(seeds, withins, solvers, st.integers(2, 4))
+def test_copies_of_every_cell_change_the_scatter_by_its_degrees_of_freedom_only(seed, within, solver, k):
+    """Group means stay, and with the diagonal target all directions do."""
+    X, y = random_problem(seed, ((2, 3), None))
+    options = {"shrinkage": 0.2, "within": within, "solver": solver}
+    once = FLDA(**options).fit(X, y)
+    copies = FLDA(**options).fit(np.tile(X, (k, 1)), pd.concat([y] * k))
+    np.testing.assert_allclose(copies.means_, once.means_, atol=1e-10)
+    ratio = np.sum(copies.components_**2, axis=1) / np.sum(once.components_**2, axis=1)
+    if within == "pooled":
+        N, C = len(X), once.design_.n_groups
+        np.testing.assert_allclose(ratio, (k * N - C) / (k * (N - C)), rtol=1e-7)
+        cosine = np.sum(copies.components_ * once.components_, axis=1) / np.sqrt(ratio)
+        np.testing.assert_allclose(cosine / np.sum(once.components_**2, axis=1), 1, rtol=1e-7)
+
+
+@given(seeds)
+def test_the_effects_add_up_to_the_group_means(seed):
+    """With every interaction in the fit, the fitted values of all effects give back the centred group means."""
+    _, y = random_problem(seed, ((2, 3), None))
+    made = make_design(y)
+    means = np.random.default_rng(seed).normal(size=(made.n_groups, 4))
+    fitted = sum(made.fitted(e) @ means for e in made.contrasts)
+    np.testing.assert_allclose(fitted, means - means.mean(axis=0), atol=1e-12)

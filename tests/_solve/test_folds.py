@@ -14,7 +14,7 @@ from flda._solve.within import Within, donor_scaling, n_effective
 from oracle import donor_problem, problem
 
 GRID = (0.05, 0.3, 1.0)
-NEAR = {"primal": 1e-9, "dual": 1e-9, "iterative": 1e-3}  # the criterion needs three digits of the iterative solver
+NEAR = {"primal": 1e-9, "dual": 1e-9, "iterative": 1e-3}  # of the iterative solver the criterion needs three digits
 
 
 def from_scratch(full, split, target, shrunken):

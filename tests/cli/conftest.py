@@ -18,3 +18,8 @@ def file(tmp_path_factory):
 def no_figures(monkeypatch):
     """Runs that are about something else need not draw."""
     monkeypatch.setattr(flda.report, "pictures", lambda adata: [])
+
+
+@pytest.fixture(autouse=True)
+def _restored(flda_logger):
+    """Commands set the level and the handlers of the package's logger for their process."""

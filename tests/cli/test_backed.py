@@ -1,13 +1,11 @@
 """``flda run --backed``: the matrix is read in blocks."""
 
 import pandas as pd
-import pytest
 from anndata import read_h5ad
 
 from flda.cli import main
 
 FACTORS = ["--factors", "dendrite", "axon"]
-pytestmark = pytest.mark.usefixtures("flda_logger")
 
 
 def test_the_rankings_are_those_of_data_in_memory(file, tmp_path, no_figures):

@@ -66,6 +66,6 @@ def test_a_value_that_is_no_number_is_refused(kind):
     bad = X.copy()
     gene = MODEL.selected_["treatment"][0][0]
     bad[5, gene] = np.nan
-    for name, call in tables(kind(bad), Y, DONORS):
-        with pytest.raises(ValueError, match="no number" if name == "bootstrap" else f"row 5, column {gene}|NaN"):
+    for _, call in tables(kind(bad), Y, DONORS):
+        with pytest.raises(ValueError, match="NaN"):
             call()
