@@ -30,7 +30,7 @@ import seaborn as sns
 from flda import FLDA
 from flda._data import arrays
 from flda._data.kernels import add_sparse_gram
-from flda._solve.within import _add_syrk as add_syrk
+from flda._data.symmetric import add_products
 
 OUT = Path(__file__).parent / "results"
 G = 0.3
@@ -185,7 +185,7 @@ def kernel() -> None:
                 rows = arrays.dense(block)
                 rows -= 1.0
                 rows *= weights[:, None]
-                add_syrk(out, rows)
+                add_products(out, rows)
 
             seconds = []
             for work in (compiled, dense):

@@ -32,7 +32,7 @@ def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {list(obs.columns)}."
             raise ValueError(f"obs has no column {name!r}; {hint}")
     if len(set(columns)) < len(columns):
-        raise ValueError(f"a column is named twice in {list(columns)}.")
+        raise ValueError(f"a column is named twice in {list(columns)}; name each column once.")
     return obs[list(columns)]
 
 
@@ -63,7 +63,7 @@ def gene_mask(adata: AnnData, mask_var: str | np.ndarray | None) -> np.ndarray:
     if mask.dtype != bool or mask.shape != (adata.n_vars,):
         raise ValueError(f"mask_var must be boolean with one entry for each of the {adata.n_vars} genes.")
     if not mask.any():
-        raise ValueError("mask_var leaves no gene.")
+        raise ValueError("mask_var selects no gene; select at least one.")
     return mask
 
 
@@ -74,7 +74,7 @@ def expression(adata: AnnData, layer: str | None):
         raise ValueError(f"there is no layer {layer!r}; layers are {names}.")
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
-        raise ValueError("adata.X is empty; name a layer.")
+        raise ValueError("adata.X is empty; pass the name of a layer.")
     X = wrap(X)
     if arrays.in_memory(X) or arrays.is_dask(X):
         return X

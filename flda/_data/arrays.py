@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +84,14 @@ class Stream:
             wanted = self.cells[first:last] - rows.start
             if len(wanted) < rows.stop - rows.start:
                 block = block[wanted]
-            yield slice(int(first), int(last)), block if all_genes else block[:, self.genes]
+            block = block if all_genes else block[:, self.genes]
+            self.__dict__.setdefault("thin", _is_thin_block(block))  # known from the first pass on
+            yield slice(int(first), int(last)), block
+
+    @cached_property
+    def thin(self) -> bool:
+        """Whether the first block is so sparse that its products are faster than BLAS on a dense one."""
+        return _is_thin_block(next(self.blocks())[1])
 
 
 def is_sparse(X) -> bool:
@@ -115,9 +123,11 @@ def is_thin(X) -> bool:
     if is_dask(X):
         if not hasattr(X._meta, "indptr"):
             return False
-        block = next(iter(_chunks(X)))[1].compute()
-    else:
-        block = next(X.blocks())[1]
+        return _is_thin_block(next(iter(_chunks(X)))[1].compute())
+    return X.thin
+
+
+def _is_thin_block(block) -> bool:
     return is_sparse(block) and block.nnz < THIN * block.shape[0] * block.shape[1]
 
 

@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
+from .._logging import quiet
 from .design import Design
 from .samples import between_factors, donor_strata
 
@@ -80,8 +81,12 @@ class Split:
         return X[self.train], labels.iloc[self.train], None if self.donors is None else self.donors[self.train]
 
     def fit(self, model: Model, X, labels: pd.DataFrame, **parameters) -> Model:
-        """Fit a clone of the estimator, with these parameters changed, on the training cells."""
-        return clone(model).set_params(**parameters).fit(*self.training_data(X, labels))
+        """Fit a clone of the estimator, with these parameters changed, on the training cells.
+
+        The fit logs nothing but errors: the fit of all cells has logged the same before.
+        """
+        with quiet():
+            return clone(model).set_params(**parameters).fit(*self.training_data(X, labels))
 
 
 def folds(

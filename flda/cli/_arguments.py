@@ -55,7 +55,7 @@ def _design_options(sub: argparse.ArgumentParser) -> None:
         "--nuisance",
         nargs="+",
         metavar="COLUMN",
-        help="obs columns that get no axes, such as a batch",
+        help="obs columns of effects without axes, such as a batch",
     )
     sub.add_argument(
         "--interactions",
@@ -68,7 +68,9 @@ def _design_options(sub: argparse.ArgumentParser) -> None:
 
 def _fit_options(sub: argparse.ArgumentParser) -> None:
     """Options of the commands that fit and write a folder of results."""
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the results, written whole or not at all")
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results; it appears only when it is complete"
+    )
     sub.add_argument(
         "--n-genes", type=_size, default=20, metavar="K", help="genes selected per axis, or cv (default 20)"
     )
@@ -76,13 +78,13 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         "--mode",
         choices=["axis", "marker"],
         default="axis",
-        help="select the genes of the best axis, or genes that are themselves specific (default axis)",
+        help="axis selects the genes of the best axis, marker genes that are specific on their own (default axis)",
     )
     sub.add_argument(
         "--penalty",
         type=float,
         default=1.0,
-        help="penalty on the variance of other effects (default 1; inf removes it exactly)",
+        help="penalty on the variance of other effects (default 1; inf removes it from the fitted group means)",
     )
     sub.add_argument(
         "--group-means",
@@ -97,7 +99,11 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         help="a number in [0, 1], or auto, cv, ledoit-wolf or oas (default auto)",
     )
     sub.add_argument(
-        "--repeats", type=int, default=1, metavar="N", help="repeats of the certificate's folds (default 1)"
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of times that the certificate assigns cells to folds (default 1)",
     )
     sub.add_argument(
         "--permutations",
@@ -118,10 +124,10 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="K",
-        help="also compare axes of these numbers of genes, which takes longer",
+        help="also compare axes with these numbers of genes, which takes longer",
     )
     sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
-    sub.add_argument("--seed", type=int, default=0, help="seed of the folds (default 0)")
+    sub.add_argument("--seed", type=int, default=0, help="seed of folds, tests and halves (default 0)")
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
@@ -132,8 +138,8 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--n-components", "--n-comps", type=int, metavar="N", help="axes per effect (default: all useful ones)"
     )
-    sub.add_argument("--backed", action="store_true", help="read the matrix in blocks instead of into memory")
-    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files of flda")
+    sub.add_argument("--backed", action="store_true", help="read the matrix in blocks from disk instead of into memory")
+    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
 
 
 def _report_options(sub: argparse.ArgumentParser) -> None:
@@ -149,15 +155,19 @@ def _power_options(sub: argparse.ArgumentParser) -> None:
         "--n-cells", type=int, nargs="+", default=[10, 20, 50, 100], metavar="N", help="cells per group to try"
     )
     sub.add_argument("--n-donors", type=int, nargs="+", metavar="D", help="donors per group to try; needs --donor")
-    sub.add_argument("--purity", type=float, default=0.9, help="target of the first axes (default 0.9)")
-    sub.add_argument("--stability", type=float, default=0.7, help="target of the gene lists (default 0.7)")
+    sub.add_argument("--purity", type=float, default=0.9, help="target for the purity of the first axes (default 0.9)")
+    sub.add_argument(
+        "--stability", type=float, default=0.7, help="target for the stability of the gene lists (default 0.7)"
+    )
     sub.add_argument("--n-genes", type=int, default=20, help="genes selected per axis (default 20)")
-    sub.add_argument("--studies", type=int, default=20, help="simulated studies of each size (default 20)")
+    sub.add_argument(
+        "--studies", type=int, default=20, help="simulated truths, each with two studies of every size (default 20)"
+    )
     sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor")
     sub.add_argument("--layer", default="counts", help="layer with raw counts (default counts; '' for X)")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
-    sub.add_argument("--out", type=Path, help="folder for the results, written whole or not at all")
-    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files of flda")
+    sub.add_argument("--out", type=Path, help="folder for the results; it appears only when it is complete")
+    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
     sub.add_argument("--seed", type=int, default=0, help="seed (default 0)")
 
 

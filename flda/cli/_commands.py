@@ -103,7 +103,7 @@ def check(args: argparse.Namespace) -> None:
         print(f"  {row.effect:<30} {role if row.estimable else 'cannot be estimated: ' + row.reason}")
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
-        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other")
+        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other mean")
 
 
 def write_report(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The output folder of a command: written whole or not at all, and never at the cost of files of others."""
+"""The output folder of a command: it appears only when it is complete, and replaces only files that flda wrote."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``out`` if the block succeeds, and is removed if not.
+    """Yield a temporary folder that replaces ``out`` if the block succeeds, and is removed otherwise.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
     Raises
     ------
     UsageError
-        If ``out`` cannot be written, or must not be replaced. This is found out before the work.
+        If ``out`` cannot be written, or must not be replaced. This is checked before the block runs.
     """
     _check(out, overwrite, inputs)
     try:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from .._design.design import Design, make_design
 from .._design.samples import donor_strata
 from .._design.splits import Split
-from .._logging import quiet
 from .._progress import progress
 from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
@@ -113,8 +112,7 @@ def stability_selection(
 
     def selected(half: Split) -> dict[str, np.ndarray]:
         """Return the genes that one half selects for each effect."""
-        with quiet():
-            own = half.fit(model, X, labels)
+        own = half.fit(model, X, labels)
         return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}
 
     results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(selected)(h) for h in halves)

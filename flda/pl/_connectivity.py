@@ -70,7 +70,7 @@ def connectivity(
     links = found["links"]
     known = list(dict.fromkeys(links["direction"]))
     if direction is not None and direction not in known:
-        raise ValueError(f"there are no links with direction={direction!r}; there are {known}.")
+        raise ValueError(f"there are no links with direction={direction!r}; use one of {known}.")
     if axis is None:
         return _matrix(adata, found, factors, direction or known[0], n_partners, ax)
     axis = check_axis(axis, dict.fromkeys(links["axis"]))

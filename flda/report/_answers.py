@@ -76,7 +76,7 @@ def _separation(record: Record) -> Answer:
     if best is None:
         return Answer(
             question, "Unknown: no certificate was computed.",
-            ("Eigenvalues of the fitted cells grow with the number of genes even without any effect. "
+            ("Eigenvalues of the fitted cells grow with the number of genes even if there is no effect. "
              "Run flda.tl.certify(adata).",),
         )  # fmt: skip
     first, certificate = best.iloc[0], record.certificate
@@ -107,7 +107,7 @@ def _tests(table: pd.DataFrame) -> str:
     rows = [f"{row.effect} p = {row.pval_adj:.2g}" for row in table.itertuples()]
     count = int(table.iloc[0]["n_resamples"])
     units = ", ".join(dict.fromkeys(table["unit"].astype(str)))
-    return f"Tests, adjusted over effects: {listed(rows)} ({count} resamples; unit: {units})."
+    return f"Tests of the effects, adjusted over effects: {listed(rows)} ({count} resamples; unit: {units})."
 
 
 def _purity(record: Record) -> Answer:
@@ -148,7 +148,7 @@ def _share(row: Any) -> str:
 
 
 def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
-    question = "Which ten genes carry it?"
+    question = "Which ten genes carry the axis?"
     by_axis = {axis: part.head(N_GENES) for axis, part in ranking.groupby("axis", sort=False)}
     order = [axis for axis in best_axes(record, "selected") if axis in by_axis]
     lines = {axis: ", ".join(by_axis[axis]["gene"].astype(str)) for axis in order}
@@ -164,7 +164,9 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
         )
     details.insert(0, kinds)
     if not ranking["selected"].any():
-        details.insert(0, "These lead the axis of all genes; no genes were selected (flda.tl.rank_genes).")
+        details.insert(
+            0, "These genes lead the axis of all genes, because no genes were selected (flda.tl.rank_genes)."
+        )
     return Answer(question, f"{order[0]}: {lines[order[0]]}.", tuple(details))
 
 
@@ -188,7 +190,7 @@ def _stability(record: Record, ranking: pd.DataFrame) -> Answer:
             f"{100 * STABLE:.0f} % of the halves (median {100 * own.median():.0f} %)"
         )
     if not lines:
-        return Answer(question, "Measured for no axis of this report.")
+        return Answer(question, "It was measured for none of the axes in this report.")
     how = f"Measured on {int(run['n_resamples'])} halves of the {run['unit']}s."
     return Answer(question, lines[0] + ".", (*(f"{line}." for line in lines[1:]), how))
 

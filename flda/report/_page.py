@@ -177,9 +177,9 @@ def _axes(record: Record) -> str:
             shown[name] = table[column]
     return (
         small_table(shown)
-        + '<p class="note">SNR: signal-to-noise ratio, the variance of the axis\'s own effect on held-out cells in '
-        "units of the variance within groups. Cross-talk: the same for all other effects together. Own share: SNR over "
-        "the sum of SNR and cross-talk. Sd of SNR: standard deviation over folds.</p>"
+        + '<p class="note">SNR is the signal-to-noise ratio: the variance of the axis\'s own effect on held-out cells, '
+        "in units of the variance within groups. Cross-talk is the same ratio, summed over all other effects. Own "
+        "share is the SNR divided by the sum of SNR and cross-talk. Sd of SNR is its standard deviation over folds.</p>"
     )
 
 

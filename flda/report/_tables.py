@@ -48,9 +48,9 @@ def gene_table(ranking: pd.DataFrame) -> str:
         + "\n".join(rows)
         + "\n</tbody></table></div>\n"
         f'<p class="note">The table has the first {N_RANKED} genes of every axis, with selected genes shaded; '
-        "gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes. Score: loading times the standard "
-        "deviation within groups. Specificity: share of the axis's own effect in the gene's summed F ratios. The "
-        "download holds the rows shown.</p>\n"
+        "gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes. The score is the loading times the "
+        "standard deviation within groups. The specificity is the share of the axis's own effect in the sum of the "
+        "gene's F ratios. The download contains the rows that are shown.</p>\n"
     )
 
 

@@ -66,8 +66,8 @@ def fit_counts(
     References
     ----------
     The model has the parts of scDesign2 (Sun T, Song D, Li WV, Li JJ, Genome Biol. 22:163, 2021): a negative binomial
-    distribution per gene and a Gaussian copula per cell type. Here groups share the copula and, up to one factor per
-    group, the dispersions, and their means are shrunken towards the factorial prediction.
+    distribution per gene and a Gaussian copula per cell type. Here, all groups share the copula. They share the
+    dispersions up to one factor per group. Their means are shrunken towards the factorial prediction.
 
     Examples
     --------

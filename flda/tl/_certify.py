@@ -7,7 +7,6 @@ from anndata import AnnData
 from .._adata.fitted import Fitted
 from .._adata.results import Step
 from .._docs import documented
-from .._logging import quiet
 from ..estimators import FLDA
 from ..inference._certificate import certify_together
 
@@ -64,9 +63,8 @@ def certify(
     models: dict[str, FLDA] = {"all": fitted.dense()}
     if "selection" in fitted.record:
         models["selected"] = fitted.sparse()
-    with quiet():
-        table = certify_together(
-            models, fitted.X, fitted.labels, fitted.donors,
-            n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
-        )  # fmt: skip
+    table = certify_together(
+        models, fitted.X, fitted.labels, fitted.donors,
+        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
+    )  # fmt: skip
     return step.write(certificate=table)

@@ -196,7 +196,7 @@ def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
     ``real`` holds the real cells; it is None if they cannot estimate every effect of the design, which gives NaN.
     """
     if real is None:
-        logger.warning("without the simulated cells some effect cannot be estimated; its variance is left out")
+        logger.warning("some effect cannot be estimated without the simulated cells; flda.get.variance_df holds NaN")
         shares = variance = pd.Series(np.nan, index=[*(e.name for e in design.contrasts), "within"])
     else:
         design = real.design

@@ -66,8 +66,7 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
     for split in progress(folds(model.design_, donors, seed, n_folds), desc="held-out scores", total=n_folds):
         if split.training is None:
             continue
-        with quiet():
-            fold = split.fit(model, X, labels)
+        fold = split.fit(model, X, labels)
         scores[split.test] = fold.transform(X[split.test]) @ _rotation(fold, model, split.training)
     if np.isnan(scores).all():
         raise ValueError(

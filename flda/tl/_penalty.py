@@ -10,7 +10,6 @@ from .. import inference
 from .._adata.fitted import Fitted
 from .._adata.results import Step
 from .._docs import documented
-from .._logging import quiet
 from ..inference._penalty import PENALTIES
 
 
@@ -72,11 +71,10 @@ def choose_penalty(
     """
     step = Step("choose_penalty", adata, key, copy)
     fitted = Fitted.read(adata, key)
-    with quiet():
-        chosen, table = inference.choose_penalty(
-            fitted.dense(), fitted.X, fitted.labels, fitted.donors, crosstalk=crosstalk, penalties=penalties,
-            n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
-        )  # fmt: skip
+    chosen, table = inference.choose_penalty(
+        fitted.dense(), fitted.X, fitted.labels, fitted.donors, crosstalk=crosstalk, penalties=penalties,
+        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
+    )  # fmt: skip
     params = {
         "crosstalk": crosstalk, "penalties": [float(p) for p in penalties],
         "n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state,

@@ -145,7 +145,7 @@ def _candidates(
     if min_cells:
         candidates &= arrays.detected(fitted.X) >= min_cells
     if not candidates.any():
-        raise ValueError("mask_var, min_cells and exclude leave no gene that could be selected.")
+        raise ValueError("mask_var, min_cells and exclude leave no gene that can be selected; relax one of them.")
     return candidates
 
 
