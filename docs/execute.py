@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / "tutorials"
 def run(script: Path) -> None:
     notebook = jupytext.read(script)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(FOLDER)}}).execute()
     seconds = time.perf_counter() - start
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{script.stem[:2]}-{number:02d}"  # the same when run again
