@@ -71,6 +71,8 @@ class GroupSpace:
         ValueError
             If infinite penalties leave no direction.
         """
+        if self.rank == 0:  # all group means are equal: there is no axis
+            return np.empty(0), self._to_weights
         # in the coordinates v the metric is the identity, so this is an ordinary symmetric eigenproblem
         objective = self._scatter(own)
         for contrasts, penalty in others:
