@@ -23,7 +23,7 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
         sub.set_defaults(run=functions[name])
         return sub
 
-    demo = command("demo", "analyse simulated T4/T5 cells, offline, in seconds")
+    demo = command("demo", "analyse simulated T4/T5 cells, offline, in about a minute")
     _fit_options(demo)
     demo.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_components=None)
 

@@ -35,7 +35,7 @@ from .._solve.within import Within
 from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, every_assignment, permuted_codes
 
-N_FOLDS = 10  # or as many as there are donors, if they are fewer
+N_FOLDS = 10  # the number of donors, if that is smaller
 
 
 class DonorStatistics:
