@@ -66,22 +66,22 @@ def documented(function: F) -> F:
 
     Examples
     --------
+    >>> import inspect
     >>> def area(radius, random_state=0):
     ...     '''Estimate an area.
     ...
     ...     {random_state}
     ...     '''
-    >>> print(documented(area).__doc__)
+    >>> print(inspect.getdoc(documented(area)))
     Estimate an area.
     <BLANKLINE>
-        random_state
-            Seed; the same seed gives the same results.
-    <BLANKLINE>
+    random_state
+        Seed; the same seed gives the same results.
     """
 
     def paragraph(line: re.Match[str]) -> str:
         return textwrap.indent(textwrap.dedent(PARAGRAPHS[line[2]]).strip(), line[1])
 
-    if function.__doc__ is not None:  # python -OO removes docstrings
-        function.__doc__ = re.sub(r"^( +)\{(\w+)\}$", paragraph, function.__doc__, flags=re.MULTILINE)
+    if function.__doc__ is not None:  # python -OO removes docstrings; Python 3.13 removes their indentation
+        function.__doc__ = re.sub(r"^( *)\{(\w+)\}$", paragraph, function.__doc__, flags=re.MULTILINE)
     return function

@@ -76,7 +76,9 @@ def plain(value: Any) -> Any:
     """
     value = value.to_memory() if hasattr(value, "to_memory") else value  # part of a lazily read AnnData
     if isinstance(value, pd.DataFrame):
-        return value.rename(columns=unescaped).set_index(_index(value.index))
+        # by column, since DataFrame.infer_objects leaves text of several columns as objects; pandas 3 has a type for text
+        columns = {unescaped(name): value[name].infer_objects() for name in value}
+        return pd.DataFrame(columns, index=value.index).set_index(_index(value.index))
     if isinstance(value, Mapping):
         return {unescaped(name): plain(part) for name, part in value.items()}
     if isinstance(value, np.ndarray) and value.ndim < 2:
