@@ -15,8 +15,8 @@ FACTORS = {
     "treatment": ("Treatment", {"Saline": "Saline", "Memantine": "Memantine"}),
     "behaviour": ("Behavior", {"S/C": "shock-context", "C/S": "context-shock"}),
 }
-# Their genes lie on mouse chromosome 16 between Mrpl39 and Zbtb21, the segment of which Ts65Dn has three copies. DSCR1 is
-# the older name of RCAN1. RRP1 is on human chromosome 21 as they are, but on chromosome 10 of the mouse.
+# Their genes lie on mouse chromosome 16 between Mrpl39 and Zbtb21, the segment of which Ts65Dn has three copies. DSCR1
+# is the older name of RCAN1. RRP1 is on human chromosome 21 like them, but on chromosome 10 of the mouse.
 TRIPLICATED = ("APP", "DSCR1", "DYRK1A", "ITSN1", "SOD1", "TIAM1")
 
 
@@ -28,10 +28,13 @@ def mice_protein(data_dir: str | os.PathLike | None = None) -> AnnData:
     drug that may restore their learning. Mice of the behaviour ``context-shock`` explored a cage before a shock and
     learned to fear it; mice of the behaviour ``shock-context`` received the shock at once and did not learn.
 
-    ``X`` is the logarithm to the base 2 of the level, since levels are relative and their medians differ 31-fold between
-    proteins. Differences of ``X`` are log2 fold changes. It has no missing values. The source has no value in 1,396 of
-    83,160 places, and one level (of RRP1) is negative, which no level can be. These 1,397 places were filled on the
-    scale of ``X``:
+    ``X`` is the logarithm to the base 2 of the level, since levels are relative and their medians differ 31-fold
+    between proteins. Differences of ``X`` are log2 fold changes. The ``logfoldchanges`` of
+    :func:`flda.tl.rank_genes` assume log1p of counts: do not use them here. They are NaN for the 63 proteins with
+    negative means.
+
+    ``X`` has no missing values. The source has no value in 1,396 of 83,160 places, and one level (of RRP1) is negative,
+    which no level can be. These 1,397 places were filled on the scale of ``X``:
 
     * 137 by the mean of the other measurements of the same protein in the same mouse;
     * 1,260, where all measurements of a protein in a mouse are missing (84 pairs), by the mean of the means of all
@@ -105,7 +108,7 @@ def mice_protein(data_dir: str | os.PathLike | None = None) -> AnnData:
 
 
 def _filled(X: np.ndarray, mouse: pd.Categorical) -> np.ndarray:
-    """Replace NaN by the mean of the column in the mouse, or else by the mean of the means of the mice that have one."""
+    """Fill NaN with the mean of the column in the mouse, or with the mean of the means of all mice that have one."""
     means = pd.DataFrame(X).groupby(mouse.codes).mean()
     means = means.fillna(means.mean())
     return np.where(np.isnan(X), means.to_numpy()[mouse.codes], X)
