@@ -76,7 +76,7 @@ def plain(value: Any) -> Any:
     """
     value = value.to_memory() if hasattr(value, "to_memory") else value  # part of a lazily read AnnData
     if isinstance(value, pd.DataFrame):
-        # by column, since DataFrame.infer_objects leaves text of several columns as objects; pandas 3 has a type for text
+        # pandas 3 has a type for text; DataFrame.infer_objects would leave several columns of text as objects
         columns = {unescaped(name): value[name].infer_objects() for name in value}
         return pd.DataFrame(columns, index=value.index).set_index(_index(value.index))
     if isinstance(value, Mapping):

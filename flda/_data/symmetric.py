@@ -10,6 +10,7 @@ from .device import asarray_like, is_device, namespace, to_numpy
 
 MAX_TRIANGLE = 8000  # rows of the largest symmetric or triangular matrix that goes to one call of BLAS or LAPACK
 TILE = 256  # rows and columns of the tiles in which a triangle is copied
+COLUMNS = 512  # columns of an inverse that are computed at a time
 PANEL = 4096  # rows of the tiles into which a larger matrix is cut
 
 
@@ -62,6 +63,29 @@ class Cholesky:
         right = solve(self._factor, right, trans="T", lower=True, check_finite=False)
         return right if is_device(B) else to_numpy(right)
 
+    def inverse_diagonal(self) -> np.ndarray:
+        """Compute the diagonal of the inverse of the matrix, (n,), as a NumPy array.
+
+        With the lower factor L these are the squared lengths of the columns of L^-1, which are zero above the diagonal.
+        """
+        n, xp = len(self._factor), namespace(self._factor)
+        if self._device:
+            from cupyx.scipy.linalg import solve_triangular as solve
+        else:
+            solve = solve_triangular
+        out = np.empty(n)
+        for start in range(0, n, COLUMNS):
+            own = slice(start, min(start + COLUMNS, n))
+            unit = xp.eye(n - start, own.stop - start)
+            if self._panels:
+                columns = _forward(self._factor[start:, start:], unit)
+            elif self._device:
+                columns = solve(self._factor[start:, start:], unit, lower=True, check_finite=False)
+            else:  # the factor is the upper triangle U = L'
+                columns = solve(self._factor[start:, start:], unit, trans="T", lower=False, check_finite=False)
+            out[own] = to_numpy(xp.einsum("ij,ij->j", columns, columns))
+        return out
+
 
 def panels(n: int) -> list[slice]:
     """Cut the range of n rows into slices of at most PANEL rows."""
@@ -85,14 +109,19 @@ def _factor_by_panels(A: np.ndarray) -> np.ndarray:
     return A
 
 
-def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Solve ``L L' X = B`` by forward and backward substitution, one panel of rows at a time."""
-    rows = panels(len(L))
+def _forward(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Solve ``L X = B`` by forward substitution, one panel of rows at a time."""
     X = np.array(B, dtype=np.float64)
-    for own in rows:
+    for own in panels(len(L)):
         X[own] -= L[own, : own.start] @ X[: own.start]
         X[own] = solve_triangular(L[own, own], X[own], lower=True, check_finite=False)
-    for own in reversed(rows):
+    return X
+
+
+def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Solve ``L L' X = B`` by forward and backward substitution, one panel of rows at a time."""
+    X = _forward(L, B)
+    for own in reversed(panels(len(L))):
         X[own] -= L[own.stop :, own].T @ X[own.stop :]
         X[own] = solve_triangular(L[own, own], X[own], lower=True, trans="T", check_finite=False)
     return X

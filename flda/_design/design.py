@@ -126,10 +126,6 @@ class Design:
                 return effect
         raise ValueError(f"there are no axes for the effect {name!r}; effects are {[e.name for e in self.effects]}.")
 
-    def others(self, effect: Effect, penalties: Mapping[Effect, float]) -> list[tuple[np.ndarray, float]]:
-        """Return B_T and the penalty lambda_T of every other effect in the fit, which axes of ``effect`` avoid."""
-        return [(b, penalties[e]) for e, b in self.contrasts.items() if e != effect]
-
     def subset(self, cells: np.ndarray) -> Design | None:
         """Return the design of some of the cells, or None if one of the effects cannot be estimated from them.
 

@@ -85,12 +85,27 @@ class Table:
             ]
         return [e for e in effects if e in kept]
 
-    def contrasts(self, effects: Sequence[Effect]) -> dict[Effect, np.ndarray]:
-        """Compute B_S (df_S x C) of every effect, all fitted together by least squares on the groups."""
-        blocks = [self.coding(e) for e in effects]
-        solution = np.linalg.pinv(np.hstack([np.ones((len(self.groups), 1)), *blocks]))
-        splits = np.cumsum([1] + [b.shape[1] for b in blocks])
-        return {e: solution[i:j] for e, i, j in zip(effects, splits[:-1], splits[1:], strict=True)}
+    def model_matrix(self, effects: Sequence[Effect]) -> np.ndarray:
+        """Compute ``D = [1, X_S for every S]`` (C x m), the intercept and the coding of effects on the groups."""
+        return np.hstack([np.ones((len(self.groups), 1)), *map(self.coding, effects)])
+
+    def df_left(self, effects: Sequence[Effect]) -> int:
+        """Return the degrees of freedom that effects leave of the group means; 0 if they fit every mean."""
+        return len(self.groups) - 1 - sum(map(self.df, effects))
+
+    def coefficients(self, effects: Sequence[Effect], weights: np.ndarray | None = None) -> np.ndarray:
+        """Compute ``(D' W D)^+ D' W`` (m x C), which maps group means to their weighted least-squares coefficients.
+
+        D is the model matrix and W holds the ``weights`` of the groups, (C,); without them all groups weigh the same.
+        """
+        root = np.ones(len(self.groups)) if weights is None else np.sqrt(weights)
+        return np.linalg.pinv(root[:, None] * self.model_matrix(effects)) * root
+
+    def contrasts(self, effects: Sequence[Effect], weights: np.ndarray | None = None) -> dict[Effect, np.ndarray]:
+        """Compute B_S (df_S x C) of every effect: its rows of :meth:`coefficients`."""
+        splits = np.cumsum([1, *map(self.df, effects)])
+        parts = np.split(self.coefficients(effects, weights), splits)[1:-1]
+        return dict(zip(effects, parts, strict=True))
 
 
 def report(

@@ -12,6 +12,7 @@ from .._data.device import OnDevice, free_memory
 from .._logging import get_logger
 from .dual import Dual
 from .iterative import Iterative
+from .objective import Noise
 from .primal import Primal
 from .solver import Solver
 
@@ -82,8 +83,8 @@ def available_memory() -> float:
             return np.inf
 
 
-def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
-    """Compute Z = M_e(g)^-1 G' (p x C) for the centred group means, and its relative residual.
+def solve(solver: Solver, g: float) -> tuple[np.ndarray, float, Noise]:
+    """Compute Z = M_e(g)^-1 G' (p x C) for the centred group means, its relative residual, and the noise of the means.
 
     The residual ``|M_e(g) Z - G'| / |G'|`` is computed with the scatter as a product with the data, so it also checks
     the matrix that was factored. Iterative refinement continues as long as each step at least halves the residual.
@@ -98,7 +99,7 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
         raise ValueError(
             "every gene has the same mean in all groups, so nothing separates the groups; check X and the labels."
         )
-    Z, apply = solver.solve_means(g)
+    Z, inverse = solver.solve_means(g)
     scale = np.linalg.norm(rhs)
 
     def error_of(Z: np.ndarray) -> np.ndarray:
@@ -107,7 +108,7 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
     error = error_of(Z)
     residual = np.linalg.norm(error) / scale
     while residual > REFINED[solver.name]:
-        refined = Z + apply(error)
+        refined = Z + inverse.solve(error)
         error = error_of(refined)
         better = np.linalg.norm(error) / scale
         if better > residual / 2:
@@ -118,4 +119,4 @@ def solve(solver: Solver, g: float) -> tuple[np.ndarray, float]:
             f"solver={solver.name!r} reached a relative residual of {residual:.1g} at shrinkage {g:.3g}, which is too "
             "large: the within-group scatter is ill-conditioned. Set a larger shrinkage, or use fewer genes."
         )
-    return Z, float(residual)
+    return Z, float(residual), Noise(inverse.trace(), solver.within.n_effective)

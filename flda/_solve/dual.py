@@ -11,7 +11,7 @@ same Gram matrix, so a fold is evaluated from it without reading the data again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,8 +22,10 @@ from .._data.device import asarray_like, namespace, to_numpy
 from .._data.symmetric import Cholesky
 from .._design.design import Design
 from .._design.splits import Split
-from .folds import Training, add_to_diagonal
-from .solver import Apply, Fold, Solver, singular_message
+from .folds import FoldSpace, Training, add_to_diagonal
+from .krylov import solve_grid
+from .objective import Noise
+from .solver import Fold, Inverse, Solver, singular_message
 from .within import Within, donor_scaling, target_diagonal
 
 
@@ -47,30 +49,37 @@ class Dual(Solver):
         """Compute the squared Frobenius norm of ``T^-1/2 M_e T^-1/2``, which equals that of Kc."""
         return float((self._cells**2).sum())
 
-    def factor(self, g: float) -> Apply:
-        apply = self._woodbury(g)
-        return lambda B: apply(B, self.within.cells_of(B / self.target[:, None]))
+    def factor(self, g: float) -> Inverse:
+        return self._woodbury(g)[1]
 
-    def solve_means(self, g: float) -> tuple[np.ndarray, Apply]:
-        """Compute ``Z = M_e(g)^-1 G'`` (p x C), unrefined, and the function of :meth:`factor`."""
+    def solve_means(self, g: float) -> tuple[np.ndarray, Inverse]:
+        apply, inverse = self._woodbury(g)
         if self.prior is not None:
-            return super().solve_means(g)
-        apply, N = self._woodbury(g), self.within.shape[0]
+            return inverse.solve(self.means.T), inverse
         # R T^-1 G' is a block of the Gram matrix, which saves a pass over the data
-        Z = apply(self.means.T, to_numpy(self.gram[:N, N:]))
-        return Z, lambda B: apply(B, self.within.cells_of(B / self.target[:, None]))
+        N = self.within.shape[0]
+        return apply(self.means.T, to_numpy(self.gram[:N, N:])), inverse
 
-    def _woodbury(self, g: float):
-        """Return a function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k)."""
+    def _woodbury(self, g: float) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], Inverse]:
+        """Return a function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k), and the inverse."""
         if g == 0:
             raise ValueError(singular_message(self.within))
-        factored, target = _shifted(self._cells, g), self.target[:, None]
+        N, target = self.within.shape[0], self.target[:, None]
+        matrix = (1 - g) * self._cells
+        add_to_diagonal(matrix, g)
+        factored = Cholesky(matrix)
 
         def apply(B: np.ndarray, residuals: np.ndarray) -> np.ndarray:
             inner = factored.solve(residuals)
             return (B / target - (1 - g) * self.within.genes_of(inner) / target) / g
 
-        return apply
+        def trace() -> float:
+            # the trace of M_e(g)^-1 M_e is that of ((1 - g) Kc + g I)^-1 Kc = (I - g ((1 - g) Kc + g I)^-1) / (1 - g)
+            if g == 1:
+                return float(self.cell_norms().sum())
+            return float((N - g * factored.inverse_diagonal().sum()) / (1 - g))
+
+        return apply, Inverse(lambda B: apply(B, self.within.cells_of(B / target)), trace)
 
     def fold(self, split: Split) -> Fold:
         return _DualFold(self, split)
@@ -147,14 +156,17 @@ class _DualFold(Fold):
         # Kc of the training cells, and the products of (x - centre) of the held-out cells with R
         self.cells = residuals(residuals(gram[namespace(gram).ix_(train_rows, train_rows)]).T)
         self.test_residuals = residuals(to_train - to_centre)
+        self.counts = training.n_effective
 
-    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Compute K and the held-out scores for every g; each g costs one factorisation."""
+    def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
+        # with the identity as target, ((1 - g) Kc + g I)^-1 R T^-1 G' and the noise tr(((1 - g) Kc + g I)^-1 Kc)
+        found, traces = solve_grid(self.cells, np.ones(len(self.cells)), grid, to_numpy(self.residuals))
         out = []
-        for g in grid:
-            inner = (1 - g) * _shifted(self.cells, g).solve(self.residuals)
+        for g, inner, trace in zip(grid, found, traces, strict=True):
+            inner = asarray_like(self.cells, (1 - g) * inner)
             K = (self.means - self.residuals.T @ inner) / g
-            out.append((to_numpy(K), to_numpy((self.test_means - self.test_residuals @ inner) / g)))
+            scores = (self.test_means - self.test_residuals @ inner) / g
+            out.append(FoldSpace(to_numpy(K), to_numpy(scores), Noise(trace, self.counts)))
         return out
 
 
@@ -174,13 +186,6 @@ def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: 
     return sp.csr_array(
         (np.concatenate([residuals, shares]), (np.tile(rows, 2), columns)), shape=(rows.max(initial=-1) + 1, N + C)
     )
-
-
-def _shifted(cells: np.ndarray, g: float) -> Cholesky:
-    """Compute the Cholesky factor of ``g I + (1 - g) cells``."""
-    matrix = (1 - g) * cells
-    add_to_diagonal(matrix, g)
-    return Cholesky(matrix)
 
 
 def scale_samples(rows: np.ndarray, sample_codes: np.ndarray, scaling: np.ndarray) -> np.ndarray:

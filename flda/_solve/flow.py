@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .search import (
-    SparseProblem,
-    _top,
-    first,
-)
+from .rows import largest_eigenvalue
+from .search import SparseProblem, first, top
 
 
 def flow(
@@ -48,10 +45,10 @@ def flow(
     Loadings (p,) and objective of the best iterate, and the number of iterations.
     """
     scale = np.sqrt(problem.scatter.diagonal)
-    largest = problem.scatter.largest_eigenvalue
+    largest = largest_eigenvalue(problem.scatter)
     eta = step / largest
     H = problem.H / scale
-    penalised = max(_top(H @ H.T, -problem.Q), 0.0) / largest  # |lambda_min(N)| / lambda_max(M)
+    penalised = max(top(H @ H.T, -problem.Q), 0.0) / largest  # |lambda_min(N)| / lambda_max(M)
 
     def truncate(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keep the k largest entries of y among the allowed genes; return their genes and their normalised values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,26 @@ from .._data import arrays
 from .._data.device import asarray_like, namespace
 from .._design.samples import Samples
 from .._design.splits import Split
+from .objective import Noise
 from .within import Within, donor_scaling, n_effective, scaled_centres
+
+
+class FoldSpace(NamedTuple):
+    """The group space of the training cells of a split for one g, and the scores of its held-out cells.
+
+    Attributes
+    ----------
+    K
+        ``G M_e(g)^-1 G'`` of the training cells, C x C.
+    scores
+        ``(x - centre)' M_e(g)^-1 G'`` for each cell x of ``split.known``, n x C.
+    noise
+        The noise of the group means of the training cells.
+    """
+
+    K: np.ndarray
+    scores: np.ndarray
+    noise: Noise
 
 
 class Training:
@@ -97,9 +117,17 @@ def add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
 
 
 def scored(
-    held_out, Z: Sequence[np.ndarray], means: np.ndarray, centre: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Compute ``K = G Z`` and the scores of the held-out cells on Z, for every Z, in one pass over the cells."""
+    held_out,
+    Z: Sequence[np.ndarray],
+    means: np.ndarray,
+    centre: np.ndarray,
+    traces: Sequence[float],
+    counts: np.ndarray,
+) -> list[FoldSpace]:
+    """Compute ``K = G Z`` and the scores of the held-out cells on Z, for every Z, in one pass over the cells.
+
+    ``traces`` are the noise of a cell for every Z, and ``counts`` the number of cells of each group mean, (C,).
+    """
     together = np.hstack(Z)
     scores = np.split(arrays.times(held_out, together) - centre @ together, len(Z), axis=1)
-    return [(means @ z, s) for z, s in zip(Z, scores, strict=True)]
+    return [FoldSpace(means @ z, s, Noise(d, counts)) for z, s, d in zip(Z, scores, traces, strict=True)]

@@ -1,11 +1,11 @@
 """The factorized discriminant in group space: a p x p eigenproblem reduced to C x C.
 
-Every axis of effect S maximises ``u' N_S u / u' M_e(g) u``, where ``N_S = M_S - sum_{T != S} lambda_T M_T`` and
-``M_T = G' Q_T G``. The range of N_S is spanned by the group means, so u lies in the span of ``Z = M_e(g)^-1 G'``. With
-``u = Z w`` and ``K = G Z = G M_e(g)^-1 G'`` (C x C) the problem becomes
-``w' K (Q_S - sum_T lambda_T Q_T) K w / w' K w``. Writing ``K = R R'`` and ``v = R' w`` leaves one small symmetric
-eigenproblem for v, that of ``R' (Q_S - sum_T lambda_T Q_T) R``, in coordinates in which the metric M_e(g) is the
-identity. An infinite lambda_T confines v to the null space of ``B_T R``.
+Every axis of effect S maximises ``u' N u / u' W u`` (:mod:`flda._solve.objective`). N and W - M_e(g) are sums of
+squares ``|a G u|^2`` of a few rows ``a G``, so u lies in the span of ``Z = M_e(g)^-1 G'``. With ``u = Z w`` and
+``K = G Z = G M_e(g)^-1 G'`` (C x C), ``K = R R'`` and ``v = R' w``, all these squares are ``|a R v|^2`` and
+``u' M_e(g) u = v' v``. So with the rows a_S of the effect and the rows a_T of what counts against it, the ratio is one
+small eigenproblem in v, ``R' a_S' a_S R v = value (I + R' a_T' a_T R) v``. That of the difference is
+``R' (a_S' a_S - a_T' a_T) R v = value v``. An infinite penalty confines v to the null space of its rows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg import eigh, null_space
+
+from .objective import Terms
 
 # eigenvalues of K below this share of the largest are rounding error
 RANK_TOLERANCE = 1e-13
@@ -44,27 +46,23 @@ class GroupSpace:
         self._root = vectors[:, keep] * np.sqrt(values[keep])  # R
         self._to_weights = vectors[:, keep] / np.sqrt(values[keep])  # w = R (R'R)^-1 v solves v = R' w
 
-    def axes(
-        self, own: np.ndarray, others: Sequence[tuple[np.ndarray, float]], n_components: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def axes(self, terms: Terms, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute the axes of one effect.
 
         Parameters
         ----------
-        own
-            Contrasts B_S of the effect, df_S x C.
-        others
-            Contrasts B_T and penalty lambda_T of every other effect; a penalty may be infinite.
+        terms
+            The objective of the effect.
         n_components
             Number of axes. Fewer are returned if the group means span fewer dimensions.
 
         Returns
         -------
         eigenvalues
-            The maximised ratios, (k,), largest first.
+            The maximised objectives, (k,), largest first.
         weights
-            Group weights w, C x k. The axes are ``u = Z w``, with ``u' M_e(g) u = 1``, and distinct axes are orthogonal
-            in M_e(g).
+            Group weights w, C x k. The axes are ``u = Z w``, with ``u' M_e(g) u = 1``. Distinct axes are orthogonal in
+            the denominator W.
 
         Raises
         ------
@@ -73,20 +71,17 @@ class GroupSpace:
         """
         if self.rank == 0:  # all group means are equal: there is no axis
             return np.empty(0), self._to_weights
-        # in the coordinates v the metric is the identity, so this is an ordinary symmetric eigenproblem
-        objective = self._scatter(own)
-        for contrasts, penalty in others:
-            if np.isfinite(penalty):
-                objective -= penalty * self._scatter(contrasts)
-        basis = self._allowed([b for b, penalty in others if np.isinf(penalty)])
-        values, v = eigh(basis.T @ objective @ basis)
+        basis = self._allowed(terms.nulled)
+        own, against = terms.own @ self._root @ basis, terms.against @ self._root @ basis
+        numerator, denominator = own.T @ own, np.eye(basis.shape[1])
+        if terms.ratio:
+            denominator = denominator + against.T @ against
+        else:
+            numerator = numerator - against.T @ against
+        values, v = eigh(numerator, denominator)
         best = np.argsort(-values, kind="stable")[:n_components]
-        return values[best], self._to_weights @ basis @ v[:, best]
-
-    def _scatter(self, contrasts: np.ndarray) -> np.ndarray:
-        """Compute ``R' Q R`` of an effect, with Q = B'B / df."""
-        half = contrasts @ self._root
-        return half.T @ half / len(contrasts)
+        v = v[:, best] / np.linalg.norm(v[:, best], axis=0)
+        return values[best], self._to_weights @ basis @ v
 
     def _allowed(self, nulled: Sequence[np.ndarray]) -> np.ndarray:
         """Return an orthonormal basis of the directions v along which no effect with an infinite penalty varies."""

@@ -22,8 +22,9 @@ from .._data.device import asarray_like, to_numpy
 from .._data.symmetric import Cholesky
 from .._design.design import Design
 from .._design.splits import Split
-from .folds import Training, add_to_diagonal, scored
-from .solver import Apply, Fold, Solver, singular_message
+from .folds import FoldSpace, Training, add_to_diagonal, scored
+from .krylov import solve_grid
+from .solver import Fold, Inverse, Solver, singular_message
 from .within import Within, target_diagonal
 
 SINGULAR_SHARE = 1e-13  # share of a gene's variance that other genes leave unexplained, below which it is dependent
@@ -47,13 +48,9 @@ class Primal(Solver):
         scale = asarray_like(self.scatter, 1 / np.sqrt(self.target))
         return float(((self.scatter * scale[:, None] * scale) ** 2).sum())
 
-    def factor(self, g: float) -> Apply:
-        return self.factor_of(self.scatter, g)
-
-    def factor_of(self, scatter: np.ndarray, g: float) -> Apply:
-        """Return a function that applies ``((1 - g) scatter + g T)^-1``, for the scatter of all cells or of a fold."""
+    def factor(self, g: float) -> Inverse:
         within, target = self.within, self.target
-        matrix = (1 - g) * scatter
+        matrix = (1 - g) * self.scatter
         # the row of a constant gene is zero, so any positive diagonal entry gives it a loading of zero
         means = within.means
         constant = (self.variances == 0) & (np.ptp(means, axis=0) <= 1e-12 * np.abs(means).max(axis=0))
@@ -66,7 +63,15 @@ class Primal(Solver):
         # pivot^2 over diagonal entry is the share of a gene's variance that the genes before it leave unexplained
         if np.min(factored.diagonal**2 / diagonal) < SINGULAR_SHARE:
             raise ValueError(singular_message(within))
-        return factored.solve
+
+        def trace() -> float:
+            if g == 1:
+                return float(np.sum(self.variances / target))
+            # M_e(g)^-1 M_e = (I - g M_e(g)^-1 T) / (1 - g), which is zero for a gene without variance
+            shares = 1 - g * factored.inverse_diagonal() * target
+            return float(np.sum(shares[self.variances > 0]) / (1 - g))
+
+        return Inverse(factored.solve, trace)
 
     def fold(self, split: Split) -> Fold:
         return _PrimalFold(self, split)
@@ -96,12 +101,11 @@ class _PrimalFold(Fold):
             means = primal.shrunken_fold(training, means)
         self.centre = means.mean(axis=0)
         self.means = means - self.centre
-        self.held_out = within.X[split.known]  # type: ignore[index]
+        self.held_out, self.counts = within.X[split.known], training.n_effective  # type: ignore[index]
 
-    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Compute K and the held-out scores for every g; each g costs one factorisation."""
-        Z = [self.primal.factor_of(self.scatter, g)(self.means.T) for g in grid]
-        return scored(self.held_out, Z, self.means, self.centre)
+    def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
+        Z, traces = solve_grid(self.scatter, self.primal.target, grid, self.means.T)
+        return scored(self.held_out, Z, self.means, self.centre, traces, self.counts)
 
 
 def _outer(scatter: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:

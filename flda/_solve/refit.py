@@ -1,22 +1,21 @@
 """Exact axes on given genes, for sparse axes and their bootstrap.
 
-On a support A an axis of effect S maximises ``u' (M_S - sum_T lambda_T M_T) u / u' M u`` over u whose non-zero loadings
-lie in A; M is the shrunken within-group scatter. Let H (m x p) be the rows ``H_T = B_T G`` of all effects in the fit,
-one below the other. Then the problem is that of :mod:`flda._solve.group_space` with ``K = H_A M_AA^-1 H_A'``. To make
-further axes of an effect M-orthogonal to an earlier axis u, the row ``M u`` is added to H, with the constraint that the
-new axis is zero on it.
+On a support A an axis of an effect maximises the objective of the effect (:mod:`flda._solve.objective`) over u whose
+non-zero loadings lie in A. Let H (m x p) be the rows a G of the objective: those of the effect itself, and those of
+effects with an infinite penalty. What counts against the axis in the ratio is added to the scatter, which gives the
+denominator ``W = M_e(g) + (a_T G)' (a_T G)``; in the difference it is a part of H. Then the problem is that of
+:mod:`flda._solve.group_space` with ``K = H_A W_AA^-1 H_A'``. To make further axes of an effect orthogonal to an earlier
+axis u in W, the row ``W u`` is added to H, with the constraint that the new axis is zero on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from .._design.design import Design
-from .._design.effects import Effect
 from .group_space import GroupSpace
+from .objective import Terms
+from .rows import Rows, WithRows
 
 
 class Refit:
@@ -24,67 +23,56 @@ class Refit:
 
     Parameters
     ----------
-    effect, design, penalties
-        The effect S, the design, and the penalty lambda_T of every effect in the fit.
+    terms
+        The objective of the effect.
     means
         Group means G, C x p. The axes do not depend on a shift that all groups share.
     scatter
-        Function that returns the rows of M of some genes, len(genes) x p.
+        The rows of M_e(g).
 
     Attributes
     ----------
-    contrasts
-        Matrix that selects the rows of S from H, df_S x m.
-    others
-        The same matrix for every other effect, with its penalty.
+    denominator
+        The rows of W.
     """
 
-    def __init__(
-        self,
-        effect: Effect,
-        design: Design,
-        penalties: Mapping[Effect, float],
-        means: np.ndarray,
-        scatter: Callable[[np.ndarray], np.ndarray],
-    ):
+    def __init__(self, terms: Terms, means: np.ndarray, scatter: Rows):
         self.scatter = scatter
-        # M_T = G' Q_T G = (B_T G)' (B_T G) / df_T: with the rows B_T G in place of G, contrasts only select rows
-        self._rows = [b @ means for b in design.contrasts.values()]
-        sizes = [len(rows) for rows in self._rows]
-        picks = dict(zip(design.contrasts, np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1]), strict=True))
-        self.contrasts = picks[effect]
-        self.others = [(b, penalties[e]) for e, b in picks.items() if e != effect]
+        against = terms.against @ means
+        self.denominator: Rows = WithRows(scatter, against) if terms.ratio and len(against) else scatter
+        subtracted = np.empty((0, means.shape[1])) if terms.ratio else against
+        self._rows = [terms.own @ means, subtracted, *(a @ means for a in terms.nulled)]
         self._n_earlier = 0
 
     @property
     def H(self) -> np.ndarray:
-        """The rows B_T G of every effect, followed by one row M u for each axis found so far, m x p."""
+        """The rows of the objective, followed by one row W u for each axis found so far, m x p."""
         return np.vstack(self._rows)
 
+    def weights(self, strong: float) -> np.ndarray:
+        """Return the weight of each row of H in the numerator, (m,), with -strong for rows that must be zero."""
+        own, subtracted = len(self._rows[0]), len(self._rows[1])
+        return np.r_[np.ones(own), -np.ones(subtracted), np.full(len(self.H) - own - subtracted, -strong)]
+
     def add(self, genes: np.ndarray) -> tuple[float, np.ndarray]:
-        """Compute the best axis on a support that is M-orthogonal to all axes added before, and add it.
+        """Compute the best axis on a support that is orthogonal in W to all axes added before, and add it.
 
         Returns
         -------
-        Its eigenvalue and its loadings on the support, (k,).
+        Its eigenvalue and its loadings u on the support, (k,), with ``u' M_e(g) u = 1``.
         """
         values, loadings = self.together(genes, 1)
-        self._rows.append(loadings[:, :1].T @ self.scatter(genes))
+        self._rows.append(loadings[:, :1].T @ self.denominator(genes))
         self._n_earlier += 1
         return float(values[0]), loadings[:, 0]
 
     def together(self, genes: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute the best axes that share one support: eigenvalues and loadings (k x n_components)."""
         H = self.H[:, genes]
-        Z = cho_solve(cho_factor(self.scatter(genes)[:, genes]), H.T)  # M_AA^-1 H_A'
-        m, n = len(H), self._n_earlier
-
-        def padded(b: np.ndarray) -> np.ndarray:
-            """Extend contrasts of the effects by zeros for the rows M u."""
-            return np.hstack([b, np.zeros((len(b), n))])
-
-        constraints = [(padded(b), penalty) for b, penalty in self.others]
-        if n:  # the last n rows of H are u' M of the earlier axes; an infinite penalty makes the new axis zero on them
-            constraints.append((np.eye(m)[-n:], np.inf))
-        values, w = GroupSpace(H @ Z).axes(padded(self.contrasts), constraints, n_components)
-        return values, Z @ w
+        Z = cho_solve(cho_factor(self.denominator(genes)[:, genes]), H.T)  # W_AA^-1 H_A'
+        own, subtracted, *zero = np.split(np.eye(len(H)), np.cumsum([len(rows) for rows in self._rows])[:-1])
+        # in the metric W the ratio has no further denominator, so both objectives are differences
+        terms = Terms(own, own, subtracted, zero, ratio=False)
+        values, w = GroupSpace(H @ Z).axes(terms, n_components)
+        U = Z @ w
+        return values, U / np.sqrt(np.einsum("ik,ij,jk->k", U, self.scatter(genes)[:, genes], U))

@@ -1,14 +1,32 @@
-"""Rows of the shrunken within-group scatter, which are computed when they are first needed."""
+"""Rows of the p x p matrices of the sparse search, which are computed when they are first needed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .solver import Solver
+
+
+class Rows(Protocol):
+    """Rows of a symmetric positive definite matrix, p x p."""
+
+    @property
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, (p,)."""
+        ...
+
+    def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the rows of some genes, len(genes) x p."""
+        ...
+
+    def times(self, B: np.ndarray) -> np.ndarray:
+        """Return the product of the matrix with B, p x k."""
+        ...
 
 
 class ScatterRows:
@@ -44,18 +62,62 @@ class ScatterRows:
                 self._rows[j] = row
         return np.stack([self._rows[int(j)] for j in genes])
 
-    @cached_property
-    def largest_eigenvalue(self) -> float:
-        """The largest eigenvalue of M_e(g) in coordinates in which every gene has unit variance."""
-        within, scale = self._solver.within, np.sqrt(self.diagonal)
+    def times(self, B: np.ndarray) -> np.ndarray:
+        """Return ``M_e(g) B`` (p x k), in one pass over the data."""
         ridge = self.diagonal - (1 - self._g) * self._solver.variances  # g T
+        return (1 - self._g) * self._solver.within.times(B) + ridge[:, None] * B
 
-        def times(v):
-            x = np.ravel(v) / scale
-            return ((1 - self._g) * within.times(x[:, None])[:, 0] + ridge * x) / scale
 
-        p = len(scale)
-        if p < 3:
-            return float(np.linalg.eigvalsh(np.column_stack([times(e) for e in np.eye(p)]))[-1])
-        operator = LinearOperator((p, p), matvec=times, dtype=np.float64)
-        return float(eigsh(operator, k=1, v0=np.ones(p), tol=1e-3, return_eigenvectors=False)[0])
+class WithRows:
+    """The matrix ``M + A' A`` for the rows of M and a few rows A, m x p."""
+
+    def __init__(self, base: Rows, A: np.ndarray):
+        self._base, self._A = base, A
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, (p,)."""
+        return self._base.diagonal + np.einsum("mp,mp->p", self._A, self._A)
+
+    def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the rows of some genes, len(genes) x p."""
+        genes = np.asarray(genes, dtype=np.int64)
+        return self._base(genes) + self._A[:, genes].T @ self._A
+
+    def times(self, B: np.ndarray) -> np.ndarray:
+        """Return the product of the matrix with B, p x k."""
+        return self._base.times(B) + self._A.T @ (self._A @ B)
+
+
+class MatrixRows:
+    """The rows of a matrix in memory."""
+
+    def __init__(self, matrix: np.ndarray):
+        self._matrix = matrix
+
+    @property
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, (p,)."""
+        return self._matrix.diagonal()
+
+    def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the rows of some genes, len(genes) x p."""
+        return self._matrix[np.asarray(genes, dtype=np.int64)]
+
+    def times(self, B: np.ndarray) -> np.ndarray:
+        """Return the product of the matrix with B, p x k."""
+        return self._matrix @ B
+
+
+def largest_eigenvalue(rows: Rows) -> float:
+    """Compute the largest eigenvalue of a matrix in coordinates in which its diagonal is one."""
+    scale = np.sqrt(rows.diagonal)
+    p = len(scale)
+
+    def times(v):
+        return rows.times((np.ravel(v) / scale)[:, None])[:, 0] / scale
+
+    if p < 3:
+        return float(np.linalg.eigvalsh(np.column_stack([times(e) for e in np.eye(p)]))[-1])
+    operator = LinearOperator((p, p), matvec=times, dtype=np.float64)
+    return float(eigsh(operator, k=1, v0=np.ones(p), tol=1e-3, return_eigenvectors=False)[0])

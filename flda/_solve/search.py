@@ -27,7 +27,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import eigh
 
-from .rows import ScatterRows
+from .rows import Rows
 
 # the weight of an infinite penalty within the search, where effects weigh about 1; the refit then imposes it exactly
 STRONG = 1e6
@@ -55,7 +55,7 @@ class SparseProblem:
         Whether each gene may be selected, (p,) boolean.
     """
 
-    scatter: ScatterRows
+    scatter: Rows
     H: np.ndarray
     Q: np.ndarray
     allowed: np.ndarray
@@ -210,7 +210,7 @@ def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
     return vectors[:, keep] * np.sqrt(values[keep])
 
 
-def _top(K: np.ndarray, Q: np.ndarray) -> float:
+def top(K: np.ndarray, Q: np.ndarray) -> float:
     """Compute the largest eigenvalue of Q K on the range of K, or -inf if K is zero."""
     R = _root(K)
     return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf

@@ -1,8 +1,8 @@
 """The interface of all solvers: they apply M_e(g)^-1 for any g, and evaluate folds from what they hold.
 
-A solver reads the data once, for the matrix that it holds. After that, ``factor(g)`` returns a function that applies
-``M_e(g)^-1 = ((1 - g) M_e + g T)^-1``, and ``fold(split)`` does the same for the training cells of a split, in the
-space of the groups.
+A solver reads the data once, for the matrix that it holds. After that, ``factor(g)`` returns the inverse of
+``M_e(g) = (1 - g) M_e + g T``, and ``fold(split)`` does the same for the training cells of a split, in the space of the
+groups.
 
 ==============  ==================================  ===================================
 solver          holds                               suits
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -26,23 +27,35 @@ from .._data import arrays
 from .._data.device import to_numpy
 from .._design.design import Design
 from .._design.splits import Split
-from .folds import Training
+from .folds import FoldSpace, Training
 from .prior import FactorialMeans, posterior_means
 from .within import Within
 
 Apply = Callable[[np.ndarray], np.ndarray]  # p x k -> p x k
 
 
+@dataclass(frozen=True)
+class Inverse:
+    """The inverse of M_e(g).
+
+    Attributes
+    ----------
+    solve
+        Applies it to p x k arrays.
+    trace
+        Computes ``tr(M_e(g)^-1 M_e)``, the noise of a cell in the metric of M_e(g).
+    """
+
+    solve: Apply
+    trace: Callable[[], float]
+
+
 class Fold(ABC):
-    """The training cells of a split in the space of the groups, and the scores of its held-out cells."""
+    """The training cells of a split, and its held-out cells, in the space of the groups."""
 
     @abstractmethod
-    def group_spaces(self, grid: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Compute, for every g, K of the training cells and the scores of the held-out cells on Z.
-
-        ``Z = M_e(g)^-1 G'`` (p x C) and ``K = G Z`` (C x C) are those of the training cells. The scores are
-        ``(x - centre)' Z`` for each cell x of ``split.known``, n x C.
-        """
+    def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
+        """Compute the group space for every g of a grid."""
 
 
 class Solver(ABC):
@@ -82,17 +95,17 @@ class Solver(ABC):
         """Compute the squared Frobenius norm of ``T^-1/2 M_e T^-1/2``."""
 
     @abstractmethod
-    def factor(self, g: float) -> Apply:
-        """Return a function that applies M_e(g)^-1 to p x k arrays."""
+    def factor(self, g: float) -> Inverse:
+        """Return the inverse of M_e(g)."""
 
     @abstractmethod
     def fold(self, split: Split) -> Fold:
         """Evaluate the training cells of a split; the target T stays that of all cells."""
 
-    def solve_means(self, g: float) -> tuple[np.ndarray, Apply]:
-        """Compute ``Z = M_e(g)^-1 G'`` (p x C), unrefined, and the function of :meth:`factor`."""
-        apply = self.factor(g)
-        return apply(self.means.T), apply
+    def solve_means(self, g: float) -> tuple[np.ndarray, Inverse]:
+        """Compute ``Z = M_e(g)^-1 G'`` (p x C), unrefined, and the result of :meth:`factor`."""
+        inverse = self.factor(g)
+        return inverse.solve(self.means.T), inverse
 
     @cached_property
     def group_means(self) -> np.ndarray:
@@ -128,13 +141,16 @@ class Solver(ABC):
             training.design.table.groups
         )
 
-    def rows(self, genes: Sequence[int]) -> np.ndarray:
-        """Compute rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
+    def columns(self, genes: Sequence[int] | np.ndarray):
+        """Return the data of a few genes, N x len(genes), in memory or on the GPU."""
         X = self._columns[:, genes]
         if arrays.in_memory(X):
-            block = to_numpy(arrays.dense(X))
-        else:
-            block = arrays.map_rows(X, lambda rows, block: arrays.dense(block), len(genes))
+            return X
+        return arrays.map_rows(X, lambda rows, block: arrays.dense(block), len(genes))
+
+    def rows(self, genes: Sequence[int]) -> np.ndarray:
+        """Compute rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
+        block = to_numpy(arrays.dense(self.columns(genes)))
         within = self.within
         block -= within.centres[:, genes][within.sample_codes]
         return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
@@ -20,11 +19,14 @@ from .._design.effects import Effect
 from .._design.samples import sample_units, samples_in_error
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
+from .._solve.objective import Objective
+from .._solve.prediction import Calibration, Prior, discriminants
 from .._solve.within import Within
 from ..metrics import largest_signs
 from ._input import checked_matrix
 from ._labels import donor_codes, label_frame
-from ._shrinkage import cross_validate, ledoit_wolf, oas
+from ._predictor import Predictor, priors_of
+from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
 
 logger = get_logger(__name__)
@@ -138,22 +140,32 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
         n_components: int | Mapping[str, int] | None = None,
+        objective: str = "ratio",
         penalty: float | Mapping[str, float] = 1.0,
+        lack_of_fit: float = 0.3,
+        weights: str = "random",
+        reliability: bool = True,
         group_means: str = "observed",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
+        prior: Prior = "equal",
         solver: str = "auto",
         random_state: int | np.random.RandomState | None = 0,
     ):
         self.interactions = interactions
         self.nuisance = nuisance
         self.n_components = n_components
+        self.objective = objective
         self.penalty = penalty
+        self.lack_of_fit = lack_of_fit
+        self.weights = weights
+        self.reliability = reliability
         self.group_means = group_means
         self.shrinkage = shrinkage
         self.shrinkage_target = shrinkage_target
         self.within = within
+        self.prior = prior
         self.solver = solver
         self.random_state = random_state
 
@@ -210,11 +222,13 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
         levels = [design.levels[f] for f in prepared.labels.columns]
         self.classes_ = levels[0] if len(levels) == 1 else levels
-        # all that transform, inverse_transform and predict need
+        # all that transform and inverse_transform need
         self._centre = solver.centre
         self._patterns = axes.patterns * signs[:, None]
-        self._discriminants = axes.discriminants
-        self._offsets = np.einsum("ij,ji->i", solver.means, axes.discriminants) / 2
+        # all that predict needs
+        self._predictor = self._find_predictor(solved)
+        self.prediction_ = self._predictor.table()
+        self._terms = solved.terms  # the bootstrap refits the axes with the objective of all genes
         self._n_features_out = len(axes.table)
         # sizes omega_S^2 of the effects under the prior of the group means; the bootstrap keeps them fixed
         self._prior_sizes = None if solver.posterior is None else solver.posterior.sizes
@@ -283,12 +297,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _probabilities(self, X) -> dict[str, np.ndarray]:
         """Compute the probability of the levels of each factor, n x levels."""
         check_is_fitted(self)
-        table = self.design_.table
-        posterior = softmax(self._discriminate(X), axis=1)
-        return {
-            f: posterior @ (table.groups[:, [j]] == np.arange(n))
-            for j, (f, n) in enumerate(zip(table.factors, table.n_levels, strict=True))
-        }
+        found = self._predictor
+        products = self._product(X, found.discriminants) - found.centre @ found.discriminants
+        return found.probabilities(products, self.prior)
 
     def score(self, X, y, sample_weight=None) -> float:
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
@@ -331,7 +342,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"shrinkage=0 with {p} genes and {N} cells in {design.n_groups} groups: the within-group scatter is "
                 "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
             )
-        penalties = effect_penalties(design, self.penalty)
+        priors_of(design, self.prior)  # refuses a prior that does not fit the levels
+        objective = Objective(
+            self.objective, effect_penalties(design, self.penalty), self.lack_of_fit, self.weights, self.reliability
+        )
         n_components = effect_components(design, self.n_components)
 
         names = getattr(self, "feature_names_in_", None)
@@ -340,7 +354,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         summary = summarise(X, units.codes, len(units.counts), names)
         sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
         within = Within.from_data(X, design.codes, design.counts, self.within, samples, sums)
-        return Prepared(labels, design, donors, penalties, n_components, summary, within)
+        return Prepared(labels, design, donors, objective, n_components, summary, within)
 
     def _solve(self, prepared: Prepared) -> Solved:
         """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects."""
@@ -348,6 +362,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         kind = choose_solver(self.solver, within.X, self.shrinkage, design.n_groups)
         solver = kind(within, self.shrinkage_target, design if self.group_means == "shrunken" else None)
         self.shrinkage_path_: pd.DataFrame | None = None
+        calibration = None
         if isinstance(self.shrinkage, Real):
             g = float(self.shrinkage)
         elif self.shrinkage == "ledoit-wolf":
@@ -355,12 +370,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         elif self.shrinkage == "oas":
             g = oas(solver)
         else:
+            calibration = Calibration(GRID, priors_of(design, self.prior))
             g, self.shrinkage_path_ = cross_validate(
-                solver, design, prepared.penalties, prepared.n_components,
+                solver, design, prepared.objective, prepared.n_components, calibration,
                 donors=prepared.donors, random_state=self.random_state,
             )  # fmt: skip
-        Z, residual = solve(solver, g)
-        return Solved(prepared, solver, g, Z, residual)
+        return Solved(prepared, solver, g, *solve(solver, g), calibration)
 
     def _find_axes(self, solved: Solved) -> Axes:
         rows, weights = [], []
@@ -369,11 +384,30 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             weights.append(w)
             rows += [axis_row(effect, c, eigenvalue=v) for c, v in enumerate(values, start=1)]
         W = np.hstack(weights)
-        return Axes(pd.DataFrame(rows), solved.Z @ W, W.T @ solved.means, solved.Z)
+        return Axes(pd.DataFrame(rows), solved.Z @ W, W.T @ solved.means)
 
-    def _discriminate(self, X) -> np.ndarray:
-        """Compute the linear discriminant of every group for each cell, (n, C)."""
-        return self._product(X, self._discriminants) - self._centre @ self._discriminants - self._offsets
+    def _find_predictor(self, solved: Solved) -> Predictor:
+        """Compute the discriminants at the g, with the means and temperatures, that predict held-out cells best."""
+        design, solver = solved.design, solved.solver
+        chosen = None if solved.calibration is None else solved.calibration.choose()
+        # without held-out cells there is nothing to choose from or to calibrate with
+        g, means, temperatures = chosen or (solved.g, "shrunken", dict.fromkeys(design.table.factors, 1.0))
+        Z, noise = solved.Z, solved.noise
+        if g != solved.g:
+            Z, _, noise = solve(solver, g)
+        found = discriminants(design, solved.means @ Z, noise)
+        means = means if means in found else "observed"
+        return Predictor(
+            levels={f: design.levels[f] for f in design.table.factors},
+            groups=design.table.groups,
+            counts=design.counts,
+            centre=solver.centre,
+            discriminants=Z @ found[means].map.T,
+            offsets=found[means].offsets,
+            temperatures=temperatures,
+            means=means,
+            shrinkage=g,
+        )
 
     def _product(self, X, B: np.ndarray) -> np.ndarray:
         """Compute ``X @ B`` for new cells; if the result is not finite, find the value of X that is to blame."""
@@ -386,6 +420,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
+            "objective": ("ratio", "difference"),
+            "weights": ("random", "equal"),
+            "reliability": (True, False),
             "shrinkage_target": ("identity", "diagonal"),
             "group_means": ("observed", "shrunken"),
             "within": ("pooled", "balanced"),
@@ -394,6 +431,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: use one of {list(allowed)}.")
+        if not (isinstance(self.lack_of_fit, Real) and 0 <= self.lack_of_fit < np.inf):
+            raise ValueError(f"lack_of_fit={self.lack_of_fit!r}: use a number of 0 or more.")
         g = self.shrinkage
         named = isinstance(g, str) and g in ("auto", "cv", "ledoit-wolf", "oas")
         if not named and not (isinstance(g, Real) and 0 <= g <= 1):

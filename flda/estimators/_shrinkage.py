@@ -20,7 +20,8 @@ from .._logging import get_logger
 from .._progress import progress
 from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
-from .._solve.primal import Primal
+from .._solve.objective import Objective
+from .._solve.prediction import Calibration
 from .._solve.solver import Solver
 
 logger = get_logger(__name__)
@@ -59,8 +60,9 @@ def oas(solver: Solver) -> float:
 def cross_validate(
     solver: Solver,
     design: Design,
-    penalties: dict[Effect, float],
+    objective: Objective,
     n_components: dict[Effect, int],
+    calibration: Calibration | None = None,
     *,
     donors: np.ndarray | None = None,
     grid: Sequence[float] = GRID,
@@ -78,10 +80,12 @@ def cross_validate(
         The solver, which evaluates the folds.
     design, donors
         The design of the cells, and the donor of each cell as an integer.
-    penalties, n_components
-        Effect -> penalty, and effect -> number of axes.
+    objective, n_components
+        What the axes maximise, and effect -> number of axes.
+    calibration
+        Gets the held-out cells of every fold, to calibrate predictions.
     grid
-        The values of g.
+        The values of g, above 0.
     random_state
         Seed of the folds.
 
@@ -89,7 +93,6 @@ def cross_validate(
     -------
     The chosen g, and a DataFrame with columns ``shrinkage, criterion``.
     """
-    grid = [g for g in grid if g > 0 or isinstance(solver, Primal)]
     criteria = {e: Criterion(len(grid), n_components[e]) for e in design.effects}
     used = 0
     for split in progress(folds(design, donors, random_state, N_FOLDS), desc="shrinkage", total=N_FOLDS):
@@ -98,14 +101,15 @@ def cross_validate(
             continue
         used += 1
         groups = split.known_groups
-        for i, (K, held_out) in enumerate(solver.fold(split).group_spaces(grid)):
-            space = GroupSpace(K)
+        spaces = solver.fold(split).group_spaces(grid)
+        if calibration is not None:
+            calibration.add(split, spaces)
+        for i, (K, scores, noise) in enumerate(spaces):
+            space, terms = GroupSpace(K), objective.terms(training, K, noise)
             for effect, criterion in criteria.items():
-                _, weights = space.axes(
-                    training.contrasts[effect], training.others(effect, penalties), n_components[effect]
-                )
-                fitted = (training.fitted(effect) @ K @ weights)[groups]
-                criterion.add(i, fitted, held_out @ weights, split.known_weights)
+                _, weights = space.axes(terms[effect], n_components[effect])
+                fitted = training.table.coding(effect) @ (terms[effect].contrasts @ K @ weights)
+                criterion.add(i, fitted[groups], scores @ weights, split.known_weights)
     if used == 0:
         g = ledoit_wolf(solver)
         logger.warning(

@@ -13,6 +13,8 @@ from .._data.summary import Summary
 from .._design.design import Design
 from .._design.effects import Effect
 from .._solve.group_space import GroupSpace
+from .._solve.objective import Noise, Objective, Terms
+from .._solve.prediction import Calibration
 from .._solve.solver import Solver
 from .._solve.within import Within
 
@@ -25,8 +27,8 @@ class Prepared:
     ----------
     labels, design, donors
         Labels of the cells, their design, and the donor of each cell as an integer (or None).
-    penalties
-        Effect -> penalty, for every effect in the fit.
+    objective
+        What the axes maximise.
     n_components
         Effect -> number of axes, for every effect with axes.
     summary
@@ -38,7 +40,7 @@ class Prepared:
     labels: pd.DataFrame
     design: Design
     donors: np.ndarray | None
-    penalties: dict[Effect, float]
+    objective: Objective
     n_components: dict[Effect, int]
     summary: Summary
     within: Within
@@ -60,6 +62,10 @@ class Solved:
         ``M_e(g)^-1 G'``, p x C.
     residual
         Relative residual of Z.
+    noise
+        The noise of the group means in the metric M_e(g)^-1.
+    calibration
+        The held-out cells of the cross-validation, from which predictions are calibrated; None without it.
     """
 
     prepared: Prepared
@@ -67,6 +73,8 @@ class Solved:
     g: float
     Z: np.ndarray
     residual: float
+    noise: Noise
+    calibration: Calibration | None
 
     @property
     def design(self) -> Design:
@@ -79,19 +87,27 @@ class Solved:
         return self.solver.means
 
     @cached_property
-    def space(self) -> GroupSpace:
-        """The group space of all genes."""
-        return GroupSpace(self.means @ self.Z)
+    def K(self) -> np.ndarray:
+        """``G M_e(g)^-1 G'``, the inner products of the group means, C x C."""
+        return self.means @ self.Z
+
+    @cached_property
+    def terms(self) -> dict[Effect, Terms]:
+        """The objective of every effect with axes."""
+        return self.prepared.objective.terms(self.design, self.K, self.noise)
+
+    @cached_property
+    def _space(self) -> GroupSpace:
+        return GroupSpace(self.K)
 
     def axes(self, effect: Effect, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute eigenvalues (k,) and group weights (C x k) of the axes of an effect on all genes."""
-        own, others = self.design.contrasts[effect], self.design.others(effect, self.prepared.penalties)
-        return self.space.axes(own, others, n_components)
+        return self._space.axes(self.terms[effect], n_components)
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a fit, and the matrices for prediction and reconstruction.
+    """The axes of a fit, and the matrix for reconstruction.
 
     Attributes
     ----------
@@ -101,14 +117,11 @@ class Axes:
         The axes, p x k.
     patterns
         ``U' M_e(g)``, k x p.
-    discriminants
-        ``M_e(g)^-1 G'``, p x C; for sparse axes on the selected genes only.
     """
 
     table: pd.DataFrame
     U: np.ndarray
     patterns: np.ndarray
-    discriminants: np.ndarray
 
 
 def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import block_diag, cho_factor, cho_solve
+from scipy.linalg import block_diag
 from sklearn.base import clone
 
 from .._data.arrays import by_rows, times
 from .._design.design import per_effect
 from .._design.effects import Effect
 from .._design.splits import Split, folds
-from .._logging import get_logger
+from .._logging import get_logger, quiet
 from .._progress import progress
 from .._solve.criterion import Criterion
 from .._solve.flow import flow
+from .._solve.prediction import Prior
 from .._solve.refit import Refit
 from .._solve.rows import ScatterRows
 from .._solve.search import STRONG, SparseProblem, first, select
 from ._flda import FLDA
 from ._gene_report import gene_report
+from ._predictor import Predictor
 from ._shrinkage import N_FOLDS
 from ._solved import Axes, Prepared, Solved, axis_row
 
@@ -105,18 +108,24 @@ class SparseFLDA(FLDA):
         interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
         n_components: int | Mapping[str, int] | None = None,
+        objective: str = "ratio",
         penalty: float | Mapping[str, float] = 1.0,
+        lack_of_fit: float = 0.3,
+        weights: str = "random",
+        reliability: bool = True,
         group_means: str = "observed",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
+        prior: Prior = "equal",
         solver: str = "auto",
         random_state: int | np.random.RandomState | None = 0,
     ):
         super().__init__(
-            interactions=interactions, nuisance=nuisance, n_components=n_components, penalty=penalty,
+            interactions=interactions, nuisance=nuisance, n_components=n_components, objective=objective,
+            penalty=penalty, lack_of_fit=lack_of_fit, weights=weights, reliability=reliability,
             group_means=group_means, shrinkage=shrinkage, shrinkage_target=shrinkage_target, within=within,
-            solver=solver, random_state=random_state,
+            prior=prior, solver=solver, random_state=random_state,
         )  # fmt: skip
         self.n_genes = n_genes
         self.mode = mode
@@ -168,7 +177,7 @@ class SparseFLDA(FLDA):
         self._allowed(solved)
         for effect, k in self._sizes(solved).items():
             self._check_size(effect, k, solved)
-        if self.selector == "flow" and np.isinf(list(solved.prepared.penalties.values())).any():
+        if self.selector == "flow" and np.isinf(list(solved.prepared.objective.penalties.values())).any():
             raise ValueError("selector='flow' needs finite penalties; use selector='refit'.")
         return solved
 
@@ -201,12 +210,20 @@ class SparseFLDA(FLDA):
             rows=scatter,
             shrinkage=solved.g,
         )
-        union = np.unique(np.concatenate([a.genes for a in found]))
-        discriminants = np.zeros((p, solved.design.n_groups))
-        block = cho_factor(scatter(union)[:, union])
-        discriminants[union] = cho_solve(block, solved.means[:, union].T)
         patterns = np.stack([a.loadings @ scatter(a.genes) for a in found])
-        return Axes(table, U, patterns, discriminants)
+        return Axes(table, U, patterns)
+
+    def _find_predictor(self, solved: Solved) -> Predictor:
+        """Fit the predictions to the selected genes alone, as :class:`FLDA` does to all genes."""
+        prepared, genes = solved.prepared, np.unique(np.concatenate(list(itertools.chain(*self.selected_.values()))))
+        options = {name: value for name, value in self.get_params().items() if name in FLDA().get_params()}
+        model = FLDA(**{**options, "n_components": None, "solver": "auto"})
+        with quiet():
+            model.fit(solved.solver.columns(genes), prepared.labels, prepared.donors)
+        found = model._predictor
+        weights = np.zeros((prepared.within.shape[1], found.discriminants.shape[1]))
+        weights[genes] = found.discriminants
+        return replace(found, discriminants=weights, centre=solved.solver.centre)
 
     def _axes_of(
         self, effect: Effect, k: int, solved: Solved, scatter: ScatterRows, warm: Sequence[np.ndarray] = ()
@@ -216,34 +233,32 @@ class SparseFLDA(FLDA):
         ``warm`` holds the supports of the axes for another k, from which the search also starts.
         """
         dense, w = solved.axes(effect, min(solved.prepared.n_components[effect], k))
-        refit = Refit(effect, solved.design, solved.prepared.penalties, solved.means, scatter)
-        # N = H' Q H, where Q weighs the rows of the effect by 1 / df and those of the others by -penalty / df
+        refit = Refit(solved.terms[effect], solved.means, scatter)
         strong = STRONG * max(1.0, abs(dense[0]))
-        Q = refit.contrasts.T @ refit.contrasts / len(refit.contrasts)
-        for b, penalty in refit.others:
-            Q = Q - min(penalty, strong) * b.T @ b / len(b)
         allowed = self._allowed(solved)
+
+        def problem() -> SparseProblem:
+            weight = abs(dense[0]) if self.selector == "flow" else strong
+            return SparseProblem(refit.denominator, refit.H, np.diag(refit.weights(weight)), allowed)
 
         def axis(c: int, value: float, genes: np.ndarray, loadings: np.ndarray) -> _SparseAxis:
             row = axis_row(effect, c + 1, eigenvalue=value, n_genes=k, dense_eigenvalue=dense[c])
             return _SparseAxis(row, genes, loadings)
 
         if self.mode == "marker":
-            genes = np.sort(first(SparseProblem(scatter, refit.H, Q, allowed).own_ratio, k))
+            genes = np.sort(first(problem().own_ratio, k))
             values, loadings = refit.together(genes, len(dense))
             return [axis(c, value, genes, loadings[:, c]) for c, value in enumerate(values)]
         found: list[_SparseAxis] = []
         for c in range(len(dense)):
-            # each earlier axis u has added a row M u to H; a large negative weight keeps the new axis orthogonal to it
-            weight = abs(dense[0]) if self.selector == "flow" else strong
-            problem = SparseProblem(scatter, refit.H, block_diag(Q, -weight * np.eye(c)) if c else Q, allowed)
+            search = problem()  # each earlier axis has added a row to H, which keeps the next ones orthogonal to it
             u = solved.Z @ w[:, c]
             if self.selector == "flow":
-                genes = np.sort(np.flatnonzero(flow(problem, u, k)[0]))
+                genes = np.sort(np.flatnonzero(flow(search, u, k)[0]))
             else:
                 scores = np.where(allowed, np.abs(u) * np.sqrt(scatter.diagonal), -1.0)
-                starts = [first(scores, k), first(problem.own_ratio, k), *warm[c : c + 1]]
-                genes = select(problem, k, starts)
+                starts = [first(scores, k), first(search.own_ratio, k), *warm[c : c + 1]]
+                genes = select(search, k, starts)
             value, loadings = refit.add(genes)
             found.append(axis(c, value, genes, loadings))
         return found

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes, sqrtm
 
 from .._data import arrays
-from .._design.design import Design, effect_penalties
+from .._design.design import Design
 from .._design.samples import Samples, between_factors, donor_strata
 from .._progress import progress
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
+from .._solve.rows import MatrixRows
 from .._solve.within import Within, target_diagonal
 from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
@@ -185,11 +186,10 @@ class _Frozen:
         means = within.means
         if self.sizes is not None:  # omega_S^2 are those of the fit, because a few selected genes cannot estimate them
             means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
-        penalties = effect_penalties(design, model.penalty)
         U = np.zeros((X.shape[1], len(model.axes_)))
         column = 0
         for effect in design.effects:
-            refit = Refit(effect, design, penalties, means - means.mean(axis=0), M.__getitem__)
+            refit = Refit(model._terms[effect], means - means.mean(axis=0), MatrixRows(M))
             supports = self.selected[effect.name]
             if model.mode == "marker":
                 _, weights = refit.together(supports[0], len(supports))

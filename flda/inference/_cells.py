@@ -29,6 +29,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
+from .._solve.objective import Objective
 from .._solve.within import Within
 from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, permuted_codes
@@ -64,8 +65,8 @@ class CellStatistics:
         Expression, N x p, in memory.
     design, scheme
         The design, and what is permuted.
-    penalties
-        Effect -> penalty, for every effect in the fit.
+    objective
+        What the axes maximise, with equal weights of the groups.
     n_components
         Number of axes of the tested effect.
     fold
@@ -80,7 +81,7 @@ class CellStatistics:
     """
 
     def __init__(
-        self, X, design: Design, scheme: Scheme, penalties: dict[Effect, float], n_components: int,
+        self, X, design: Design, scheme: Scheme, objective: Objective, n_components: int,
         fold: np.ndarray, grid: Sequence[float],
     ):  # fmt: skip
         N, p = X.shape
@@ -90,7 +91,7 @@ class CellStatistics:
                 f"or up to {MAX_DIMENSION} genes. Use fewer genes, such as the highly variable ones (mask_var)."
             )
         self.X, self.design, self.scheme, self.fold = X, design, scheme, fold
-        self.penalties, self.n_components, self.grid = penalties, n_components, grid
+        self.objective, self.n_components, self.grid = objective, n_components, grid
         # cells are exchanged within folds, so that every fold keeps its number of cells in each group
         self.strata = scheme.strata * (fold.max() + 2) + fold + 1
         self.units = design.table.groups[design.codes]
@@ -213,7 +214,7 @@ class CellStatistics:
         """
         n, m = fold.n_train, fold.n_test
         C, effect = len(n), self.scheme.effect
-        own, others = fold.design.contrasts[effect], fold.design.others(effect, self.penalties)
+        terms = self.objective.terms(fold.design)[effect]
         fitted = fold.design.fitted(effect)
         # Three rotated rows for every group: the training mean E, the fitted values H, and the held-out mean. All that
         # the criterion needs are inner products of these rows in the metric M_e(g)^-1, and the held-out scatter.
@@ -253,7 +254,7 @@ class CellStatistics:
             spread /= max(m.sum() - np.count_nonzero(m), 1)
             weights = (m / n)[:, None]  # a group has m held-out cells, and each has the weight 1 / n
             for b, criterion in enumerate(criteria):
-                _, w = GroupSpace(K[b]).axes(own, others, self.n_components)
+                _, w = GroupSpace(K[b]).axes(terms, self.n_components)
                 s, e = means[b] @ w, fitted @ K[b] @ w
                 # the mean of s^2 over the cells of a group is the square of their mean plus their variance
                 within = np.einsum("ck,cd,dk->k", w, spread[b], w)

@@ -31,6 +31,7 @@ from .._design.table import Table
 from .._solve.choose import choose_solver
 from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
+from .._solve.objective import Objective
 from .._solve.within import Within
 from ..metrics._genes import f_ratio, noise_share
 from ._schemes import Scheme, every_assignment, permuted_codes
@@ -49,8 +50,8 @@ class DonorStatistics:
         The design, and what is permuted.
     donors
         Donor of each cell, an integer from 0.
-    penalties
-        Effect -> penalty, for every effect in the fit.
+    objective
+        What the axes maximise, with equal weights of the groups.
     n_components
         Number of axes of the tested effect.
     grid
@@ -60,11 +61,11 @@ class DonorStatistics:
     """
 
     def __init__(
-        self, X, design: Design, donors: np.ndarray, scheme: Scheme, penalties: dict[Effect, float],
+        self, X, design: Design, donors: np.ndarray, scheme: Scheme, objective: Objective,
         n_components: int, grid: Sequence[float], rng: np.random.Generator,
     ):  # fmt: skip
         self.design, self.scheme, self.grid = design, scheme, grid
-        self.penalties, self.n_components = penalties, n_components
+        self.objective, self.n_components = objective, n_components
         self.samples = samples = Samples.of(design.codes, donors)
         self.donor = donors[np.unique(samples.codes, return_index=True)[1]]
         self.units, self.strata = donor_levels(design, donors), scheme.strata
@@ -76,7 +77,7 @@ class DonorStatistics:
             self.means = within.centred_means
             inverse = choose_solver("auto", X, 1.0, len(samples.counts))(within, "diagonal")
             self.cell_variances = inverse.variances
-            self.gamma = [self.means @ inverse.factor(g)(self.means.T) for g in grid]
+            self.gamma = [self.means @ inverse.factor(g).solve(self.means.T) for g in grid]
         else:  # every sample is a single row, as in pseudobulk data, so M_cell = 0 and T is the variance of the samples
             self.means = to_numpy(arrays.dense(arrays.by_rows(X)))[np.argsort(samples.codes)]
             self.means -= self.means.mean(axis=0)
@@ -116,7 +117,10 @@ class DonorStatistics:
         rows[:, columns] = levels[self.donor][:, columns]
         groups, codes = np.unique(rows, axis=0, return_inverse=True)
         codes = codes.ravel()
-        table, effects = Table(self.design.table.factors, self.design.table.n_levels, groups), list(self.penalties)
+        table, effects = (
+            Table(self.design.table.factors, self.design.table.n_levels, groups),
+            list(self.objective.penalties),
+        )
         if table.estimable(effects) != effects:
             return np.nan, np.full(self.means.shape[1], np.nan)
         design = Design(
@@ -162,7 +166,7 @@ class DonorStatistics:
         to_means = average - average.mean(axis=0)
         held_out = np.eye(S)[test] - average.mean(axis=0)
         effect, weights = self.scheme.effect, 1 / part.counts[groups]
-        others = part.others(effect, self.penalties)
+        terms = self.objective.terms(part)[effect]
         for i, (g, full) in enumerate(zip(self.grid, gamma, strict=True)):
             if g < 1:
                 # the donor level of the error term: Woodbury's identity, as at the top of this module
@@ -170,7 +174,7 @@ class DonorStatistics:
                 k = (1 - g) * self.n / (len(train) - part.n_groups)
                 full = full - half.T @ np.linalg.solve(half @ deviation.T + np.eye(len(train)) / k, half)
             K = to_means @ full @ to_means.T  # G M_e(g)^-1 G'
-            _, w = GroupSpace(K).axes(part.contrasts[effect], others, self.n_components)
+            _, w = GroupSpace(K).axes(terms, self.n_components)
             # scores of the held-out samples on the axes Z w, and the fitted values of the effect in their groups
             s, e = held_out @ full @ to_means.T @ w, (part.fitted(effect) @ K @ w)[groups]
             criterion.add(i, e, s, weights)

@@ -20,6 +20,7 @@ from .._design.effects import Effect
 from .._design.splits import cell_folds
 from .._logging import get_logger
 from .._progress import progress
+from .._solve.objective import Objective
 from ..estimators import FLDA, donor_codes, expression, label_frame
 from ..estimators._shrinkage import GRID
 from ._cells import CellStatistics
@@ -143,7 +144,9 @@ def effect_tests(
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
     schemes = _schemes(wanted, design, donors, names, named=effects is not None)
-    penalties, n_components = effect_penalties(design, model.penalty), effect_components(design, model.n_components)
+    # every group weighs the same, whatever the estimator does: a permutation has no noise of its own to weigh them by
+    objective = Objective(model.objective, effect_penalties(design, model.penalty), model.lack_of_fit)
+    n_components = effect_components(design, model.n_components)
     grid = (float(model.shrinkage),) if isinstance(model.shrinkage, Real) else GRID
     rng = np.random.default_rng(random_state)
     fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
@@ -161,11 +164,11 @@ def effect_tests(
         if scheme.by_donor:
             assert donors is not None
             engine = DonorStatistics(
-                X, design, donors, scheme, penalties, n_components[scheme.effect], [g for g in grid if g > 0], rng
+                X, design, donors, scheme, objective, n_components[scheme.effect], [g for g in grid if g > 0], rng
             )
             observed = engine.units
         else:
-            engine = CellStatistics(X, design, scheme, penalties, n_components[scheme.effect], fold, grid)
+            engine = CellStatistics(X, design, scheme, objective, n_components[scheme.effect], fold, grid)
             observed = design.codes
         distinct = n_distinct(scheme, engine.units, engine.strata)
         name = scheme.effect.name
