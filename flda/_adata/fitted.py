@@ -13,6 +13,12 @@ from ..estimators import FLDA, SparseFLDA
 from . import read
 from .results import Record
 
+# the parameters of the estimator that flda.tl.flda passes on
+OPTIONS = (
+    "interactions", "nuisance", "n_components", "objective", "penalty", "lack_of_fit", "weights", "reliability",
+    "group_means", "shrinkage", "random_state",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -82,6 +88,4 @@ class Fitted:
         return SparseFLDA(**{**self._options(), **options})
 
     def _options(self) -> dict[str, Any]:
-        params = self.record.params
-        names = ("interactions", "nuisance", "n_components", "penalty", "group_means", "shrinkage", "random_state")
-        return {name: params[name] for name in names}
+        return {name: value for name, value in self.record.params.items() if name in OPTIONS}

@@ -16,7 +16,7 @@ from anndata import AnnData
 
 from .._design.effects import SEPARATOR
 from .._logging import get_logger
-from .read import in_memory
+from .read import AUGMENTED, in_memory
 from .storable import plain, storable
 
 logger = get_logger(__name__)
@@ -134,6 +134,8 @@ class Record:
     F = Slot[pd.DataFrame](FIT, "varm", "{}_F", columns="effects")
     within_sd = Slot[pd.Series](FIT, "var", "{}_within_sd")
     centre = Slot[pd.Series](FIT, "var", "{}_centre")
+    prediction = Slot[dict[str, Any]](FIT)
+    discriminants = Slot[pd.DataFrame](FIT, "varm", "{}_discriminants", columns="group_names", fill=0.0)
 
     selection = Slot[dict[str, Any]](RANK)
     candidates = Slot[pd.Series](RANK, "var", "{}_candidates", fill=False)
@@ -178,6 +180,12 @@ class Record:
     def axis_names(self) -> list[str]:
         """Names of the axes of all genes."""
         return self.axes["axis"].tolist()
+
+    @property
+    def group_names(self) -> list[str]:
+        """The levels of every group of the fit, joined by a colon."""
+        occupied = self.design[self.design["n_cells"] > 0].drop(columns="n_cells")
+        return occupied.astype(str).agg(SEPARATOR.join, axis=1).tolist()
 
     @property
     def sparse_axis_names(self) -> list[str]:
@@ -241,8 +249,7 @@ def write(
     """
     fields = {name: storable(value) if SLOTS[name].where == "uns" else value for name, value in fields.items()}
     rankings = {name: {**of, "params": storable(of["params"])} for name, of in (rankings or {}).items()}
-    if adata.is_view:
-        adata.uns = copy.deepcopy(dict(adata.uns))  # which makes it actual, and shares no dictionary with the parent
+    _make_actual(adata)
     if "params" in fields:
         for name in rankings_of(adata, key):
             del adata.uns[name]
@@ -293,10 +300,24 @@ class Step:
 
     def write(self, summary: str = "", **fields: Any) -> AnnData | None:
         """Store fields and log one line, which starts with ``summary``; returns the copy if one was asked for."""
-        adata = self.put(**fields)
+        self.put(**fields)
+        return self._log(summary)
+
+    def write_predictions(self, found: Mapping[str, tuple[pd.Categorical, np.ndarray]]) -> AnnData | None:
+        """Store the level of every cell, and the probability of every level, by factor; returns the copy if any."""
+        self._adata = adata = self._adata.copy() if self._copy else self._adata
+        _make_actual(adata)
+        for factor, (levels, probabilities) in found.items():
+            name = prediction_name(self._key, factor)
+            adata.obs[name] = pd.Series(levels, index=adata.obs_names)
+            adata.obsm[name] = probabilities
+            self._written += [f"obs[{name!r}]", f"obsm[{name!r}]"]
+        return self._log("")
+
+    def _log(self, summary: str) -> AnnData | None:
         seconds = time.perf_counter() - self._start
         logger.info("%s: %swrote %s (%.1f s)", self._name, summary, ", ".join(self._written), seconds)
-        return adata if self._copy else None
+        return self._adata if self._copy else None
 
 
 def is_fit(value: Any) -> bool:
@@ -308,6 +329,15 @@ def check_name(name: str) -> None:
     """Refuse a key that a file cannot hold."""
     if not isinstance(name, str) or not name or "/" in name:
         raise ValueError(f"the key {name!r} cannot be stored in a file; give a text without a slash.")
+
+
+def prediction_name(key: str, factor: str) -> str:
+    """Name of the predictions of a factor in ``obs`` and ``obsm``."""
+    name = f"{key}_{factor}"
+    check_name(name)
+    if name == AUGMENTED:
+        raise ValueError(f"obs[{name!r}] marks simulated cells; fit the reference with another key_added.")
+    return name
 
 
 def check_storable(params: Mapping[str, Any]) -> None:
@@ -381,6 +411,12 @@ def _complete_rankings(record: Record) -> None:
             }
             ranking[column] = pd.DataFrame(fields).to_records(index=False, column_dtypes="float64")
         record.adata.uns[name] = ranking
+
+
+def _make_actual(adata: AnnData) -> None:
+    """Make a view an AnnData of its own, which shares no dictionary with its parent."""
+    if adata.is_view:
+        adata.uns = copy.deepcopy(dict(adata.uns))
 
 
 def _drop(adata: AnnData, key: str, names: Iterable[str]) -> None:

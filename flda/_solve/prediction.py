@@ -25,10 +25,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from .._design.design import Design
+from .._design.effects import Effect
 from .._design.splits import Split
 from .folds import FoldSpace
 from .objective import Noise, lack_of_fit_variance
@@ -71,7 +73,8 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
     C, table = design.n_groups, design.table
     maps = {"observed": np.eye(C)}
     mains = [e for e in design.contrasts if len(e) == 1]
-    for name, effects in {"fitted": list(design.contrasts), "shrunken": mains}.items():
+    choices: dict[str, list[Effect]] = {"fitted": list(design.contrasts), "shrunken": mains}
+    for name, effects in choices.items():
         if table.df_left(effects) == 0:
             continue
         tau2 = lack_of_fit_variance(table, effects, K, noise)
@@ -88,7 +91,7 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
 
 
 def level_priors(
-    levels: Mapping[str, Sequence], groups: np.ndarray, counts: np.ndarray, prior: Prior
+    levels: Mapping[str, ArrayLike], groups: np.ndarray, counts: np.ndarray, prior: Prior
 ) -> dict[str, np.ndarray]:
     """Return the prior probability of every level, by factor.
 
@@ -115,7 +118,7 @@ def level_priors(
             )
     out = {}
     for j, (f, names) in enumerate(levels.items()):
-        value, n = given.get(f, "equal"), len(names)
+        value, n = given.get(f, "equal"), len(np.asarray(names))
         if isinstance(value, str):
             if value not in ("equal", "frequency"):
                 raise ValueError(f"prior={value!r}: use 'equal', 'frequency', or a probability for every level.")
@@ -126,7 +129,7 @@ def level_priors(
         if shares.shape != (n,) or not np.all(shares > 0) or not np.isclose(shares.sum(), 1):
             raise ValueError(
                 f"prior of {f!r} must hold {n} probabilities above 0 that add up to 1, one for each of the levels "
-                f"{[str(name) for name in names]}."
+                f"{np.asarray(names).astype(str).tolist()}."
             )
         out[f] = shares
     return out

@@ -38,6 +38,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         layer=args.layer,
         mask_var=args.mask_var,
         n_components=args.n_components,
+        objective=args.objective,
         penalty=args.penalty,
         group_means=args.group_means,
         shrinkage=args.shrinkage,

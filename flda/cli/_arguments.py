@@ -35,6 +35,8 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     _report_options(command("report", "write the report of a result.h5ad as one HTML file"))
     _design_options(command("check", "print cells per group and which effects can be estimated"))
 
+    _predict_options(command("predict", "predict the levels of new cells from a result.h5ad"))
+
     power = command("power", "estimate how many cells and donors per group a study needs")
     _design_options(power)
     _power_options(power)
@@ -79,6 +81,12 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         choices=["axis", "marker"],
         default="axis",
         help="axis selects the genes of the best axis, marker genes that are specific on their own (default axis)",
+    )
+    sub.add_argument(
+        "--objective",
+        choices=["ratio", "difference"],
+        default="ratio",
+        help="ratio counts other effects as noise, difference is the form of the paper (default ratio)",
     )
     sub.add_argument(
         "--penalty",
@@ -146,6 +154,20 @@ def _report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
     sub.add_argument("--out", type=Path, metavar="FILE.html", help="default: report.html next to the file")
     sub.add_argument("--title", help="heading (default: the factors)")
+    sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _predict_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", type=Path, metavar="RESULT.h5ad", help="the reference, a result of flda run")
+    sub.add_argument("new", type=Path, metavar="NEW.h5ad", help="the new cells, normalised like the reference")
+    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="default: NEW_predictions.csv in this folder")
+    sub.add_argument(
+        "--prior",
+        choices=["equal", "frequency"],
+        default="equal",
+        help="prior of the levels: equal, or their shares in the reference (default equal)",
+    )
     sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 

@@ -1,4 +1,4 @@
-"""The commands: ``flda demo``, ``flda run``, ``flda report``, ``flda check``, ``flda power``, ``flda datasets``."""
+"""The commands of the command line: one function each, with the parsed arguments."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from anndata import AnnData, read_h5ad
 
-from .. import datasets, get, pl, report
+from .. import datasets, get, pl, report, tl
 from .._adata import read
-from .._adata.results import Record
+from .._adata.results import Record, prediction_name
 from .._data.device import NoDevice
 from .._design.design import make_design
 from .._logging import quiet
@@ -34,7 +36,7 @@ logger = logging.getLogger("flda")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     commands = {
-        "demo": demo, "run": run, "report": write_report, "check": check, "power": plan,
+        "demo": demo, "run": run, "report": write_report, "check": check, "predict": predict, "power": plan,
         "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
     }  # fmt: skip
     args = parser(commands).parse_args(argv)
@@ -109,22 +111,28 @@ def check(args: argparse.Namespace) -> None:
 def write_report(args: argparse.Namespace) -> None:
     """Write the report of a result.h5ad, for instance after further steps in Python."""
     adata = _read(args.file)
-    try:
-        Record(adata, args.key)
-    except ValueError:
-        raise UsageError(
-            f"{args.file} holds no results of flda under the key {args.key!r}; analyse it with: flda run"
-        ) from None
+    _record(adata, args.file, args.key)
     out = args.out or args.file.with_name("report.html")
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; --out must name a file")
-    if out.exists() and not args.overwrite:
-        raise UsageError(f"{out} exists; name another file with --out, or add --overwrite")
-    try:
-        report.write(adata, out, title=args.title, key=args.key)
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from None
-    print(f"wrote {out}")
+    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
+    _write_file(out, lambda path: report.write(adata, path, title=args.title, key=args.key))
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Predict the level of every factor for new cells: a CSV with levels, and the probability of each level."""
+    reference, adata = _read(args.file), _read(args.new)
+    record = _record(reference, args.file, args.key)
+    out = args.out or Path(f"{args.new.stem}_predictions.csv")
+    _check_file(out, overwrite=args.overwrite, inputs=[args.file, args.new])
+    tl.predict(adata, reference, prior=args.prior, key=args.key)
+    columns: dict[str, Any] = {"cell": adata.obs_names}
+    for factor in record.params["factors"]:
+        name = prediction_name(args.key, factor)
+        levels = adata.obs[name].cat.categories
+        columns[factor] = adata.obs[name].to_numpy()
+        columns |= {f"{factor}: {level}": adata.obsm[name][:, j] for j, level in enumerate(levels)}
+        shares = adata.obs[name].value_counts(normalize=True, sort=False)
+        print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
+    _write_file(out, lambda path: write_csv(pd.DataFrame(columns), path))
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -204,6 +212,39 @@ def _read(path: Path, *, backed: bool = False) -> AnnData:
         raise UsageError(
             f"cannot read {path} as h5ad; it is damaged or of another format ({type(error).__name__})"
         ) from None
+
+
+def _record(adata: AnnData, path: Path, key: str) -> Record:
+    try:
+        return Record(adata, key)
+    except ValueError:
+        raise UsageError(f"{path} holds no results of flda under the key {key!r}; analyse it with: flda run") from None
+
+
+def _check_file(out: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
+    """Refuse, before the work, a file that cannot be written."""
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; --out must name a file")
+    if out.resolve() in [path.resolve() for path in inputs]:
+        raise UsageError(f"{out} is an input file; name another file with --out")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists; name another file with --out, or add --overwrite")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent} for {out.name}")
+
+
+def _write_file(out: Path, write: Callable[[Path], None]) -> None:
+    """Write a file under another name, and give it its own when it is complete."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        write(part)
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    print(f"wrote {out}")
 
 
 @contextlib.contextmanager

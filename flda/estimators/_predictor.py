@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,15 @@ class Predictor:
             of_groups = group_log_priors(levels, self.counts, share)
             out[f] = np.exp(log_probabilities(delta, self.temperatures[f], levels, of_groups))
         return out
+
+    def stored(self) -> dict[str, Any]:
+        """Return what predictions need besides the design, the centre and the discriminants."""
+        return {
+            "offsets": self.offsets,
+            "temperatures": dict(self.temperatures),
+            "means": self.means,
+            "shrinkage": self.shrinkage,
+        }
 
     def table(self) -> pd.DataFrame:
         """Return one row per factor: ``factor, means, shrinkage, temperature``."""

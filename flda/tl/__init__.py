@@ -5,6 +5,7 @@ from ._fit import flda
 from ._held_out import held_out_scores
 from ._path import path
 from ._penalty import choose_penalty
+from ._predict import predict
 from ._rank import rank_genes
 from ._stability import stability
 from ._tests import effect_tests
@@ -17,6 +18,7 @@ __all__ = [
     "flda",
     "held_out_scores",
     "path",
+    "predict",
     "rank_genes",
     "stability",
     "transform",

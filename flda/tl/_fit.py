@@ -34,7 +34,11 @@ def flda(
     layer: str | None = None,
     mask_var: str | np.ndarray | None = None,
     n_components: int | Mapping[str, int] | None = None,
+    objective: str = "ratio",
     penalty: float | Mapping[str, float] = 1.0,
+    lack_of_fit: float = 0.3,
+    weights: str = "random",
+    reliability: bool = True,
     group_means: str = "observed",
     shrinkage: float | str = "auto",
     device: str = "cpu",
@@ -67,8 +71,13 @@ def flda(
         Genes to use: a boolean column of ``var`` or a boolean array. None for all genes.
     n_components
         Number of axes per effect: None for as many as the effect has degrees of freedom, a number, or a dict by effect.
+    objective
+        ``"ratio"``, in which other effects are noise, or ``"difference"``, the form of the paper; see
+        :class:`flda.FLDA`.
     penalty
         Penalty on the variance of other effects: a number, or a dict by effect; see :class:`flda.FLDA`.
+    lack_of_fit, weights, reliability
+        Refinements of the ratio, see :class:`flda.FLDA`.
     group_means
         ``"observed"`` uses the group means as they are. ``"shrunken"`` moves the means of small groups towards the
         values that the effects predict; see :class:`flda.FLDA`.
@@ -92,8 +101,9 @@ def flda(
     * ``varm["flda_F"]``: F ratio of each gene for every effect in the fit, ndarray p x effects
     * ``var["flda_within_sd"]``: within-group standard deviation; NaN for genes that were not used
     * ``var["flda_centre"]``: mean of the group means, at which all scores are zero; NaN for genes that were not used
-    * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance`` and
-      ``versions``; read the tables with :func:`flda.get.axes_df`, :func:`flda.get.design_df`,
+    * ``varm["flda_discriminants"]``: discriminant of each group, ndarray p x C, for :func:`flda.tl.predict`
+    * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance``,
+      ``prediction`` and ``versions``; read the tables with :func:`flda.get.axes_df`, :func:`flda.get.design_df`,
       :func:`flda.get.estimability_df` and :func:`flda.get.variance_df`
 
     With another ``key_added``, the names contain it instead of ``flda`` (``X_<key>``, ``<key>``, ...). A new fit
@@ -124,7 +134,11 @@ def flda(
         "interactions": interactions,
         "nuisance": nuisance,
         "n_components": n_components,
+        "objective": objective,
         "penalty": penalty,
+        "lack_of_fit": lack_of_fit,
+        "weights": weights,
+        "reliability": reliability,
         "group_means": group_means,
         "shrinkage": shrinkage,
         "random_state": random_state,
@@ -160,6 +174,7 @@ def flda(
         part = prepared.design.subset(np.flatnonzero(cells.real[cells.labelled]))
         real = None if part is None else FLDA(**options)._prepare(*cells.of(cells.real))
 
+    predictor = model._predictor
     F = gene_f(prepared.within.means, model.within_sd_**2, model.design_)
     fit = {
         "n_cells": int(cells.labelled.sum()),
@@ -187,6 +202,8 @@ def flda(
         F=F,
         within_sd=model.within_sd_,
         centre=model.means_.mean(axis=0),
+        prediction=predictor.stored(),
+        discriminants=predictor.discriminants,
     )
 
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from anndata import AnnData
 
-from .._adata import read
+from .._adata.new_cells import project
 from .._adata.results import Record, Step, check_same_fit
-from .._data import arrays
-from .._data.summary import summarise
 from .._docs import documented
-from .._logging import get_logger
-
-logger = get_logger(__name__)
 
 
 @documented
@@ -58,31 +52,4 @@ def transform(adata: AnnData, adata_ref: AnnData, *, key: str = "flda", copy: bo
     step = Step("transform", adata, key, copy)
     record = Record(adata_ref, key)
     check_same_fit(adata, record)
-    read.check_gene_names(adata)
-    layer = record.params["layer"]
-    X = read.checked_expression(adata, layer)
-    with read.naming(adata.obs_names, adata.var_names, layer):
-        values = summarise(X, np.zeros(adata.n_obs, dtype=np.int64), 1)
-    if values.counts_like:
-        read.warn_of_counts(layer)
-
-    names, loadings, centre = record.gene_names, record.loadings.to_numpy(), record.centre.to_numpy()
-    index = adata.var_names.get_indexer(names)
-    found = index >= 0
-    if not found.any():
-        raise ValueError(
-            f"none of the {len(names)} genes of the fit ({', '.join(names[:3])}, ...) is among the {adata.n_vars} "
-            f"genes of adata ({', '.join(adata.var_names[:3])}, ...). Use the same kind of gene names."
-        )
-    if not found.all():
-        weight = (loadings * record.within_sd.to_numpy()[:, None]) ** 2
-        lost = weight[~found].sum(axis=0) / weight.sum(axis=0)
-        logger.warning(
-            "%d of the %d genes of the fit are not in adata (%s); they are set to their mean in the reference. They "
-            "carry up to %.2g %% of the squared standardised loadings of an axis (%s)",
-            *(np.sum(~found), len(names), ", ".join(names[~found][:3])),
-            *(100 * lost.max(), record.axis_names[int(lost.argmax())]),
-        )
-    of_all_genes = np.zeros((adata.n_vars, loadings.shape[1]))  # the axes over the genes of the new cells
-    of_all_genes[index[found]] = loadings[found]
-    return step.write(scores=arrays.times(X, of_all_genes) - centre[found] @ loadings[found])
+    return step.write(scores=project(adata, record, record.loadings.to_numpy()))
