@@ -72,9 +72,9 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
     """
     C, table = design.n_groups, design.table
     maps = {"observed": np.eye(C)}
-    mains = [e for e in design.contrasts if len(e) == 1]
-    choices: dict[str, list[Effect]] = {"fitted": list(design.contrasts), "shrunken": mains}
-    for name, effects in choices.items():
+    every: list[Effect] = list(design.contrasts)
+    mains: list[Effect] = [e for e in every if len(e) < 2]
+    for name, effects in (("fitted", every), ("shrunken", mains)):
         if table.df_left(effects) == 0:
             continue
         tau2 = lack_of_fit_variance(table, effects, K, noise)
