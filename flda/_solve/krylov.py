@@ -23,7 +23,7 @@ from .._data.device import asarray_like, to_numpy
 from .._data.symmetric import MAX_TRIANGLE
 
 TOLERANCE = 1e-11  # largest relative residual in the metric of T
-FOLD_TOLERANCE = 1e-6  # the same within folds, whose criterion needs only three digits
+FOLD_TOLERANCE = 1e-2  # the same within folds, whose criterion needs only three digits
 MAX_BASIS_BYTES = 2**30  # memory for the basis V
 SINGULAR = 1e-14  # length, relative to the largest entry of H, below which a new direction is rounding error
 NEARLY_EXHAUSTED = 1e-6  # relative length below which new directions are orthogonalised once more

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import softmax
 
 from .._design.design import Design
 from .._design.effects import Effect
@@ -37,7 +37,8 @@ from .objective import Noise, lack_of_fit_variance
 
 Prior = str | Sequence[float] | Mapping[str, str | Sequence[float]]
 MAX_CELLS = 1000  # held-out cells of a fold from which the loss is computed
-TEMPERATURES = (0.01, 5.0)  # the range of temperatures
+TEMPERATURES = (0.01, 2.0)  # the range of temperatures; where levels are perfectly predicted, all large ones are equal
+TIE = 1e-3  # nats; among losses as close as this, the largest g wins
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def level_priors(
     return out
 
 
-def log_probabilities(delta: np.ndarray, temperature: float, levels: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Compute the log probability of every level of a factor, n x levels.
+def level_probabilities(delta: np.ndarray, temperature: float, levels: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+    """Compute the probability of every level of a factor, n x levels.
 
     Parameters
     ----------
@@ -149,9 +150,7 @@ def log_probabilities(delta: np.ndarray, temperature: float, levels: np.ndarray,
     log_prior
         Logarithm of the prior of each group, (C,).
     """
-    z = temperature * delta + log_prior
-    by_level = [logsumexp(z[:, levels == level], axis=1) for level in range(levels.max() + 1)]
-    return np.stack(by_level, axis=1) - logsumexp(z, axis=1, keepdims=True)
+    return softmax(temperature * delta + log_prior, axis=1) @ (levels[:, None] == np.arange(levels.max() + 1))
 
 
 def group_log_priors(levels: np.ndarray, counts: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -180,7 +179,9 @@ class Calibration:
 
     def __init__(self, grid: Sequence[float], priors: dict[str, np.ndarray]):
         self.grid, self.priors = grid, priors
-        self._folds: list[_Held] = []
+        self._truth: list[np.ndarray] = []  # of each fold: level codes of its held-out cells, n x F
+        self._counts: list[np.ndarray] = []  # number of training cells of every group, once for each held-out cell
+        self._deltas: list[list[dict[str, np.ndarray]]] = []  # discriminants for every g, by the kind of means, n x C
 
     def add(self, split: Split, spaces: Sequence[FoldSpace]) -> None:
         """Add the held-out cells of a fold, with the group spaces of its training cells for every g."""
@@ -188,57 +189,83 @@ class Calibration:
         assert training is not None
         # the first cells of every group, then the second ones, and so on
         order = np.argsort(_rank(split.known_groups), kind="stable")[:MAX_CELLS]
-        truth = training.table.groups[split.known_groups[order]]
-        found = [
-            {name: d.of(s.scores[order]) for name, d in discriminants(training, s.K, s.noise).items()} for s in spaces
-        ]
-        self._folds.append(_Held(training, truth, found))
+        if len(order) == 0:
+            return
+        C = split.design.n_groups
+
+        def of_all_groups(rows: np.ndarray) -> np.ndarray:
+            """Spread the training groups over all groups; one without training cells has the probability zero."""
+            out = np.full((len(rows), C), -np.inf)
+            out[:, split.present] = rows
+            return out
+
+        counts = np.zeros(C, dtype=np.int64)
+        counts[split.present] = training.counts
+        self._groups = split.design.table.groups
+        self._truth.append(self._groups[split.present[split.known_groups[order]]])
+        self._counts.append(np.tile(counts, (len(order), 1)))
+        self._deltas.append(
+            [
+                {n: of_all_groups(d.of(space.scores[order])) for n, d in discriminants(training, *space[::2]).items()}
+                for space in spaces
+            ]
+        )
 
     def choose(self) -> tuple[float, str, dict[str, float]] | None:
         """Return g, the kind of means, and the temperature of every factor; None without any held-out cells."""
-        held = [h for h in self._folds if len(h.truth)]
-        if not held:
+        if not self._truth:
             return None
-        names = [n for n in ("observed", "fitted", "shrunken") if all(n in h.found[0] for h in held)]
-        best = None
+        truth, counts = np.vstack(self._truth), np.vstack(self._counts)
+        losses = [_Loss(self._groups[:, j], counts, truth[:, j], prior) for j, prior in enumerate(self.priors.values())]
+        tried = []
         for i, g in enumerate(self.grid):
-            for name in names:
-                fits = {f: self._temperature(held, i, name, j) for j, f in enumerate(self.priors)}
-                loss = float(np.mean([value for _, value in fits.values()]))
-                if best is None or loss < best[0]:
-                    best = loss, g, name, {f: t for f, (t, _) in fits.items()}
-        assert best is not None
-        return best[1:]
+            for name in ("observed", "fitted", "shrunken"):
+                if not all(name in fold[i] for fold in self._deltas):
+                    continue
+                delta = np.vstack([fold[i][name] for fold in self._deltas])
+                found = [loss.minimise(delta) for loss in losses]
+                total = np.mean([value for _, value in found])
+                tried.append((total, g, name, dict(zip(self.priors, (t for t, _ in found), strict=True))))
+        best = min(total for total, *_ in tried)
+        # among several kinds of means at that g, the first of those with the least loss
+        return max(tried, key=lambda t: (t[0] <= best + TIE, t[1], -t[0]))[1:]
 
-    def _temperature(self, held: list[_Held], i: int, name: str, factor: int) -> tuple[float, float]:
-        """Return the best temperature of a factor and its loss."""
-        prior = list(self.priors.values())[factor]
-        counts = sum(np.bincount(h.truth[:, factor], minlength=len(prior)) for h in held)
-        weights = prior / np.maximum(counts, 1)
-        parts = [
-            (h.found[i][name], h.truth[:, factor], levels, group_log_priors(levels, h.design.counts, prior))
-            for h in held
-            for levels in [h.design.table.groups[:, factor]]
-        ]
+
+class _Loss:
+    """The log-loss of one factor on held-out cells, in which its levels have the shares of the prior.
+
+    Parameters
+    ----------
+    levels
+        Level of each group, (C,).
+    counts
+        Number of cells of every group in the training cells of each held-out cell, n x C.
+    truth
+        Level of each held-out cell, (n,).
+    prior
+        Prior probability of each level.
+    """
+
+    def __init__(self, levels: np.ndarray, counts: np.ndarray, truth: np.ndarray, prior: np.ndarray):
+        weights = prior / np.maximum(np.bincount(truth, minlength=len(prior)), 1)
+        self._weights = weights[truth] / weights[truth].sum()
+        of_levels = counts @ (levels[:, None] == np.arange(len(prior)))
+        with np.errstate(divide="ignore"):
+            self._log_prior = np.log(prior[levels] * counts / of_levels[:, levels])  # as in group_log_priors
+        self._own = levels == truth[:, None]
+
+    def minimise(self, delta: np.ndarray) -> tuple[float, float]:
+        """Return the temperature with the least loss, and this loss, for discriminants n x C."""
+        # -inf times a temperature is -inf, but the largest of a row must be finite
+        delta = delta - delta.max(axis=1, keepdims=True)
 
         def loss(log_t: float) -> float:
-            total = 0.0
-            for delta, truth, levels, log_prior in parts:
-                p = log_probabilities(delta, np.exp(log_t), levels, log_prior)
-                total -= weights[truth] @ p[np.arange(len(truth)), truth]
-            return total / float(weights @ counts)
+            z = np.exp(np.exp(log_t) * delta + self._log_prior)
+            own = (z * self._own).sum(axis=1) / z.sum(axis=1)
+            return -float(self._weights @ np.log(np.maximum(own, 1e-300)))
 
         found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 0.02})
         return float(np.exp(found.x)), float(found.fun)
-
-
-@dataclass(frozen=True)
-class _Held:
-    """The held-out cells of a fold: training design, true levels (n x F), and discriminants for every g by means."""
-
-    design: Design
-    truth: np.ndarray
-    found: list[dict[str, np.ndarray]]
 
 
 def _rank(codes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._design.design import Design
-from .._solve.prediction import Prior, group_log_priors, level_priors, log_probabilities
+from .._solve.prediction import Prior, group_log_priors, level_priors, level_probabilities
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Predictor:
         for j, (f, share) in enumerate(priors.items()):
             levels = self.groups[:, j]
             of_groups = group_log_priors(levels, self.counts, share)
-            out[f] = np.exp(log_probabilities(delta, self.temperatures[f], levels, of_groups))
+            out[f] = level_probabilities(delta, self.temperatures[f], levels, of_groups)
         return out
 
     def stored(self) -> dict[str, Any]:
