@@ -1,7 +1,8 @@
 """The search for sparse axes: maximise ``u' N u / u' M u`` over u with exactly k non-zero loadings.
 
-M is the shrunken within-group scatter M_e(g). N = H' Q H has few rows H (m x p): B_T G of every effect and, for later
-axes of an effect, one row M u for each earlier axis u, whose negative weight in Q keeps the axes M-orthogonal.
+M is positive definite: the denominator of the ratio, or the shrunken within-group scatter for the difference
+(:mod:`flda._solve.refit`). N = H' Q H has few rows H (m x p): those of the objective and, for later axes of an effect,
+one row M u for each earlier axis u, whose negative weight in Q keeps the axes orthogonal in M.
 
 On a support A the optimum is the largest eigenvalue of Q K, where ``K = H_A M_AA^-1 H_A'`` (m x m). Adding a gene j or
 removing a gene i changes K by a matrix of rank one:

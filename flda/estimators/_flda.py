@@ -36,8 +36,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Factorized linear discriminant analysis: axes that vary with one effect and little with the others.
 
     For every effect S of a factorial design (a factor or an interaction) this estimator finds the directions u that
-    maximise ``u' (M_S - sum_T lambda_T M_T) u / u' M_e(g) u``, where T runs over the other effects. M_S is the scatter
-    of the least-squares estimates of effect S on the group means, and M_e(g) is the shrunken within-group scatter. The
+    maximise the ratio ``u' M_S u / u' (M_e(g) + sum_T lambda_T M_T + lambda_0 M_lof) u``, where T runs over the other
+    effects. M_S is the scatter of the estimates of effect S on the group means, M_e(g) is the shrunken within-group
+    scatter, and M_lof is what no effect of the fit explains of the group means. So other effects count as noise. The
     solution is exact, and one solve with M_e(g) serves all effects and penalties.
 
     Parameters
@@ -52,10 +53,24 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     n_components
         Number of axes per effect. None takes all useful ones, which are as many as the effect has degrees of freedom. A
         dict maps effect names to numbers.
+    objective
+        ``"ratio"`` is the ratio above. ``"difference"`` is that of the paper,
+        ``u' (M_S - sum_T lambda_T M_T) u / u' M_e(g) u``, with the same weight for every group. The ratio had less
+        cross-talk on every data set at hand without tuning of its penalty (``benchmarks/RESULTS.md``). The difference
+        keeps the most signal on the first axis of some effects.
     penalty
         lambda_T, the weight with which the variance of another effect T counts against an axis. A dict maps the name of
         the other effect to its penalty; effects that it does not name get 1. With ``inf`` the group means do not vary
         at all with that effect along the axis.
+    lack_of_fit
+        lambda_0, the weight of what no effect explains. It does not matter if the fit has all interactions.
+    weights
+        How groups weigh in the estimates of effects if the fit does not have all interactions. ``"random"`` weighs
+        group c with ``1 / (tau2 + 1 / n_c)``, where the variance tau2 of what no effect explains is estimated by
+        moments (DerSimonian and Laird 1986). ``"equal"`` weighs all groups alike. Only the ratio uses ``"random"``.
+    reliability
+        Whether contrasts of an effect count less the more of their variance is the noise of the group means. Only the
+        ratio uses it.
     group_means
         ``"observed"`` uses the group means as they are. ``"shrunken"`` uses their posterior means under the factorial
         prior, which moves the mean of a group of few cells towards the prediction of the main effects; the prior is
@@ -75,6 +90,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` gives every group the same weight,
         as the estimator of Qiao and Meister does. In the same experiment, pooled was never worse, and better where
         groups are small.
+    prior
+        Prior probability of the levels in predictions: ``"equal"``, ``"frequency"`` for their shares in the fitted
+        cells, or probabilities in the order of the levels. A dict holds one of these for each factor. Within a level
+        the prior of a group is its share of the cells.
     solver
         ``"primal"`` factors M_e (p x p), ``"dual"`` factors the Gram matrix of the cells (N x N), and ``"iterative"``
         forms neither and works by products with the data. ``"auto"`` takes the smaller of the two matrices, or
@@ -90,8 +109,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is computed on the fitted cells; use
         :func:`flda.inference.certify` to judge the axes on held-out cells.
     components_ : ndarray of shape (k, p)
-        The axes u, which are M_e(g)-orthonormal within an effect. The sign of each is such that the gene with the
-        largest absolute standardised loading has a positive one.
+        The axes u, with ``u' M_e(g) u = 1``. The axes of an effect are mutually orthogonal in the denominator. The sign
+        of each is such that the gene with the largest absolute standardised loading has a positive one.
     eigenvalues_ : ndarray of shape (k,)
         The maximised ratio of each axis.
     design_ : Design
@@ -103,6 +122,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     donor_share_ : float or None
         Share of donors in the within-group variance of all genes, if donors are in the error term. The variance that
         the means of donors have by their cells alone is subtracted, so the share can be negative.
+    prediction_ : DataFrame
+        How levels are predicted, one row per factor: ``factor, means, shrinkage, temperature``; see
+        :meth:`predict_proba`.
     shrinkage_ : float
         The g that was used. With ``"cv"``, ``shrinkage_path_`` holds the criterion over the grid, and None otherwise.
     solver_ : str
@@ -118,6 +140,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     ----------
     Qiao M, Meister M. Factorized discriminant analysis for genetic signatures of neuronal phenotypes. Front.
     Neuroinform. 17:1265079 (2023), arXiv 2010.02171.
+
+    DerSimonian R, Laird N. Meta-analysis in clinical trials. Control. Clin. Trials 7:177 (1986).
 
     Examples
     --------
@@ -265,8 +289,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def predict_proba(self, X):
         """Compute the probability of every level of every factor.
 
-        The groups are modelled as Gaussian with the common covariance M_e(g), and every occupied group has the same
-        prior probability. The probability of a level is the sum over its groups.
+        The groups are modelled as Gaussian with the common covariance M_e(g). The probability of a level is the sum
+        over its groups. With cross-validated shrinkage, the held-out cells of the same folds choose what predicts them
+        best by log-loss: g, one temperature per factor, which corrects overconfidence, and the means of the groups.
+        These are the observed means, the fitted values of the effects, or observed means that are moved towards the
+        main effects, the more the fewer cells a group has. With a fixed shrinkage there are no held-out cells, and
+        probabilities are not calibrated. ``prediction_`` says what was chosen.
 
         Returns
         -------

@@ -38,8 +38,8 @@ class SparseFLDA(FLDA):
     """Factorized linear discriminant analysis with axes of exactly k genes.
 
     This estimator maximises the objective of :class:`FLDA` over axes with k non-zero loadings. The scatter, its
-    shrinkage, the effects and the penalties are those of the dense fit on all genes; only the axes are sparse. Later
-    axes of an effect are M_e(g)-orthogonal to the earlier ones.
+    shrinkage, the effects, their weights and the penalties are those of the dense fit on all genes; only the axes are
+    sparse. Later axes of an effect are orthogonal to the earlier ones in the denominator of the objective.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class SparseFLDA(FLDA):
         error of the best. Its folds hold out whole donors if ``groups`` are given to :meth:`fit`.
     mode
         ``"axis"`` searches for the best axis of k genes, in which a gene may serve to cancel another effect of its
-        partners. ``"marker"`` takes the k genes with the largest ratio ``N_jj / M_jj`` (the objective of a gene alone);
-        all axes of the effect share them, with the best weights.
+        partners. ``"marker"`` takes the k genes that have the largest objective alone; all axes of the effect share
+        them, with the best weights.
     selector
         The search for ``mode="axis"``. ``"refit"`` adds genes greedily by their exact gain and then swaps single genes
         until no swap helps, from several starts; the weights on the support are exact. ``"flow"`` runs the truncated
@@ -58,9 +58,9 @@ class SparseFLDA(FLDA):
     candidates
         Genes that may be selected, a boolean array (p,). None allows all. Other genes still contribute to the
         shrinkage.
-    interactions, nuisance, n_components, penalty, group_means
+    interactions, nuisance, n_components, objective, penalty, lack_of_fit, weights, reliability, group_means
         As in :class:`FLDA`. With ``n_components=None`` an effect has no more axes than genes per axis.
-    shrinkage, shrinkage_target, within, solver, random_state
+    shrinkage, shrinkage_target, within, prior, solver, random_state
         As in :class:`FLDA`.
 
     Attributes
@@ -78,7 +78,9 @@ class SparseFLDA(FLDA):
         As in :class:`FLDA`, with two more columns: ``n_genes``, and ``dense_eigenvalue``, the objective of the same
         component without the limit on genes. No axis of k genes can exceed the dense eigenvalue of the first axis.
     components_, eigenvalues_, design_, means_, within_sd_, shrinkage_, solver_, residual_, classes_
-        As in :class:`FLDA`. ``predict`` uses the selected genes only.
+        As in :class:`FLDA`.
+    prediction_
+        As in :class:`FLDA`, for a fit of all groups to the selected genes alone, which is what ``predict`` uses.
 
     References
     ----------
