@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,17 @@ import scipy.sparse as sp
 
 # dask calls from several threads, and numba's fallback thread pool is not safe to enter from two at once; each call
 # uses all threads anyway, so a lock costs nothing
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a parallel loop, and cache the machine code on disk where that is possible."""
+    import numba  # the import takes a second, so it waits until it is needed
+
+    try:
+        return numba.njit(parallel=True, nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder for the cache can be written
+        return numba.njit(parallel=True, nogil=True)(function)
 
 
 def add_sparse_gram(out: np.ndarray, block, weights: np.ndarray) -> None:
@@ -35,17 +46,17 @@ def add_sparse_gram(out: np.ndarray, block, weights: np.ndarray) -> None:
         block.sum_duplicates()
     # for every gene: the cells that express it, and the positions of these entries in block.data
     positions = sp.csr_array((np.arange(block.nnz), block.indices, block.indptr), shape=block.shape).tocsc()
-    import numba  # the import takes a second, so it waits until it is needed
+    import numba
 
     by_cells = block.data, block.indices, block.indptr
     by_genes = positions.indptr, positions.indices, positions.data
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         _gram()(*by_cells, *by_genes, weights, out, numba.get_num_threads())
 
 
 @cache
 def _gram():
-    """Compile the loop on first use, and cache the machine code on disk where that is possible."""
+    """Compile the loop on first use."""
     import numba
 
     def gram(data, indices, indptr, starts, cells, positions, weights, out, n_threads):
@@ -60,7 +71,44 @@ def _gram():
                         # an unsigned index saves the check for a negative one
                         row[np.uintp(indices[b])] += x * np.float64(data[np.uintp(b)])
 
-    try:
-        return numba.njit(parallel=True, nogil=True, cache=True)(gram)
-    except RuntimeError:  # no folder for the cache can be written
-        return numba.njit(parallel=True, nogil=True)(gram)
+    return compiled(gram)
+
+
+def add_flips(out: np.ndarray, block, codes: np.ndarray, signs: np.ndarray) -> None:
+    """Add ``signs[i] * x_ij`` to ``out[codes[i], j]`` for every entry of a CSR block.
+
+    Parameters
+    ----------
+    out
+        Sums, (C, p or more, F).
+    block
+        Cells x genes, CSR.
+    codes
+        Group of each cell of the block.
+    signs
+        Signs of these cells under F flips, n x F.
+    """
+    import numba
+
+    data = block.data.astype(np.float64, copy=False)
+    with ONE_AT_A_TIME:
+        _flips()(data, block.indices, block.indptr, codes, signs, out, numba.get_num_threads())
+
+
+@cache
+def _flips():
+    """Compile the loop on first use."""
+    import numba
+
+    def flips(data, indices, indptr, codes, signs, out, n_threads):
+        F = signs.shape[1]
+        for thread in numba.prange(n_threads):  # every thread has flips of its own
+            first, last = F * thread // n_threads, F * (thread + 1) // n_threads
+            for i in range(len(indptr) - 1):
+                row, group = signs[i], out[codes[i]]
+                for k in range(indptr[i], indptr[i + 1]):
+                    x, target = data[k], group[indices[k]]
+                    for f in range(first, last):
+                        target[f] += x * row[f]
+
+    return compiled(flips)

@@ -1,39 +1,32 @@
-"""Permutation tests of effects, and of every gene for each effect."""
+"""Tests of effects, and of every gene for each effect."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite
-from .._design.design import Design, effect_components, effect_penalties, make_design
+from .._design.design import Design, make_design
 from .._design.effects import Effect
-from .._design.splits import cell_folds
+from .._design.samples import sample_units
 from .._logging import get_logger
 from .._progress import progress
-from .._solve.objective import Objective
 from ..estimators import FLDA, donor_codes, expression, label_frame
-from ..estimators._shrinkage import GRID
-from ._cells import CellStatistics
-from ._donors import DonorStatistics
-from ._schemes import Scheme, n_distinct, scheme_of
+from ._flips import CellFlips, DonorFlips, group_squares, n_distinct
+from ._permutations import Permutations
+from ._units import donor_units, left_out
 
 logger = get_logger(__name__)
 
-FEW_PERMUTATIONS = 20  # fewer distinct permutations than this are announced
-BATCH_CELLS = 2**18  # largest number of labels in a batch, which has up to 32 permutations
-# Relative difference up to which statistics count as tied. Exact ties occur, for example when a permutation only swaps
-# the names of two levels, but statistics are computed in single precision.
-TIE = 1e-5
+METHODS = ("auto", "flips", "permutation")
+FEW_FLIPS = 20  # fewer distinct resamples than this are announced
+TIE = 1e-9  # relative difference up to which statistics count as tied
 
 
 @dataclass(frozen=True)
@@ -43,15 +36,16 @@ class EffectTests:
     Attributes
     ----------
     table
-        One row per effect: ``effect, statistic, null_mean, null_95, pval, pval_adj`` (Holm), ``n_resamples``,
-        ``n_distinct`` (number of distinct permutations), ``unit`` (``"cell"`` or ``"donor"``) and ``scheme``
-        (``"restricted"`` or ``"residual"``).
+        One row per effect: ``effect, statistic`` (the mean over genes of their F), ``null_mean`` and ``null_95`` (mean
+        and 95 % quantile of that under the null), ``pval, pval_adj`` (Holm), ``pval_sum, pval_max`` (from the sum over
+        genes and from the largest F; ``pval`` combines both), ``n_resamples, n_distinct`` (number of distinct
+        resamples), ``unit`` (``"cell"`` or ``"donor"``), ``n_units`` and ``method``.
     null
-        Statistic under every permutation, one column per effect. NaN where an effect has fewer permutations.
+        Statistic of every resample, one column per effect. NaN where an effect has fewer resamples.
     genes
         One row per effect and gene: ``effect``, ``gene`` (its index), ``statistic`` (the F ratio), ``pval``,
         ``pval_adj`` (Benjamini and Hochberg), and ``pval_max`` (family-wise over genes, from the largest F of each
-        permutation; Westfall and Young 1993). NaN for a gene without variance.
+        resample; Westfall and Young 1993). NaN for a gene that is constant.
     """
 
     table: pd.DataFrame
@@ -67,36 +61,34 @@ def effect_tests(
     *,
     effects: Sequence[str] | None = None,
     n_resamples: int = 999,
-    n_folds: int = 5,
+    method: str = "auto",
     random_state: int | None = 0,
-    n_jobs: int | None = None,
 ) -> EffectTests:
-    """Test every effect, and every gene for each effect, by permutation.
+    """Test every effect, and every gene for each effect.
 
-    The statistic of an effect measures how well its axes predict held-out cells (or donors): the held-out criterion of
-    :mod:`flda._solve.criterion` with its sign, at the best value of a grid of shrinkage. Fit, folds and tuning are
-    repeated for every permutation. The p-value is ``(b + 1) / (B + 1)``, where b of B permutations have a statistic at
-    least as large as the observed one.
+    The statistic of a gene is an F ratio of Wald's kind, ``b' V^-1 b / df``: b are the coefficients of the effect on
+    the group means, and V their noise, in which every group has a variance of its own. An effect is tested by the sum
+    of the F of all genes and by the largest one.
 
-    Cells are exchanged within combinations of levels of all other factors and, if donors are given, within donors. For
-    factors that vary between donors, whole donors are exchanged; if there are no more than ``n_resamples`` distinct
-    ways to do so, all are used. Effects that a permutation would destroy are removed before it and added back after it:
-    interactions that contain a permuted factor, and main effects when an interaction is tested; see
-    :mod:`flda.inference._schemes`. The test is exact for a main effect without interactions in the fit, and holds its
-    level closely otherwise (``benchmarks/RESULTS.md``).
+    With ``donor`` the units are donors, not cells. Every donor gives its own contrast of the factors that vary within
+    donors, from the means of its samples, and these are compared between donors; see :mod:`flda.inference._units`.
+    Donors that do not have the groups of a contrast are left out of its test, and a log message names them.
 
-    Each gene is tested by the F ratio of the effect on its group means. The null distribution is that of all genes and
-    all permutations together, and the false discovery rate is controlled by the method of Benjamini and Hochberg.
+    The null distribution comes from random signs of the residuals of the units (:mod:`flda.inference._flips`). It holds
+    when groups differ in variance and size, and whatever the correlations between genes. It asks that units are
+    independent and, in groups of few units, that their errors are about symmetric. With fewer than five units in some
+    group, variances are moderated over genes (Smyth 2004).
+
+    The p-value of a gene compares its statistic, over its own mean under the null, with those of all genes under all
+    flips. It is never below one over the number of distinct flips, because few donors cannot give small p-values,
+    however many genes there are.
 
     Parameters
     ----------
     model
-        Estimator whose interactions, nuisance, penalty, n_components and, if it is a number, shrinkage are used. It is
-        not fitted. The test always concerns all genes, also for a sparse model, with the pooled within-group scatter
-        and the total variance of each gene as target.
+        Estimator whose interactions and nuisance are used. It is not fitted, and the test always concerns all genes.
     X
-        Expression, cells x genes, in memory. Tests that exchange cells need no more than 8,000 genes, or no more than
-        8,000 cells.
+        Expression, cells x genes, of any kind that :meth:`FLDA.fit` takes.
     y
         Labels, as in :meth:`FLDA.fit`.
     donor
@@ -104,14 +96,14 @@ def effect_tests(
     effects
         Names of the effects to test. None tests all, and logs a warning for those that cannot be tested.
     n_resamples
-        Number of permutations per effect.
-    n_folds
-        Number of folds of the statistic when cells are exchanged; with donors given, the folds hold out whole donors.
-        When donors are exchanged there are up to ten folds.
+        Number of resamples per effect. If there are no more distinct flips of the donors, all of them are used.
+    method
+        ``"flips"`` is the test above, and ``"auto"`` takes it. ``"permutation"`` exchanges labels within the levels of
+        all other factors (and cells within donors, if the effect varies within them). It is exact if units of different
+        levels differ in nothing else, their variance included, and it is refused where another effect of the fit
+        contains a factor of the tested one.
     random_state
         Seed.
-    n_jobs
-        Number of threads, as in joblib.
 
     Returns
     -------
@@ -120,22 +112,27 @@ def effect_tests(
     Raises
     ------
     ValueError
-        If a factor varies between donors and a level of it has fewer than three donors, labels cannot be exchanged, the
-        data are too large or not in memory, or a parameter is not valid.
+        If too few donors give the contrast of an effect, labels cannot be exchanged, or a parameter is not valid.
 
     References
     ----------
-    Anderson MJ, ter Braak CJF. Permutation tests for multi-factorial analysis of variance. J. Stat. Comput. Simul.
-    73:85 (2003).
+    Pauly M, Brunner E, Konietschke F. Asymptotic permutation tests in general factorial designs. J. R. Stat. Soc. B
+    77:461 (2015).
+
+    Friedrich S, Pauly M. MATS: inference for potentially singular and heteroscedastic MANOVA. J. Multivariate Anal.
+    165:166 (2018).
+
+    Smyth GK. Linear models and empirical Bayes methods for assessing differential expression in microarray experiments.
+    Stat. Appl. Genet. Mol. Biol. 3:3 (2004).
 
     Examples
     --------
     >>> from flda import FLDA
     >>> from flda.datasets import t4t5_simulated
     >>> adata = t4t5_simulated(n_obs=300, n_vars=100)
-    >>> result = effect_tests(FLDA(), adata.X, adata.obs[["dendrite", "axon"]], n_resamples=19)
-    >>> result.table[["effect", "pval", "unit", "scheme"]].values.tolist()[0]
-    ['dendrite', 0.05, 'cell', 'residual']
+    >>> result = effect_tests(FLDA(), adata.X, adata.obs[["dendrite", "axon"]], n_resamples=99)
+    >>> result.table[["effect", "pval", "unit", "method"]].values.tolist()[0]
+    ['dendrite', 0.01, 'cell', 'flips']
     """
     labels = label_frame(y)[0]
     donors, names = donor_codes(donor, len(labels))
@@ -143,53 +140,23 @@ def effect_tests(
     wanted = _effects(design, effects)
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
-    schemes = _schemes(wanted, design, donors, names, named=effects is not None)
-    # every group weighs the same, whatever the estimator does: a permutation has no noise of its own to weigh them by
-    objective = Objective(model.objective, effect_penalties(design, model.penalty), model.lack_of_fit)
-    n_components = effect_components(design, model.n_components)
-    grid = (float(model.shrinkage),) if isinstance(model.shrinkage, Real) else GRID
-    rng = np.random.default_rng(random_state)
-    fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), n_folds)
-    if donors is not None:
-        fold = donors % n_folds  # independent of labels; cells are exchanged within donors, so no cell changes its fold
+    if method not in METHODS:
+        raise ValueError(f"method={method!r}: use one of {list(METHODS)}.")
     X = expression(X, len(labels))
-    if not arrays.in_memory(X):
-        raise ValueError("permutation tests need the data in memory; load them, or the genes of interest, first.")
     if (bad := first_nonfinite(X)) is not None:
         raise NonFiniteError(*bad)
+    seed = int(np.random.default_rng(random_state).integers(2**31))
 
+    found: dict[Effect, _Found] = {}
+    for engine, of in _engines(wanted, design, donors, names, X, method, seed, named=effects is not None):
+        found |= _run(engine, of, n_resamples)
     rows, nulls, genes = [], {}, []
-    for scheme in schemes:
-        engine: CellStatistics | DonorStatistics
-        if scheme.by_donor:
-            assert donors is not None
-            engine = DonorStatistics(
-                X, design, donors, scheme, objective, n_components[scheme.effect], [g for g in grid if g > 0], rng
-            )
-            observed = engine.units
-        else:
-            engine = CellStatistics(X, design, scheme, objective, n_components[scheme.effect], fold, grid)
-            observed = design.codes
-        distinct = n_distinct(scheme, engine.units, engine.strata)
-        name = scheme.effect.name
-        _check_distinct(name, distinct, scheme)
-        found = _run(engine, observed, distinct, n_resamples, rng, n_jobs, name)
-        nulls[name] = found.null
-        n_used = int(np.sum(~np.isnan(found.null)))
-        rows.append(
-            {
-                "effect": name,
-                "statistic": found.statistic,
-                "null_mean": np.nanmean(found.null),
-                "null_95": np.nanquantile(found.null, 0.95),
-                "pval": (1 + np.sum(found.null >= found.statistic - TIE * abs(found.statistic))) / (1 + n_used),
-                "n_resamples": n_used,
-                "n_distinct": distinct,
-                "unit": "donor" if scheme.by_donor else "cell",
-                "scheme": scheme.name,
-            }
-        )
-        genes.append(found.genes.assign(effect=name))
+    for effect in (e for e in wanted if e in found):
+        row, null, of_genes = found[effect]
+        _announce_few(effect, row)
+        rows.append({"effect": effect.name, **row})
+        nulls[effect.name] = null
+        genes.append(of_genes.assign(effect=effect.name))
     table = pd.DataFrame(rows)
     table.insert(5, "pval_adj", _holm(table["pval"].to_numpy()))
     null = pd.DataFrame({name: pd.Series(values) for name, values in nulls.items()})
@@ -197,98 +164,126 @@ def effect_tests(
     return EffectTests(table, null, every[["effect", "gene", "statistic", "pval", "pval_adj", "pval_max"]])
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The result for one effect: its statistic, the null distribution (B,), and the table of genes by index."""
-
-    statistic: float
-    null: np.ndarray
-    genes: pd.DataFrame
+_Engine = CellFlips | DonorFlips | Permutations
+_Found = tuple[dict, np.ndarray, pd.DataFrame]  # row of the table, null statistics, and table of genes by index
 
 
-def _run(
-    engine: CellStatistics | DonorStatistics,
-    observed: np.ndarray,
-    distinct: float,
-    n_resamples: int,
-    rng: np.random.Generator,
-    n_jobs: int | None,
-    name: str,
-) -> _Found:
-    """Compute the statistics of the data and of all permutations, and the p-values of the genes.
+def _engines(
+    effects: list[Effect], design: Design, donors: np.ndarray | None, names: np.ndarray | None, X, method: str,
+    seed: int, *, named: bool,
+) -> list[tuple[_Engine, list[Effect]]]:  # fmt: skip
+    """Return what computes the statistics, with the effects that it tests.
+
+    An effect that cannot be tested is an error if it was ``named`` by the user or if no other effect is left, and a
+    warning otherwise.
+    """
+    if method != "permutation" and donors is None:
+        if np.all(design.counts == 1):
+            raise ValueError("every group has a single cell, so there is no spread within groups to judge effects by.")
+        means = arrays.group_sums(X, design.codes, design.n_groups) / design.counts[:, None]
+        squares = group_squares(X, design.codes, design.n_groups)
+        return [(CellFlips(X, design, effects, means, squares, seed), effects)]
+    out: list[tuple[_Engine, list[Effect]]] = []
+    refused, of_samples = None, None
+    for effect in effects:
+        try:
+            if method == "permutation":
+                out.append((Permutations(effect, design, X, donors, seed), [effect]))
+                continue
+            assert donors is not None
+            if of_samples is None:
+                samples = sample_units(design, donors)
+                sums = arrays.group_sums(X, samples.codes, len(samples.counts))
+                of_samples = samples, sums / samples.counts[:, None]
+            units = donor_units(effect, design, donors, of_samples[1], of_samples[0])
+            out.append((DonorFlips(effect, units, seed), [effect]))
+            if absent := left_out(units, np.arange(donors.max() + 1) if names is None else names):
+                logger.warning(
+                    "%d donors lack a group that a contrast of %s needs and are left out of its test: %s",
+                    len(absent), effect.name, ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else ""),
+                )  # fmt: skip
+        except ValueError as error:
+            if named:
+                raise
+            logger.warning("no p-value for %s: %s", effect.name, error)
+            refused = error
+    if refused is not None and not out:
+        raise refused
+    return out
+
+
+def _run(engine: _Engine, effects: list[Effect], n_resamples: int) -> dict[Effect, _Found]:
+    """Compute the statistics of the data and of all resamples, and the p-values."""
+    observed = engine.observed()
+    blocks: dict[Effect, list[np.ndarray]] = {e: [] for e in effects}
+    for block in progress(engine.flipped(n_resamples), desc="resamples of " + ", ".join(e.name for e in effects)):
+        for effect, statistics in block.items():
+            blocks[effect].append(statistics.astype(np.float32))
+    permuted = isinstance(engine, Permutations)
+    unit = "donor" if isinstance(engine, DonorFlips) or (permuted and engine.unit == "donor") else "cell"
+    n_units = len(engine.codes) if isinstance(engine, CellFlips) else engine.n_units
+    distinct = engine.n_distinct if isinstance(engine, Permutations) else n_distinct(n_units)
+    out = {}
+    for effect in effects:
+        df = len(engine.contrasts[effect]) if isinstance(engine, CellFlips) else engine.df
+        row, null, genes = _pvalues(observed[effect] / df, np.concatenate(blocks[effect]) / np.float32(df), distinct)
+        about = {"n_distinct": distinct, "unit": unit, "n_units": n_units}
+        out[effect] = {**row, **about, "method": "permutation" if permuted else "flips"}, null, genes
+    return out
+
+
+def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float) -> _Found:
+    """Compute the p-values of an effect and of its genes.
 
     Parameters
     ----------
-    engine
-        Computes the statistics of a batch of labellings.
-    observed
-        The observed labelling.
+    F
+        F ratio of every gene, (p,).
+    null
+        The same in B resamples, (B, p).
     distinct
-        The number of distinct permutations.
-    n_resamples, rng, n_jobs
-        Number of random permutations, their generator, and the number of threads.
-    name
-        Name of the effect, for the progress bar.
+        The number of distinct resamples.
     """
-    (statistic,), (F,) = engine.statistics(observed[None])
-    # donors are few, so often all of their distinct permutations can be used instead of a random draw
-    if isinstance(engine, DonorStatistics) and distinct - 1 <= n_resamples:
-        others = [a for a in engine.every() if not np.array_equal(a, observed)]
-        n_resamples = len(others)
-        labellings: Iterator[np.ndarray] = iter(others)
-    else:
-        labellings = (engine.permuted(rng) for _ in range(n_resamples))
-    size = max(1, min(32, BATCH_CELLS // len(observed)))
-    batches = (
-        np.stack([next(labellings) for _ in range(min(size, n_resamples - start))])
-        for start in range(0, n_resamples, size)
-    )
-    real = F > 0
-    # The null distribution of a gene is the F of all genes under all permutations, B x p numbers, too many to keep. For
-    # the p-values it is enough to know how many of them reach each observed F, less the tie tolerance. So every F under
-    # permutation is counted in the interval between two sorted observed values into which it falls, and the sums of
-    # these counts from above give the numbers.
-    order = np.sort(F[real] * (1 - TIE))
-    null, at_least, largest = [], np.zeros(len(F)), np.zeros(len(F))
-    n_used = 0
-
-    def one(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the statistics, the histogram of F, and the largest F of each labelling of a batch."""
-        T, ratios = engine.statistics(batch)
-        ratios = ratios[~np.isnan(T)][:, real]  # T is NaN for a permutation that leaves an effect without its groups
-        counts = np.bincount(np.searchsorted(order, ratios.ravel(), side="right"), minlength=len(order) + 1)
-        return T, counts, ratios.max(axis=1, initial=0.0)
-
-    n_batches = math.ceil(n_resamples / size)
-    results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(one)(batch) for batch in batches)
-    histogram = np.zeros(len(order) + 1)
-    tops = []
-    for T, counts, top in progress(results, desc=f"permutations of {name}", total=n_batches):
-        null.append(T)
-        histogram += counts
-        tops.append(top)
-        n_used += len(top)
-    # histogram[i] counts the F with exactly i thresholds at or below them, and tail[i] those with at least i
-    tail = histogram[::-1].cumsum()[::-1]
-    at_least[real] = tail[np.searchsorted(order, F[real] * (1 - TIE), side="left") + 1]
-    # the largest F of every permutation gives p-values that hold for all genes together (Westfall and Young 1993)
-    maxima = np.sort(np.concatenate(tops))
-    largest[real] = n_used - np.searchsorted(maxima, F[real] * (1 - TIE), side="left")
-    # the null distribution is shared by all genes with an F, so it has n_used * real.sum() members
-    pval = np.where(real, (1 + at_least) / (1 + n_used * max(real.sum(), 1)), np.nan)
-    adjusted = np.full(len(F), np.nan)
-    if real.any():
-        adjusted[real] = false_discovery_control(pval[real])
+    B, real = len(null), (F > 0) & (null > 0).any(axis=0)
+    if not real.any():
+        raise ValueError("every gene is constant, so there is nothing to test.")
+    own, null = F[real], null[:, real]
+    sums, tops = np.r_[own.mean(), null.mean(axis=1)], np.r_[own.max(), null.max(axis=1)]
+    # the p-values of the data and of every resample among all of them, for the sum and for the maximum
+    ranks = np.stack([_share_above(sums), _share_above(tops)])
+    # the smaller one of both is a statistic itself
+    smaller = ranks.min(axis=0)
+    pval = np.mean(smaller <= smaller[0] * (1 + TIE))
+    row = {
+        "statistic": sums[0], "null_mean": sums[1:].mean(), "null_95": np.quantile(sums[1:], 0.95), "pval": pval,
+        "pval_sum": ranks[0, 0], "pval_max": ranks[1, 0], "n_resamples": B,
+    }  # fmt: skip
+    # genes: the null distribution of F over its own mean is shared by all genes
+    centre = null.mean(axis=0)
+    pool = np.sort((null / centre).ravel())
+    at_least = len(pool) - np.searchsorted(pool, own / centre * (1 - TIE), side="left")
+    of_genes = np.maximum((1 + at_least) / (1 + len(pool)), 1 / distinct)
+    every = np.full((3, len(F)), np.nan)
+    every[0, real] = of_genes
+    every[1, real] = false_discovery_control(of_genes)
+    highest = np.sort(tops[1:])
+    every[2, real] = (1 + B - np.searchsorted(highest, own * (1 - TIE), side="left")) / (1 + B)
     genes = pd.DataFrame(
         {
             "gene": np.arange(len(F)),
             "statistic": np.where(real, F, np.nan),
-            "pval": pval,
-            "pval_adj": adjusted,
-            "pval_max": np.where(real, (1 + largest) / (1 + n_used), np.nan),
+            "pval": every[0],
+            "pval_adj": every[1],
+            "pval_max": every[2],
         }
     )
-    return _Found(float(statistic), np.concatenate(null), genes)
+    return row, sums[1:], genes
+
+
+def _share_above(values: np.ndarray) -> np.ndarray:
+    """Return, for each value, the share of all values that are at least as large."""
+    order = np.sort(values)
+    return (len(values) - np.searchsorted(order, values * (1 - TIE), side="left")) / len(values)
 
 
 def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
@@ -301,40 +296,12 @@ def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
     return [names[name] for name in wanted]
 
 
-def _schemes(
-    effects: Sequence[Effect], design: Design, donors: np.ndarray | None, names: np.ndarray | None, *, named: bool
-) -> list[Scheme]:
-    """Return the schemes of all effects that can be tested.
-
-    An effect that cannot be tested is an error if it was ``named`` by the user or if no other effect is left, and a
-    warning otherwise.
-    """
-    out, refused = [], None
-    for effect in effects:
-        try:
-            out.append(scheme_of(effect, design, donors, names))
-        except ValueError as error:
-            if named:
-                raise
-            logger.warning("no p-value for %s: %s", effect.name, error)
-            refused = error
-    if refused is not None and not out:
-        raise refused
-    return out
-
-
-def _check_distinct(name: str, distinct: float, scheme: Scheme) -> None:
-    """Raise an error if there is nothing to permute, and log a warning if there are few distinct permutations."""
-    unit = "donors" if scheme.by_donor else "cells"
-    if distinct <= 1:
-        raise ValueError(
-            f"the labels of {name!r} cannot be permuted: no two {unit} of one stratum (same levels of the other "
-            "factors, same donor) differ in them. Fit fewer factors, or test without donors."
-        )
-    if distinct < FEW_PERMUTATIONS:
+def _announce_few(effect: Effect, row: dict) -> None:
+    """Log a warning if there are few distinct resamples."""
+    if row["n_distinct"] < FEW_FLIPS:
         logger.warning(
-            "%s has only %d different permutations of its %s, so no p-value can be below %.2g",
-            name, distinct, unit, 1 / distinct,
+            "%s has only %d different resamples of its %d %ss, so no p-value can be below %.2g",
+            effect.name, row["n_distinct"], row["n_units"], row["unit"], 1 / row["n_distinct"],
         )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ def effect_tests(
     *,
     effects: str | Sequence[str] | None = None,
     n_resamples: int = 999,
+    method: str = "auto",
     random_state: int = 0,
-    n_jobs: int | None = None,
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
@@ -35,8 +35,9 @@ def effect_tests(
         Effects to test, such as ``["dendrite"]``. None tests all effects that can be tested.
     n_resamples
         Number of resamples per effect. The smallest possible p-value is ``1 / (n_resamples + 1)``.
+    method
+        ``"auto"``, ``"flips"`` or ``"permutation"``.
     {random_state}
-    {n_jobs}
     {key}
     {copy}
 
@@ -73,7 +74,7 @@ def effect_tests(
     found = inference.effect_tests(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors,
         effects=[effects] if isinstance(effects, str) else effects,
-        n_resamples=n_resamples, random_state=random_state, n_jobs=n_jobs,
+        n_resamples=n_resamples, method=method, random_state=random_state,
     )  # fmt: skip
     of_genes = found.genes.pivot(index="gene", columns="effect").reindex(range(fitted.X.shape[1]))
     pvals = {c: of_genes[c].reindex(columns=fitted.record.effects_with_axes) for c in ("pval", "pval_adj", "pval_max")}
