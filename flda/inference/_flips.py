@@ -46,9 +46,12 @@ class CellFlips:
         Seed of the signs.
     """
 
+    unit = "cell"
+
     def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
         self.X, self.codes, self.effects = X, design.codes, effects
         self.contrasts = {e: design.contrasts[e] for e in effects}
+        self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         self.n, self.means, self._seed = design.counts, means, seed
         n = self.n[:, None]
         residual = np.maximum(squares - n * means**2, 0)  # Q_c
@@ -153,6 +156,8 @@ class DonorFlips:
         Seed of the signs.
     """
 
+    unit = "donor"
+
     def __init__(self, effect: Effect, units: Units, seed: int):
         self.effect, self._seed = effect, seed
         U, q, p = units.values.shape
@@ -175,7 +180,7 @@ class DonorFlips:
                 "interactions, or test without donors."
             )
         self._own, self.n_units, self._q = own, U, q
-        self.df = q * len(self._B)
+        self.df = {effect: q * len(self._B)}
         fitted = (indicator if own else basis) @ np.tensordot(self._to_parts, units.values, 1).reshape(-1, q * p)
         residuals = units.values - fitted.reshape(U, q, p)
         self._values = units.values

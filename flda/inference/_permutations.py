@@ -57,7 +57,7 @@ class Permutations:
             )
         between = () if donors is None else between_factors(design, donors)
         self.unit = "donor" if set(effect) & set(between) else "cell"
-        table, columns = design.table, [design.table.factors.index(f) for f in effect]
+        table, columns = design.table, np.array([design.table.factors.index(f) for f in effect])
         if self.unit == "donor":
             assert donors is not None
             self._levels = donor_levels(design, donors)
@@ -80,7 +80,7 @@ class Permutations:
                 f"the labels of {effect.name!r} cannot be permuted: no two {self.unit}s of one stratum (same levels of "
                 "the other factors, same donor) differ in them. Fit fewer factors, or use method='flips'."
             )
-        self.df = len(design.contrasts[effect])
+        self.df = {effect: len(design.contrasts[effect])}
 
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,)."""

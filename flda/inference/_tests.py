@@ -79,8 +79,7 @@ def effect_tests(
     independent and, in groups of few units, that their errors are about symmetric. With fewer than five units in some
     group, variances are moderated over genes (Smyth 2004).
 
-    The p-value of a gene compares its statistic, over its own mean under the null, with those of all genes under all
-    flips. It is never below one over the number of distinct flips, because few donors cannot give small p-values,
+    The p-value of a gene compares its F with those of all genes under all flips. It is never below one over the number of distinct flips, because few donors cannot give small p-values,
     however many genes there are.
 
     Parameters
@@ -220,14 +219,12 @@ def _run(engine: _Engine, effects: list[Effect], n_resamples: int) -> dict[Effec
         for effect, statistics in block.items():
             blocks[effect].append(statistics.astype(np.float32))
     permuted = isinstance(engine, Permutations)
-    unit = "donor" if isinstance(engine, DonorFlips) or (permuted and engine.unit == "donor") else "cell"
-    n_units = len(engine.codes) if isinstance(engine, CellFlips) else engine.n_units
-    distinct = engine.n_distinct if isinstance(engine, Permutations) else n_distinct(n_units)
+    distinct = engine.n_distinct if isinstance(engine, Permutations) else n_distinct(engine.n_units)
     out = {}
     for effect in effects:
-        df = len(engine.contrasts[effect]) if isinstance(engine, CellFlips) else engine.df
+        df = engine.df[effect]
         row, null, genes = _pvalues(observed[effect] / df, np.concatenate(blocks[effect]) / np.float32(df), distinct)
-        about = {"n_distinct": distinct, "unit": unit, "n_units": n_units}
+        about = {"n_distinct": distinct, "unit": engine.unit, "n_units": engine.n_units}
         out[effect] = {**row, **about, "method": "permutation" if permuted else "flips"}, null, genes
     return out
 
@@ -258,10 +255,9 @@ def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float) -> _Found:
         "statistic": sums[0], "null_mean": sums[1:].mean(), "null_95": np.quantile(sums[1:], 0.95), "pval": pval,
         "pval_sum": ranks[0, 0], "pval_max": ranks[1, 0], "n_resamples": B,
     }  # fmt: skip
-    # genes: the null distribution of F over its own mean is shared by all genes
-    centre = null.mean(axis=0)
-    pool = np.sort((null / centre).ravel())
-    at_least = len(pool) - np.searchsorted(pool, own / centre * (1 - TIE), side="left")
+    # the null distribution of F is shared by all genes
+    pool = np.sort(null, axis=None)
+    at_least = len(pool) - np.searchsorted(pool, own * (1 - TIE), side="left")
     of_genes = np.maximum((1 + at_least) / (1 + len(pool)), 1 / distinct)
     every = np.full((3, len(F)), np.nan)
     every[0, real] = of_genes

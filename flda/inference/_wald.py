@@ -1,9 +1,9 @@
 """The studentised statistic of an effect, and the moderation of variances over genes.
 
 With b the coefficients of an effect for one gene (df x q: q contrasts of every unit, one if units are cells) and V
-their noise, the statistic is ``t = sum over q of b' V^-1 b``. V = B diag(w) B' for rows B (df x k) and the variances w of k
-independent parts, such as the means of groups. ``t / (df q)`` is an F ratio of Wald's kind, in which every group has a
-variance of its own (Pauly, Brunner and Konietschke, J. R. Stat. Soc. B 77:461, 2015).
+their noise, the statistic is ``t = sum over q of b' V^-1 b``. V = B diag(w) B' for rows B (df x k) and the variances w
+of k independent parts, such as the means of groups. ``t / (df q)`` is an F ratio of Wald's kind, in which every group
+has a variance of its own (Pauly, Brunner and Konietschke, J. R. Stat. Soc. B 77:461, 2015).
 """
 
 from __future__ import annotations
