@@ -15,12 +15,12 @@ from .._data.summary import NonFiniteError, first_nonfinite
 from .._design.design import Design, make_design
 from .._design.effects import Effect
 from .._design.samples import sample_units
+from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
+from .._error.permutations import Permutations
+from .._error.units import donor_units, left_out
 from .._logging import get_logger
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
-from ._flips import CellFlips, DonorFlips, group_squares, n_distinct
-from ._permutations import Permutations
-from ._units import donor_units, left_out
 
 logger = get_logger(__name__)
 
@@ -71,16 +71,16 @@ def effect_tests(
     of the F of all genes and by the largest one.
 
     With ``donor`` the units are donors, not cells. Every donor gives its own contrast of the factors that vary within
-    donors, from the means of its samples, and these are compared between donors; see :mod:`flda.inference._units`.
+    donors, from the means of its samples, and these are compared between donors; see :mod:`flda._error.units`.
     Donors that do not have the groups of a contrast are left out of its test, and a log message names them.
 
-    The null distribution comes from random signs of the residuals of the units (:mod:`flda.inference._flips`). It holds
+    The null distribution comes from random signs of the residuals of the units (:mod:`flda._error.flips`). It holds
     when groups differ in variance and size, and whatever the correlations between genes. It asks that units are
     independent and, in groups of few units, that their errors are about symmetric. With fewer than five units in some
     group, variances are moderated over genes (Smyth 2004).
 
-    The p-value of a gene compares its F with those of all genes under all flips. It is never below one over the number of distinct flips, because few donors cannot give small p-values,
-    however many genes there are.
+    The p-value of a gene compares its F with those of all genes under all flips. It is never below one over the number
+    of distinct flips, because few donors cannot give small p-values, however many genes there are.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Permutations of labels: the null distribution of the statistics of :mod:`flda.inference._wald`, where it is exact.
+"""Permutations of labels: the null distribution of the statistics of :mod:`flda._error.wald`, where it is exact.
 
 Units are exchanged within combinations of the levels of all other factors. That is exact if no other effect of the fit
 contains a factor of the tested one, and if the units of different levels differ in nothing else, their variance
@@ -19,7 +19,7 @@ from .._data.device import asarray_like, to_numpy
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import between_factors, donor_levels
-from ._wald import wald
+from .wald import wald
 
 BLOCK_BYTES = 2**26  # memory for the sums of the permutations that are worked on at a time
 LEAST = 1e-6  # smallest variance of a gene in a group, as a share of its total variance

@@ -100,8 +100,8 @@ def donor_units(effect: Effect, design: Design, donors: np.ndarray, means: np.nd
             f"{[e.name for e in effects]} need; leave out the interactions, or test without donors."
         )
     model = part.model_matrix(effects)
-    first = 1 + sum(part.df(e) for e in effects[: effects.index(tested)]) if tested else 0
-    rows = slice(first, first + (part.df(tested) if tested else 1))
+    start = 1 + sum(part.df(e) for e in effects[: effects.index(tested)]) if tested else 0
+    rows = slice(start, start + (part.df(tested) if tested else 1))
     return Units(np.stack(values), groups.ravel(), model, rows, np.array(kept))
 
 

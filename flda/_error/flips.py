@@ -1,0 +1,272 @@
+"""Random signs of residuals: the null distribution of the statistics of :mod:`flda._error.wald`.
+
+The residual of a unit from the model without the tested effect is multiplied by a random sign, its whole row of genes
+at once (the wild bootstrap with Rademacher weights, with the null hypothesis imposed). What results has no effect,
+keeps the variance of every group and the correlations between genes, and needs no strata and no refit. The model is
+fitted with weights of one over the variance of a group, averaged over genes, and a residual is divided by
+``sqrt(1 - h)``, h its leverage, since a fit takes that much of its variance.
+
+A flip leaves every sum of squares as it is, so the variance of group c is ``v_c* = (S_c - n_c g_c*^2) / (n_c - 1)``,
+with S_c the squares of its residuals and g_c* their mean after the flip. Where units are few, variances are moderated
+over genes, with the same prior in the data and in every flip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .._data import arrays
+from .._data.device import asarray_like, to_numpy
+from .._data.kernels import add_flips
+from .._design.design import Design
+from .._design.effects import Effect
+from .units import Units
+from .wald import moderated, prior_variance, wald
+
+BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
+CHUNK = 4096  # rows whose signs come from one random generator
+FEW_UNITS = 5  # with fewer units in some group, variances are moderated over genes
+LEAST = 1e-6  # smallest variance of a gene, as a share of the mean variance of all genes
+
+
+class CellFlips:
+    """Statistics of all effects, in the data and under random signs of the residuals of the cells.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, of any kind.
+    design
+        The groups and effects.
+    effects
+        The effects to test.
+    means, squares
+        Mean of every group and gene, and sum of squared expression, C x p.
+    seed
+        Seed of the signs.
+    """
+
+    unit = "cell"
+
+    def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
+        self.X, self.codes, self.n, self.means, self._seed = X, design.codes, design.counts, means, seed
+        self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
+        n = self.n[:, None]
+        self._contrasts = {e: design.contrasts[e] for e in effects}
+        self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
+        weights = self.n / relative_variances(self._squares, self.n - 1)
+        fits = {e: reduced_fit(design, e, weights) for e in effects}
+        self._reduced = {e: H @ means for e, H in fits.items()}
+        self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
+        self._floor = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
+        few = self.n.min() < FEW_UNITS
+        self._priors = [
+            prior_variance(q / max(k - 1, 1), k - 1) if few else (0.0, 1.0)
+            for q, k in zip(self._squares, self.n, strict=True)
+        ]
+
+    def observed(self) -> dict[Effect, np.ndarray]:
+        """Compute the statistic of every gene, (p,), for each effect."""
+        return {e: self._statistic(e, self.means[None], self._squares[None])[0] for e in self._contrasts}
+
+    def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
+        """Yield the statistics, (F, p) for each effect, of blocks of F flips, n_flips in all."""
+        C, p = self.means.shape
+        size, n = int(np.clip(BLOCK_BYTES // (8 * C * p), 1, 256)), self.n[:, None]
+        for start in range(0, n_flips, size):
+            sums, signs = self._flipped_sums(start, min(size, n_flips - start))
+            out = {}
+            for effect, fitted in self._reduced.items():
+                stretch = self._stretch[effect]
+                g = (sums - signs * fitted) / n * np.sqrt(stretch)
+                # a flip leaves these squares as they are
+                about_fit = (self._squares + n * (self.means - fitted) ** 2) * stretch
+                out[effect] = self._statistic(effect, g, np.maximum(about_fit - n * g**2, 0))
+            yield out
+
+    def _statistic(self, effect: Effect, g: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """Compute the statistic from group means and the squares about them, (F, C, p)."""
+        df, B = self.n - 1, self._contrasts[effect]
+        v = squares / np.maximum(df, 1)[:, None]
+        if len(single := np.flatnonzero(df == 0)):  # a group of one cell takes the pooled variance
+            v[:, single] = (squares.sum(axis=1) / df.sum())[:, None]
+        for c, prior in enumerate(self._priors):
+            if prior[0] > 0 and df[c] > 0:
+                v[:, c] = moderated(v[:, c], df[c], prior)
+        g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
+        return wald(np.einsum("dc,fcp->fdp", B, g)[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
+
+    def _flipped_sums(self, start: int, F: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sum expression times sign, (F, C, p), and the signs, (F, C, 1), over the cells of each group in F flips."""
+        (C, p), codes = self.means.shape, self.codes
+
+        def update(out: np.ndarray, rows: slice, block) -> None:
+            signs = _signs(self._seed, start, rows, F)
+            if arrays.is_sparse(block):
+                add_flips(out, block, codes[rows], signs)
+            else:
+                for c in np.unique(codes[rows]):
+                    own = np.flatnonzero(codes[rows] == c)
+                    s = asarray_like(block, signs[own].astype(np.float64))
+                    out[c, :p] += arrays.as_float(block[own]).T @ s
+            out[:, p] += asarray_like(out, arrays.indicator(codes[rows], C) @ signs)
+
+        sums = to_numpy(arrays.reduce_rows(self.X, update, (C, p + 1, F)))
+        sums = np.ascontiguousarray(sums.transpose(2, 0, 1))
+        return sums[:, :, :p], sums[:, :, p:]
+
+
+class DonorFlips:
+    """Statistics of one effect, in the data and under signs of the residuals of donors.
+
+    If every combination of outer levels has two donors or more, it has a variance of its own. Otherwise the variance is
+    that of what the outer effects leave, the same for all donors. Without outer factors the contrasts themselves are
+    flipped, which is exact if their errors are symmetric.
+
+    Parameters
+    ----------
+    effect, units
+        The effect, and the contrasts of its donors.
+    seed
+        Seed of the signs.
+    """
+
+    unit = "donor"
+
+    def __init__(self, effect: Effect, units: Units, seed: int):
+        self.effect, self._seed = effect, seed
+        self.n_units, self._q, _ = units.values.shape
+        counts, D = np.bincount(units.groups), units.model[units.groups]
+        self._own = counts.min() >= 2  # every group has a variance of its own
+        if self._own:
+            # the parts are the means of the groups
+            self._to_parts = np.eye(len(counts))[:, units.groups] / counts[:, None]
+            self._B, self._n, self._df = np.linalg.pinv(units.model)[units.rows], counts, counts - 1
+        else:
+            # the parts are coordinates in an orthonormal basis of the model, with the variance of a unit
+            basis = np.linalg.qr(D)[0]
+            self._to_parts, self._B = basis.T, (np.linalg.pinv(D) @ basis)[units.rows]
+            self._n, self._df = np.ones(D.shape[1]), np.array([self.n_units - D.shape[1]])
+        if self._df.min() < 1:
+            raise ValueError(
+                f"the {self.n_units} donors of {effect.name!r} leave no degree of freedom to judge it by; leave out "
+                "the interactions, or test without donors."
+            )
+        self.df = {effect: self._q * len(self._B)}
+        self._values = units.values
+        # squares of the units are added up in each group, or in all
+        self._add = np.eye(len(counts))[:, units.groups] if self._own else np.ones((1, self.n_units))
+        spread = self._spread(self._parts(units.values), units.values)[0]
+        variances = spread / (self._q * self._df[:, None])
+        weights = 1 / relative_variances(spread, self._q * self._df)[units.groups if self._own else 0]
+        H = _projection(np.delete(D, units.rows, axis=1), np.broadcast_to(weights, self.n_units))
+        self._rows = (units.values - np.tensordot(H, units.values, 1)) / np.sqrt(1 - np.diag(H))[:, None, None]
+        self._floor = LEAST * max(variances.mean(), 1e-300)
+        few = (counts.min() if self._own else self._df[0]) < FEW_UNITS
+        self._priors = [
+            prior_variance(v, self._q * df) if few else (0.0, 1.0) for v, df in zip(variances, self._df, strict=True)
+        ]
+
+    def observed(self) -> dict[Effect, np.ndarray]:
+        """Compute the statistic of every gene, (p,)."""
+        return {self.effect: self._statistic(self._parts(self._values), self._values)[0]}
+
+    def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
+        """Yield the statistics, (F, p), of blocks of F flips; all of them if there are no more than ``n_flips``."""
+        size = int(np.clip(BLOCK_BYTES // (8 * len(self._to_parts) * self._rows[0].size), 1, 256))
+        for signs in _sign_blocks(self.n_units, n_flips, size, self._seed):
+            yield {self.effect: self._statistic(self._parts(self._rows, signs), self._rows)}
+
+    def _parts(self, rows: np.ndarray, signs: np.ndarray | None = None) -> np.ndarray:
+        """Compute the parts of flipped units, (F, k, q, p)."""
+        signs = np.ones((1, self.n_units)) if signs is None else signs
+        maps = (self._to_parts * signs[:, None, :]).reshape(-1, self.n_units)
+        return (maps @ rows.reshape(self.n_units, -1)).reshape(len(signs), -1, *rows.shape[1:])
+
+    def _spread(self, parts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Compute the squares of the units about the parts, (F, V, p), which no sign changes but through the parts."""
+        taken = np.sum(parts**2, axis=2) * self._n[:, None]
+        if not self._own:
+            taken = taken.sum(axis=1, keepdims=True)
+        return np.maximum(self._add @ np.sum(rows**2, axis=1) - taken, 0)
+
+    def _statistic(self, parts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        v = self._spread(parts, rows) / (self._q * self._df[:, None])
+        for c, prior in enumerate(self._priors):
+            if prior[0] > 0:
+                v[:, c] = moderated(v[:, c], self._q * self._df[c], prior)
+        w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
+        return wald(np.einsum("dk,fkqp->fdqp", self._B, parts), self._B, w / self._n[:, None])
+
+
+def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Return the variance of each group over the pooled one, averaged over genes, (C,).
+
+    Parameters
+    ----------
+    squares
+        Sum of squares of every group and gene about its mean, C x p.
+    df
+        Degrees of freedom of each group, (C,). A group without any is taken to have the pooled variance.
+    """
+    pooled = squares.sum(axis=0) / df.sum()
+    varies = pooled > 0
+    if not varies.any():
+        return np.ones(len(df))
+    ratios = np.mean(squares[:, varies] / pooled[varies], axis=1) / np.maximum(df, 1)
+    return np.where(df > 0, np.maximum(ratios, 1e-3), 1.0)
+
+
+def reduced_fit(design: Design, effect: Effect, weights: np.ndarray) -> np.ndarray:
+    """Return the matrix, C x C, that maps group means to their weighted least-squares fit without one effect."""
+    return _projection(design.table.model_matrix([e for e in design.contrasts if e != effect]), weights)
+
+
+def _projection(D: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute ``D (D' W D)^+ D' W``."""
+    root = np.sqrt(weights)
+    return D @ (np.linalg.pinv(root[:, None] * D) * root)
+
+
+def n_distinct(n_units: int) -> float:
+    """Return the number of distinct flips: signs that are all turned give the same statistic."""
+    return float(2 ** (n_units - 1)) if n_units < 1000 else float("inf")
+
+
+def _sign_blocks(U: int, n_flips: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield blocks of signs, F x U: random ones, or every distinct one if there are no more than ``n_flips``."""
+    if n_distinct(U) <= n_flips:
+        every = np.arange(1, int(n_distinct(U)))  # all but the data themselves
+        for start in range(0, len(every), size):
+            bits = (every[start : start + size, None] >> np.arange(U)) & 1  # the last unit is never flipped
+            yield 1.0 - 2.0 * bits
+        return
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_flips, size):
+        yield rng.choice([-1.0, 1.0], (min(size, n_flips - start), U))
+
+
+def _signs(seed: int, start: int, rows: slice, F: int) -> np.ndarray:
+    """Return the signs of some rows under F flips, int8; they do not depend on how the rows are cut into blocks."""
+    parts = []
+    for chunk in range(rows.start // CHUNK, -(-rows.stop // CHUNK)):
+        bits = np.random.default_rng([seed, start, 0, chunk]).integers(0, 2, (CHUNK, F), dtype=np.int8)
+        first = chunk * CHUNK
+        parts.append(bits[max(rows.start - first, 0) : rows.stop - first])
+    return 1 - 2 * np.concatenate(parts)
+
+
+def group_squares(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Sum the squared entries of X within each group, C x p, in one pass."""
+
+    def update(out: np.ndarray, rows: slice, block) -> None:
+        if arrays.is_sparse(block):
+            block = arrays.canonical(block).astype(np.float64)
+            block.data **= 2
+        else:
+            block = arrays.as_float(block) ** 2
+        out += arrays.block_sums(block, codes[rows], n_groups)
+
+    return to_numpy(arrays.reduce_rows(X, update, (n_groups, X.shape[1])))
