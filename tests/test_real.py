@@ -32,6 +32,33 @@ def test_rnamix_with_interactions_names_the_empty_group(caplog):
     assert len(flda.get.axes_df(adata)) == 6 + 3 + 1 + 18 + 6 + 3
 
 
+@pytest.mark.data
+def test_added_substances_lead_their_axes():
+    pytest.importorskip("rdata", reason="rdata is in the extra 'data'")
+    adata = flda.datasets.uch()
+    factors = ["hippurate", "citrate", "time"]
+    flda.tl.flda(adata, factors, interactions=None)
+    flda.tl.rank_genes(adata)
+    for substance in ("hippurate", "citrate"):
+        scores = adata.obsm["X_flda"][:, flda.get.axes_df(adata)["axis"].tolist().index(f"{substance}_1")]
+        assert abs(np.corrcoef(scores, adata.obs[f"{substance}_dose"])[0, 1]) > 0.95
+        first = flda.get.rank_genes_df(adata, substance).query("axis == @substance + '_1'").head(5)
+        assert adata.var.loc[first["gene"], substance].all()
+
+
+@pytest.mark.data
+def test_proteins_of_mice_with_the_mouse_as_donor():
+    adata = flda.datasets.mice_protein()
+    factors = ["genotype", "treatment", "behaviour"]
+    flda.tl.flda(adata, factors, donor="mouse")
+    assert len(flda.get.axes_df(adata)) == 7
+    assert np.isfinite(adata.obsm["X_flda"]).all()
+    flda.tl.rank_genes(adata)
+    ranked = flda.get.rank_genes_df(adata).groupby("axis").head(8).groupby("axis")["gene"].agg(list)
+    assert ranked["genotype_1"][0] == "APP"  # Ts65Dn mice have three copies of its gene
+    assert {"pERK", "SOD1", "pCAMKII"} <= set(ranked["behaviour_1"])  # as the publication reports
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_pbmc68k_reduced_with_five_empty_groups(caplog):
     sc = pytest.importorskip("scanpy", reason="scanpy is an extra")

@@ -1,9 +1,11 @@
 """Example data: simulated cells with known truth, and public data sets whose files are verified by checksum."""
 
 from ._files import fetch, manifests, verify
+from ._mice import mice_protein
 from ._rnamix import rnamix
 from ._simulated import t4t5_simulated
 from ._t4t5 import t4t5
+from ._uch import uch
 from ._wiring import (
     celegans_gap_junctions,
     fly_binding_pairs,
@@ -20,8 +22,10 @@ __all__ = [
     "flywire_connectivity",
     "flywire_optic_types",
     "manifests",
+    "mice_protein",
     "rnamix",
     "t4t5",
     "t4t5_simulated",
+    "uch",
     "verify",
 ]

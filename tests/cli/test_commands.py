@@ -32,7 +32,8 @@ def test_check(file, capsys):
 
 def test_datasets(capsys):
     assert run("datasets", "list") == 0
-    assert "rnamix" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("rnamix", "mice_protein", "uch"))
     assert run("datasets", "fetch", "nope") == 2
     assert "'nope'" in capsys.readouterr().err
 

@@ -1,11 +1,15 @@
 import json
 import os
+import re
 import shutil
+import sys
+import warnings
 from pathlib import Path
 from urllib.parse import unquote
 
 import fastjsonschema
 import numpy as np
+import pandas as pd
 import pytest
 
 from flda import datasets
@@ -108,6 +112,137 @@ def test_rnamix():
     assert list(adata.obs["amount"].cat.categories) == ["3.75", "7.5", "15", "30"]
     assert adata.obs.loc[adata.obs["mixture"] == "33-33-33", "mix"].nunique() == 2
     assert adata.layers["counts"].sum() == pytest.approx(np.round(adata.layers["counts"].sum()))
+
+
+@pytest.mark.data
+def test_mice_protein():
+    adata = datasets.mice_protein()
+    manifest = datasets.manifests()["mice_protein"]
+    assert list(adata.shape) == manifest["shape"] == [1080, 77]
+    assert set(datasets.verify("mice_protein")["status"]) == {"ok"}
+    assert {c: list(adata.obs[c].cat.categories) for c in manifest["factors"]} == {
+        "genotype": ["Control", "Ts65Dn"],
+        "treatment": ["Saline", "Memantine"],
+        "behaviour": ["shock-context", "context-shock"],
+    }
+    assert not adata.obs.isna().any(axis=None)
+    # the class of the source has the same groups: c or t, CS or SC, m or s
+    source = pd.read_csv(Path(os.environ["FLDA_DATA_DIR"]) / "mice_protein" / "Data_Cortex_Nuclear.csv")
+    letters = {
+        "Control": "c",
+        "Ts65Dn": "t",
+        "Saline": "s",
+        "Memantine": "m",
+        "shock-context": "SC",
+        "context-shock": "CS",
+    }
+    parts = [adata.obs[c].astype(str).map(letters) for c in ("genotype", "behaviour", "treatment")]
+    assert parts[0].str.cat(parts[1:], sep="-").tolist() == source["class"].tolist()
+    assert adata.obs_names.tolist() == source.iloc[:, 0].tolist()
+    mice = adata.obs.groupby("mouse", observed=True)
+    assert mice["measurement"].agg(sorted).tolist() == [list(range(1, 16))] * 72
+    assert (mice[manifest["factors"]].nunique() == 1).all(axis=None)
+    assert sorted(adata.obs.drop_duplicates("mouse").groupby(manifest["factors"], observed=True).size()) == [
+        7, 9, 9, 9, 9, 9, 10, 10,
+    ]  # fmt: skip
+    assert sorted(adata.var_names[adata.var["triplicated"]]) == ["APP", "DSCR1", "DYRK1A", "ITSN1", "SOD1", "TIAM1"]
+
+
+@pytest.mark.data
+def test_missing_levels_are_filled_and_marked():
+    adata = datasets.mice_protein()
+    level, observed = adata.layers["level"], adata.layers["observed"]
+    assert np.isfinite(adata.X).all()
+    assert observed.dtype == bool
+    assert (np.isnan(level).sum(), (level <= 0).sum(), (~observed).sum()) == (1396, 1, 1397)
+    np.testing.assert_array_equal(adata.var["n_missing"], (~observed).sum(axis=0))
+    np.testing.assert_allclose(np.exp2(adata.X[observed]), level[observed])
+    mouse = adata.obs["mouse"].astype(str).to_numpy()
+    # three measurements of this mouse lack 43 proteins, and the negative level belongs to another mouse
+    for name, protein, n in (("3426", "BDNF", 3), ("365", "RRP1", 1)):
+        own = mouse == name
+        j = adata.var_names.get_loc(protein)
+        seen, filled = own & observed[:, j], own & ~observed[:, j]
+        assert (seen.sum(), filled.sum()) == (15 - n, n)
+        np.testing.assert_allclose(adata.X[filled, j], np.log2(level[seen, j]).mean())
+    whole, j = 0, adata.var_names.get_loc("BCL2")
+    seen = [m for m in np.unique(mouse) if observed[mouse == m, j].any()]
+    overall = np.mean([np.log2(level[(mouse == m) & observed[:, j], j]).mean() for m in seen])
+    for m in set(mouse) - set(seen):
+        np.testing.assert_allclose(adata.X[mouse == m, j], overall)
+        whole += 1
+    assert whole == 19
+    n_whole = sum((~observed[mouse == m].any(axis=0)).sum() for m in np.unique(mouse))
+    assert (n_whole, (~observed).sum() - 15 * n_whole) == (84, 137)
+
+
+@pytest.mark.data
+def test_uch():
+    pytest.importorskip("rdata", reason="rdata is in the extra 'data'")
+    adata = datasets.uch()
+    manifest = datasets.manifests()["uch"]
+    assert list(adata.shape) == manifest["shape"] == [34, 600]
+    assert set(datasets.verify("uch")["status"]) == {"ok"}
+    # the names of the spectra code the design: M2C<hippurate><citrate>D<day>R<time>
+    coded = adata.obs_names.str.extract(r"^M2C(?P<hippurate>\d)(?P<citrate>\d)D(?P<day>\d)R(?P<time>\d)$")
+    for column in coded:
+        assert adata.obs[column].astype(str).tolist() == coded[column].tolist()
+    assert sorted(adata.obs.groupby(manifest["factors"], observed=False).size()) == [1] * 2 + [2] * 16
+    for substance, doses in (("hippurate", ["0", "1", "2"]), ("citrate", ["0", "2", "4"])):
+        assert adata.obs[substance].cat.ordered
+        assert list(adata.obs[substance].cat.categories) == doses
+        np.testing.assert_array_equal(adata.obs[f"{substance}_dose"], coded[substance].astype(float))
+    assert adata.var_names.is_unique
+    np.testing.assert_array_equal(adata.var["ppm"], [float(n) for n in adata.var_names])
+    np.testing.assert_allclose(adata.X.sum(axis=1), 600)
+    assert ((adata.X < 0).sum(), (adata.X == 0).all(axis=0).sum()) == (12, 97)
+    assert adata.X.min() > -0.0041
+    # the intensities follow the doses where the substances have their signals, and nowhere else as closely
+    varies = adata.X.std(axis=0) > 0
+    for substance in ("hippurate", "citrate"):
+        region = adata.var[substance].to_numpy()
+        r = np.corrcoef(adata.X[:, varies].T, adata.obs[f"{substance}_dose"])[-1, :-1]
+        assert r[region[varies]].max() > 0.97
+        assert r[~region[varies]].max() < 0.82
+    citrate = adata.X[:, adata.var["citrate"].to_numpy() & varies]
+    assert citrate.shape[1] == 11
+    np.testing.assert_allclose(citrate / citrate[:, [5]], np.tile(citrate[0] / citrate[0, 5], (34, 1)), rtol=1e-6)
+
+
+def test_uch_without_rdata(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdata", None)
+    with pytest.raises(ImportError, match=r"rdata.*pip install 'flda\[data\]'"):
+        datasets.uch()
+
+
+@pytest.mark.data
+def test_warnings_of_rdata_do_not_reach_the_user(monkeypatch):
+    rdata = pytest.importorskip("rdata", reason="rdata is in the extra 'data'")
+    read = rdata.read_rda
+
+    def noisy(path):
+        warnings.warn("Unknown encoding. Assumed ASCII.", stacklevel=2)
+        return read(path)
+
+    monkeypatch.setattr(rdata, "read_rda", noisy)
+    assert datasets.uch().n_obs == 34
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["mice_protein", "uch"])
+def test_a_damaged_single_file_is_named(tmp_path, name):
+    if name == "uch":
+        pytest.importorskip("rdata", reason="rdata is in the extra 'data'")
+    (source,) = (Path(os.environ["FLDA_DATA_DIR"]) / name / f["name"] for f in datasets.manifests()[name]["files"])
+    target = tmp_path / source.name
+    target.write_bytes(source.read_bytes())
+    assert list(getattr(datasets, name)(tmp_path).shape) == datasets.manifests()[name]["shape"]
+    target.write_bytes(source.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=re.escape(source.name)):
+        getattr(datasets, name)(tmp_path)
+    target.unlink()
+    with pytest.raises(FileNotFoundError, match=f"flda datasets fetch {name}"):
+        getattr(datasets, name)(tmp_path)
 
 
 @pytest.mark.data
