@@ -17,15 +17,15 @@ denominator with few degrees of freedom inflates a mean of ratios. ``first`` is 
 the sum over its axes.
 
 Where a fold holds out no group with two cells (uch), there is no variance in a fold, and the held-out scores of all
-folds of a seed are pooled as if they were of one set of axes. For that, the axes of a fold are first rotated (for
-``first``: given the sign) such that the scores of the cells that were trained on in both folds agree best with those of
-the first fold. Scores from different folds are not quite independent, which adds about one over the group size to S and
+folds of a seed are pooled as if they were of one set of axes. For that, the axes that a fold has for an effect are
+rotated (a single axis: given the sign) such that the scores of the cells that were trained on in both folds agree best
+with those of the first fold. ``first`` is then what corresponds to the first axis of the first fold. Scores from different folds are not quite independent, which adds about one over the group size to S and
 T; it does so for every method.
 
 **The headline** is the mean over effects of log S / (n + T), with n = 1 for the first axis and the number of axes for
-``all``, S at least 0.01 and T at least 0. It leaves out effects of which no method has a signal of 0.1, since the log of
-nothing is noise. Axes that a method does not have are left out too, and its difference to FLDA is over the effects that
-it has.
+``all``, S at least 0.01 and T at least 0. It leaves out effects of which no method has a signal of 0.1, since the log
+of nothing is noise. Axes that a method does not have are left out too, and its difference to FLDA is over the effects
+that it has. A method that cannot be fitted (scikit-learn's LDA to groups of one and two) is left out of the data set.
 
 **Levels.** Balanced accuracy, plain accuracy, log-loss with every level weighed alike, and the expected calibration
 error over ten equal bins of the confidence, from the held-out probabilities of all folds of a seed together.
@@ -135,7 +135,11 @@ def run_fold(problem: Problem, split: Split) -> Fold:
     cells = problem.training(split, genes)
     everyone, fold = problem.X[:, genes] - cells.X.mean(axis=0), Fold(split, {}, {}, {})
     for name, fit in methods().items():
-        fitted, fold.seconds[name] = timed(fit, cells)
+        try:
+            fitted, fold.seconds[name] = timed(fit, cells)
+        except np.linalg.LinAlgError as error:
+            print(f"{problem.name}: {name} cannot be fitted: {error}", file=sys.stderr)
+            continue
         if fitted.axes is not None:
             axes = fitted.axes if isinstance(fitted.axes, dict) else assigned(fitted.axes, cells)
             fold.scores[name] = {e: standardised(everyone @ U, split) for e, U in axes.items()}
@@ -206,7 +210,7 @@ def aligned(scores: list[np.ndarray], splits: list[Split]) -> list[np.ndarray]:
 
 
 def moments(scores: list[np.ndarray], splits: list[Split], alone: bool) -> Callable[[list[int]], np.ndarray | None]:
-    """A function from folds to the numerators of axes over these folds, or None if they cannot be estimated.
+    """Return a function from folds to the numerators of axes over these folds, or None if they cannot be estimated.
 
     Parameters
     ----------
@@ -234,11 +238,11 @@ def moments(scores: list[np.ndarray], splits: list[Split], alone: bool) -> Calla
     return pooled
 
 
-def axis_values(found: np.ndarray | None, own: int) -> np.ndarray:
-    """Signal, cross-talk and log ratio of some axes, summed over them."""
+def axis_values(found: np.ndarray | None, own: int, n: int | None = None) -> np.ndarray:
+    """Signal, cross-talk and log ratio, summed over the first n axes or all."""
     if found is None:
         return np.full(len(AXES), np.nan)
-    ratios = found[:, :-1] / found[:, -1:]
+    ratios = found[:n, :-1] / found[:n, -1:]
     S = ratios[:, own].sum()
     T = ratios.sum() - S
     return np.array([S, T, np.log(max(S, 0.01) / (len(ratios) + max(T, 0)))])
@@ -272,22 +276,30 @@ def rows_of(value: Callable[[list[int]], np.ndarray], results: list[Fold], metho
         yield {**key, "method": method, "fold": k, **values, "seconds": fold.seconds[method]}
 
 
+def in_all(found: list[dict]) -> list[str]:
+    """Methods that could be fitted in every fold, in their order."""
+    return [method for method in found[0] if all(method in other for other in found)]
+
+
 def axis_rows(problem: Problem, seed: int, results: list[Fold], alone: bool) -> Iterator[dict]:
     """Rows of all methods and effects in the folds of a seed."""
     splits, names = [r.split for r in results], [e.name for e in problem.design.contrasts]
-    for method in results[0].scores:
+    for method in in_all([r.scores for r in results]):
         for effect in results[0].scores[method]:
-            scores, own = [r.scores[method][effect] for r in results], names.index(effect)
-            for axes, part in (("first", [s[:, :1] for s in scores]), ("all", scores)):
-                of = moments(part, splits, alone)
+            of = moments([r.scores[method][effect] for r in results], splits, alone)
+            for axes, n in (("first", 1), ("all", None)):
+
+                def value(kept: list[int], of=of, n=n, own=names.index(effect)) -> np.ndarray:
+                    return axis_values(of(kept), own, n)
+
                 key = {"data": problem.name, "effect": effect, "axes": axes, "seed": seed}
-                yield from rows_of(lambda kept: axis_values(of(kept), own), results, method, AXES, **key)  # noqa: B023
+                yield from rows_of(value, results, method, AXES, **key)
 
 
 def level_rows(problem: Problem, seed: int, results: list[Fold]) -> Iterator[dict]:
     """Rows of all methods and factors in the folds of a seed."""
     design = problem.design
-    for method in results[0].levels:
+    for method in in_all([r.levels for r in results]):
         for j, factor in enumerate(design.table.factors):
             truths = [design.table.groups[design.codes[r.split.test], j] for r in results]
             found = [r.levels[method][factor] for r in results]
@@ -342,7 +354,9 @@ def overall(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         for n in names:
             row[f"{n}_diff"] = (w * lines[f"{n}_diff"]).sum()
             row[f"{n}_diff_se"] = np.sqrt((w**2 * lines[f"{n}_diff_se"] ** 2).sum())
-        out.append({**row, "effects": lines["effects"].sum(), "folds": lines["folds"].sum(), "seconds": lines["seconds"].sum()})
+        out.append(
+            {**row, "effects": lines["effects"].sum(), "folds": lines["folds"].sum(), "seconds": lines["seconds"].sum()}
+        )
     return pd.concat([table, pd.DataFrame(out)], ignore_index=True)
 
 
