@@ -18,9 +18,10 @@ the sum over its axes.
 
 Where a fold holds out no group with two cells (uch), there is no variance in a fold, and the held-out scores of all
 folds of a seed are pooled as if they were of one set of axes. For that, the axes that a fold has for an effect are
-rotated (a single axis: given the sign) such that the scores of the cells that were trained on in both folds agree best
-with those of the first fold. ``first`` is then what corresponds to the first axis of the first fold. Scores from different folds are not quite independent, which adds about one over the group size to S and
-T; it does so for every method.
+rotated together (a single axis: given the sign) and multiplied by one number, such that the scores of the cells that
+were trained on in both folds agree best with those of the first fold. ``first`` is then what corresponds to the first
+axis of the first fold. Scores from different folds are not quite independent, which adds about one over the group size
+to S and T; it does so for every method.
 
 **The headline** is the mean over effects of log S / (n + T), with n = 1 for the first axis and the number of axes for
 ``all``, S at least 0.01 and T at least 0. It leaves out effects of which no method has a signal of 0.1, since the log
@@ -199,13 +200,13 @@ def numerators(scores: np.ndarray, design: Design, donors: np.ndarray | None) ->
 
 
 def aligned(scores: list[np.ndarray], splits: list[Split]) -> list[np.ndarray]:
-    """Rotate the axes of every fold such that cells in training both there and in the first fold agree best."""
+    """Rotate and scale the axes of every fold to agree best in the cells in training both there and in the first."""
     out = [scores[0]]
     for s, split in zip(scores[1:], splits[1:], strict=True):
         both = np.intersect1d(splits[0].train, split.train)
         A, B = (v[both] - v[both].mean(axis=0) for v in (s, scores[0]))
         U, _, V = np.linalg.svd(A.T @ B)
-        out.append(s @ U @ V)
+        out.append(s @ U @ V * np.linalg.norm(B) / np.linalg.norm(A))
     return out
 
 
@@ -286,10 +287,11 @@ def axis_rows(problem: Problem, seed: int, results: list[Fold], alone: bool) -> 
     splits, names = [r.split for r in results], [e.name for e in problem.design.contrasts]
     for method in in_all([r.scores for r in results]):
         for effect in results[0].scores[method]:
+            own = names.index(effect)
             of = moments([r.scores[method][effect] for r in results], splits, alone)
             for axes, n in (("first", 1), ("all", None)):
 
-                def value(kept: list[int], of=of, n=n, own=names.index(effect)) -> np.ndarray:
+                def value(kept: list[int], of=of, n=n, own=own) -> np.ndarray:
                     return axis_values(of(kept), own, n)
 
                 key = {"data": problem.name, "effect": effect, "axes": axes, "seed": seed}

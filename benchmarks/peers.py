@@ -239,9 +239,9 @@ def lasso(cells: Cells, n_genes: int = 20) -> Fitted:
     for e in cells.design.effects:
         Y = cells.design.table.coding(e)[cells.design.codes]
         Y = Y - Y.mean(axis=0)
-        alpha = np.linalg.norm(Z.T @ Y, axis=1).max() / len(Z)
+        alpha = largest = np.linalg.norm(Z.T @ Y, axis=1).max() / len(Z)
         model, best = MultiTaskLasso(warm_start=True, tol=1e-3), None
-        while True:
+        while alpha > 1e-3 * largest:  # a few cells may never select so many genes
             alpha *= 0.93
             coefficients = model.set_params(alpha=alpha).fit(Z, Y).coef_
             n = np.count_nonzero(np.any(coefficients != 0, axis=0))
