@@ -180,7 +180,7 @@ def pls(cells: Cells) -> Fitted:
 
 
 def cca(cells: Cells) -> Fitted:
-    reduced = PCA(min(50, len(cells.X) // 4), random_state=0).fit(cells.X)
+    reduced = PCA(min(50, len(cells.X) // 4, cells.X.shape[1]), random_state=0).fit(cells.X)
     model = CCA(cells.n_axes, max_iter=2000).fit(reduced.transform(cells.X), cells.coding())
     return Fitted(reduced.components_.T @ model.x_rotations_)
 
