@@ -16,7 +16,8 @@ flda.metrics.mean_products, summed over the folds of a seed before they are divi
 denominator with few degrees of freedom inflates a mean of ratios. ``first`` is the first axis of an effect, ``all``
 the sum over its axes.
 
-Where a fold holds out no group with two cells (uch), there is no variance in a fold, and the held-out scores of all
+A fold whose held-out cells cannot estimate an effect or the variance within groups is left out. Where that is more than
+half of the folds (uch, whose folds hold out no group with two cells), none is, and the held-out scores of all
 folds of a seed are pooled as if they were of one set of axes. For that, the axes that a fold has for an effect are
 rotated together (a single axis: given the sign) and multiplied by one number, such that the scores of the cells that
 were trained on in both folds agree best with those of the first fold. ``first`` is then what corresponds to the first
@@ -366,7 +367,9 @@ def arena(name: str, n_seeds: int, n_folds: int, n_jobs: int) -> tuple[list[dict
     """Rows of the axes and of the levels of one data set."""
     start, problem = time.perf_counter(), Problem.load(name)
     splits = [(seed, split) for seed in range(n_seeds) for split in problem.splits(seed, n_folds)]
-    alone = all(measurable(split) for _, split in splits)
+    able = [(seed, split) for seed, split in splits if measurable(split)]
+    alone = 2 * len(able) >= len(splits)
+    splits = able if alone else splits
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
         tasks = (delayed(run_fold)(problem, split) for _, split in splits)
         results = []
@@ -376,6 +379,8 @@ def arena(name: str, n_seeds: int, n_folds: int, n_jobs: int) -> tuple[list[dict
     axes, levels = [], []
     for seed in range(n_seeds):
         own = [r for (s, _), r in zip(splits, results, strict=True) if s == seed]
+        if not own:
+            continue
         axes += axis_rows(problem, seed, own, alone)
         levels += level_rows(problem, seed, own)
     how = "each alone" if alone else "pooled"

@@ -96,26 +96,28 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     n = min(6, len(panels))
     n_rows = -(-len(panels) // n)
     figure, axes = plt.subplots(n_rows, n, figsize=(2.9 * n, 2.8 * n_rows + 0.9), squeeze=False)
-    palette = sns.color_palette("colorblind", 10)
+    palette = ["black", *sns.color_palette("colorblind", 10)]
     for ax, (data, effect) in zip(axes.flat, panels, strict=False):
         part = table[(table["data"] == data) & (table["effect"] == effect)]
         # FLDA is drawn last, on top of the others
         for row in sorted(part.itertuples(), key=lambda r: r.method == "FLDA"):
             i = methods.index(row.method)
+            colour, filled = palette[i % len(palette)], i < len(palette)
             ax.scatter(
                 max(row.signal, FLOOR), max(row.crosstalk, FLOOR), s=130 if row.method == "FLDA" else 60,
-                color=palette[i % 10], marker=MARKERS[i], edgecolor="black", linewidth=0.6, label=row.method, zorder=3,
+                color=colour if filled else "white", marker=MARKERS[i], edgecolor="black" if filled else colour,
+                linewidth=0.6 if filled else 1.5, label=row.method, zorder=3,
             )  # fmt: skip
         log_panel(ax, f"{data}\n{effect}")
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     height = figure.get_figheight()
     label = "held-out signal S of the first axis (log; better to the right)"
-    figure.supxlabel(label, fontsize=11, y=0.6 / height)
+    figure.supxlabel(label, fontsize=11, y=0.5 / height)
     figure.supylabel(f"held-out cross-talk T (log, drawn at {FLOOR} if lower; better below)", fontsize=11)
     sns.despine(figure)
     handles = {h: a for ax in axes.flat for a, h in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.tight_layout(rect=(0.01, 0.8 / height, 1, 1))
+    figure.tight_layout(rect=(0.01, 0.7 / height, 1, 1))
     figure.legend(
         [handles[m] for m in methods], methods, loc="lower center", ncols=min(len(methods), 2 * n), frameon=False,
         columnspacing=1.2, handletextpad=0.1,
