@@ -133,7 +133,7 @@ def log_panel(ax, title: str) -> None:
     ax.axhline(1, color="0.7", lw=0.8, zorder=0)
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     ax.set_xlim(left / 1.15, right * 1.15)
-    ax.set_ylim(min(low, FLOOR) / 1.3, max(high, 1.5))
+    ax.set_ylim(min(low, FLOOR) / 1.3, max(1.3 * high, 1.5))
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if right / left > 30 else (1.0, 2.0, 5.0)))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
