@@ -13,8 +13,9 @@ Axes that belong to no effect are assigned to effects by their SNR in training: 
 its others, each time by the Hungarian algorithm. S is the SNR of the axis for its own effect and T, the cross-talk, the
 sum of its SNR for all others. Both come from the unbiased numerators and the within-group variance of
 flda.metrics.mean_products, summed over the folds of a seed before they are divided, because a variance in the
-denominator with few degrees of freedom inflates a mean of ratios. ``first`` is the first axis of an effect, ``all``
-the sum over its axes.
+denominator with few degrees of freedom inflates a mean of ratios. A fold in which an axis is noisy therefore counts
+more. ``first`` is the first axis of an effect, ``all`` the sum over its axes. Where two axes of an effect have nearly
+the same eigenvalue (mixture of rnamix), either may come first in a fold, and only ``all`` compares methods.
 
 A fold whose held-out cells cannot estimate an effect or the variance within groups is left out. Where that is more than
 half of the folds (uch, whose folds hold out no group with two cells), none is, and the held-out scores of all
