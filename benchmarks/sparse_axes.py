@@ -85,7 +85,7 @@ def mixed(seed: int):
 
 def halved(name: str, seed: int):
     """A problem, and a random half of the cells of every group for training; the odd cell of a group is one of them."""
-    X, y, interactions = PROBLEMS[name]()
+    X, y, interactions, _ = PROBLEMS[name]()
     order = np.random.default_rng(seed).permutation(len(y))
     codes = pd.Series(make_design(y, interactions=interactions).codes[order])
     rank, size = codes.groupby(codes).cumcount(), codes.map(codes.value_counts())

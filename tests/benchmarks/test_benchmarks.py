@@ -1,6 +1,5 @@
 """The main pieces of every benchmark run at a small size."""
 
-import compare
 import defaults
 import inference
 import numpy as np
@@ -13,8 +12,6 @@ import sparse_axes
 import speed
 
 from flda import datasets
-from flda._design.design import make_design
-from flda._design.splits import folds
 
 from problems import PROBLEMS
 
@@ -33,18 +30,9 @@ def cells():
 def small(monkeypatch, cells):
     """A problem of 400 cells, in two forms, and the smallest sizes that the benchmarks allow."""
     y = cells.obs[["dendrite", "axon"]].reset_index(drop=True)
-    monkeypatch.setitem(PROBLEMS, "small", lambda: (cells.X, y, "all"))
+    monkeypatch.setitem(PROBLEMS, "small", lambda: (cells.X, y, "all", None))
     monkeypatch.setattr(sparse_axes, "SIZES", (5, 10))
     monkeypatch.setattr(power, "SIZES", (5, 10))
-
-
-def test_compare():
-    _, y, interactions = PROBLEMS["small"]()
-    split = next(iter(folds(make_design(y, interactions=interactions), None, 0, 3)))
-    rows = compare.compare("small", 0, split, compare.METHODS)
-    table = compare.summary(pd.DataFrame(rows))
-    assert set(table["method"]) == set(compare.METHODS)
-    compare.show(table)
 
 
 def test_sparse_axes(capsys):
