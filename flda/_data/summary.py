@@ -12,14 +12,13 @@ from .arrays import (
     block_sums,
     by_rows,
     canonical,
-    indicator,
     is_dask,
     is_sparse,
     map_rows,
     reduce_rows,
     row_blocks,
 )
-from .device import OnDevice, asarray_like, is_device, namespace, to_numpy
+from .device import OnDevice, is_device, to_numpy
 
 
 class NonFiniteError(ValueError):
@@ -54,7 +53,7 @@ class Summary:
     sums
         Sum of the rows of each sample, S x p.
     squares
-        Sum of the squared entries of each sample, (S,).
+        Sum of the squared entries of each sample and gene, S x p.
     counts_like
         Whether X looks like raw counts: no value is negative or fractional, and some value exceeds 1.
     """
@@ -87,27 +86,26 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
     NonFiniteError
         If X contains NaN or an infinite value.
     """
-    p = X.shape[1]
+    S, p = n_samples, X.shape[1]
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         block = canonical(block)
-        out[:n_samples, :p] += block_sums(block, codes[rows], n_samples)
+        out[:S] += block_sums(block, codes[rows], S)
+        out[S : 2 * S] += block_sums(_squared(block), codes[rows], S)
         values = block.data if is_sparse(block) else block
-        square = _squared_lengths(block)
-        out[:n_samples, p] += asarray_like(block, indicator(codes[rows], n_samples)) @ square
-        # row n_samples of out counts what speaks against and for raw counts: [not a count, above 1]; once a value is
-        # negative or fractional, later blocks need not be searched
-        if out[n_samples, 0] == 0 and values.size:
+        # the last two rows of out count what speaks against and for raw counts: values that are no counts, and values
+        # above 1; once a value is negative or fractional, later blocks need not be searched
+        if out[-2, 0] == 0 and values.size:
             fraction = values.dtype.kind == "f" and not bool((values == np.floor(values)).all())
-            out[n_samples, 0] += fraction or bool(values.min() < 0)
-            out[n_samples, 1] += bool(values.max() > 1)
+            out[-2, 0] += fraction or bool(values.min() < 0)
+            out[-1, 0] += bool(values.max() > 1)
 
-    total = to_numpy(reduce_rows(X, update, (n_samples + 1, p + 1)))
+    total = to_numpy(reduce_rows(X, update, (2 * S + 2, p)))
     # NaN and inf survive any sum, so X is searched only if a sum is not finite (it can also have overflowed)
-    if not np.isfinite(total[:n_samples, :p]).all() and (bad := first_nonfinite(X)) is not None:
+    if not np.isfinite(total[:S]).all() and (bad := first_nonfinite(X)) is not None:
         raise NonFiniteError(*bad, names)
-    counts_like = bool(X.dtype.kind != "b" and total[n_samples, 0] == 0 and total[n_samples, 1] > 0)
-    return Summary(total[:n_samples, :p], total[:n_samples, p], counts_like)
+    counts_like = bool(X.dtype.kind != "b" and total[-2, 0] == 0 and total[-1, 0] > 0)
+    return Summary(total[:S], total[S : 2 * S], counts_like)
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:
@@ -127,13 +125,13 @@ def first_nonfinite(X) -> tuple[int, int, float] | None:
     return None
 
 
-def _squared_lengths(block) -> np.ndarray:
-    """Compute the squared length of each row of a block in float64, on the GPU if the block is there."""
+def _squared(block):
+    """Square the entries of a block in float64, on the GPU if the block is there."""
     if is_sparse(block):
-        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-        return np.bincount(rows, block.data.astype(np.float64) ** 2, block.shape[0])
-    block = as_float(block)
-    return namespace(block).einsum("ij,ij->i", block, block)
+        out = block.astype(np.float64)
+        out.data **= 2
+        return out
+    return as_float(block) ** 2
 
 
 def _first_in(block) -> tuple[int, int, float] | None:

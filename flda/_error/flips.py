@@ -31,35 +31,27 @@ FEW_UNITS = 5  # with fewer units in some group, variances are moderated over ge
 LEAST = 1e-6  # smallest variance of a gene, as a share of the mean variance of all genes
 
 
-class CellFlips:
-    """Statistics of all effects, in the data and under random signs of the residuals of the cells.
+class CellStatistics:
+    """Statistics of effects with cells as units.
 
     Parameters
     ----------
-    X
-        Expression, N x p, of any kind.
     design
         The groups and effects.
     effects
         The effects to test.
     means, squares
         Mean of every group and gene, and sum of squared expression, C x p.
-    seed
-        Seed of the signs.
     """
 
     unit = "cell"
 
-    def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
-        self.X, self.codes, self.n, self.means, self._seed = X, design.codes, design.counts, means, seed
+    def __init__(self, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray):
+        self.codes, self.n, self.means = design.codes, design.counts, means
         self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         n = self.n[:, None]
         self._contrasts = {e: design.contrasts[e] for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
-        weights = self.n / relative_variances(self._squares, self.n - 1)
-        fits = {e: reduced_fit(design, e, weights) for e in effects}
-        self._reduced = {e: H @ means for e, H in fits.items()}
-        self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
         self._floor = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
         few = self.n.min() < FEW_UNITS
         self._priors = [
@@ -70,6 +62,40 @@ class CellFlips:
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,), for each effect."""
         return {e: self._statistic(e, self.means[None], self._squares[None])[0] for e in self._contrasts}
+
+    def _statistic(self, effect: Effect, g: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """Compute the statistic from group means and the squares about them, (F, C, p)."""
+        df, B = self.n - 1, self._contrasts[effect]
+        v = squares / np.maximum(df, 1)[:, None]
+        if len(single := np.flatnonzero(df == 0)):  # a group of one cell takes the pooled variance
+            v[:, single] = (squares.sum(axis=1) / df.sum())[:, None]
+        for c, prior in enumerate(self._priors):
+            if prior[0] > 0 and df[c] > 0:
+                v[:, c] = moderated(v[:, c], df[c], prior)
+        g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
+        return wald(np.einsum("dc,fcp->fdp", B, g)[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
+
+
+class CellFlips(CellStatistics):
+    """Statistics of effects with cells as units, also under random signs of the residuals of the cells.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, of any kind.
+    design, effects, means, squares
+        As in :class:`CellStatistics`.
+    seed
+        Seed of the signs.
+    """
+
+    def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
+        super().__init__(design, effects, means, squares)
+        self.X, self._seed = X, seed
+        weights = self.n / relative_variances(self._squares, self.n - 1)
+        fits = {e: reduced_fit(design, e, weights) for e in effects}
+        self._reduced = {e: H @ means for e, H in fits.items()}
+        self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
 
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
         """Yield the statistics, (F, p) for each effect, of blocks of F flips, n_flips in all."""
@@ -85,18 +111,6 @@ class CellFlips:
                 about_fit = (self._squares + n * (self.means - fitted) ** 2) * stretch
                 out[effect] = self._statistic(effect, g, np.maximum(about_fit - n * g**2, 0))
             yield out
-
-    def _statistic(self, effect: Effect, g: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """Compute the statistic from group means and the squares about them, (F, C, p)."""
-        df, B = self.n - 1, self._contrasts[effect]
-        v = squares / np.maximum(df, 1)[:, None]
-        if len(single := np.flatnonzero(df == 0)):  # a group of one cell takes the pooled variance
-            v[:, single] = (squares.sum(axis=1) / df.sum())[:, None]
-        for c, prior in enumerate(self._priors):
-            if prior[0] > 0 and df[c] > 0:
-                v[:, c] = moderated(v[:, c], df[c], prior)
-        g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
-        return wald(np.einsum("dc,fcp->fdp", B, g)[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
 
     def _flipped_sums(self, start: int, F: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum expression times sign, (F, C, p), and the signs, (F, C, 1), over the cells of each group in F flips."""
@@ -118,25 +132,27 @@ class CellFlips:
         return sums[:, :, :p], sums[:, :, p:]
 
 
-class DonorFlips:
-    """Statistics of one effect, in the data and under signs of the residuals of donors.
+class DonorStatistics:
+    """Statistics of one effect with donors as units.
 
     If every combination of outer levels has two donors or more, it has a variance of its own. Otherwise the variance is
-    that of what the outer effects leave, the same for all donors. Without outer factors the contrasts themselves are
-    flipped, which is exact if their errors are symmetric.
+    that of what the outer effects leave, the same for all donors.
 
     Parameters
     ----------
     effect, units
         The effect, and the contrasts of its donors.
-    seed
-        Seed of the signs.
+
+    Raises
+    ------
+    ValueError
+        If there are too few donors for any variance.
     """
 
     unit = "donor"
 
-    def __init__(self, effect: Effect, units: Units, seed: int):
-        self.effect, self._seed = effect, seed
+    def __init__(self, effect: Effect, units: Units):
+        self.effect = effect
         self.n_units, self._q, _ = units.values.shape
         counts, D = np.bincount(units.groups), units.model[units.groups]
         self._own = counts.min() >= 2  # every group has a variance of its own
@@ -158,11 +174,8 @@ class DonorFlips:
         self._values = units.values
         # squares of the units are added up in each group, or in all
         self._add = np.eye(len(counts))[:, units.groups] if self._own else np.ones((1, self.n_units))
-        spread = self._spread(self._parts(units.values), units.values)[0]
-        variances = spread / (self._q * self._df[:, None])
-        weights = 1 / relative_variances(spread, self._q * self._df)[units.groups if self._own else 0]
-        H = _projection(np.delete(D, units.rows, axis=1), np.broadcast_to(weights, self.n_units))
-        self._rows = (units.values - np.tensordot(H, units.values, 1)) / np.sqrt(1 - np.diag(H))[:, None, None]
+        self._observed = self._spread(self._parts(units.values), units.values)[0]
+        variances = self._observed / (self._q * self._df[:, None])
         self._floor = LEAST * max(variances.mean(), 1e-300)
         few = (counts.min() if self._own else self._df[0]) < FEW_UNITS
         self._priors = [
@@ -172,12 +185,6 @@ class DonorFlips:
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,)."""
         return {self.effect: self._statistic(self._parts(self._values), self._values)[0]}
-
-    def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
-        """Yield the statistics, (F, p), of blocks of F flips; all of them if there are no more than ``n_flips``."""
-        size = int(np.clip(BLOCK_BYTES // (8 * len(self._to_parts) * self._rows[0].size), 1, 256))
-        for signs in _sign_blocks(self.n_units, n_flips, size, self._seed):
-            yield {self.effect: self._statistic(self._parts(self._rows, signs), self._rows)}
 
     def _parts(self, rows: np.ndarray, signs: np.ndarray | None = None) -> np.ndarray:
         """Compute the parts of flipped units, (F, k, q, p)."""
@@ -199,6 +206,33 @@ class DonorFlips:
                 v[:, c] = moderated(v[:, c], self._q * self._df[c], prior)
         w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
         return wald(np.einsum("dk,fkqp->fdqp", self._B, parts), self._B, w / self._n[:, None])
+
+
+class DonorFlips(DonorStatistics):
+    """Statistics of one effect with donors as units, also under signs of the residuals of the donors.
+
+    Without outer factors the contrasts themselves are flipped, which is exact if their errors are symmetric.
+
+    Parameters
+    ----------
+    effect, units
+        The effect, and the contrasts of its donors.
+    seed
+        Seed of the signs.
+    """
+
+    def __init__(self, effect: Effect, units: Units, seed: int):
+        super().__init__(effect, units)
+        self._seed, D = seed, units.model[units.groups]
+        weights = 1 / relative_variances(self._observed, self._q * self._df)[units.groups if self._own else 0]
+        H = _projection(np.delete(D, units.rows, axis=1), np.broadcast_to(weights, self.n_units))
+        self._rows = (units.values - np.tensordot(H, units.values, 1)) / np.sqrt(1 - np.diag(H))[:, None, None]
+
+    def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
+        """Yield the statistics, (F, p), of blocks of F flips; all of them if there are no more than ``n_flips``."""
+        size = int(np.clip(BLOCK_BYTES // (8 * len(self._to_parts) * self._rows[0].size), 1, 256))
+        for signs in _sign_blocks(self.n_units, n_flips, size, self._seed):
+            yield {self.effect: self._statistic(self._parts(self._rows, signs), self._rows)}
 
 
 def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:

@@ -97,7 +97,7 @@ class Dual(Solver):
         if within.samples is None:
             return self.gram
         # the residuals of the full fit have the mean of each sample scaled by phi_s
-        undo = 1 / donor_scaling(within.samples, within.weights)
+        undo = 1 / donor_scaling(within.samples, within.weights, within.delta)
         out = self.gram.copy()
         out[:N] = scale_samples(out[:N], within.sample_codes, undo)
         out[:, :N] = scale_samples(out[:, :N].T, within.sample_codes, undo).T

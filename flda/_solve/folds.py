@@ -77,7 +77,7 @@ class Training:
         self.samples, self.scaling = None, None
         if within.samples is not None and len(self.groups) > len(counts):
             self.samples = Samples(self.sample_codes, self.sample_counts, self.groups)
-            self.scaling = donor_scaling(self.samples, self.weights)
+            self.scaling = donor_scaling(self.samples, self.weights, within.delta)
 
     @property
     def n_effective(self) -> np.ndarray:
@@ -103,10 +103,19 @@ class Training:
         means = self.group_means(own)
         centres = means[self.groups]
         if self.samples is not None:
-            centres = scaled_centres(own, means, self.samples, self.weights)
+            centres = scaled_centres(own, means, self.samples, self.weights, self.full_within.delta)
         design = self.design
         return Within(
-            X, design.codes, design.counts, self.weights, means, self.sample_codes, own, centres, self.samples
+            X,
+            design.codes,
+            design.counts,
+            self.weights,
+            means,
+            self.sample_codes,
+            own,
+            centres,
+            self.samples,
+            self.full_within.delta,
         )
 
 

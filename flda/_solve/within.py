@@ -14,17 +14,18 @@ term gets a donor level. A sample s is the cells of one donor in one group, with
 of samples, S_c that of group c, and n the harmonic mean of all n_s. The group mean g_c is the mean of the sample means,
 so that every donor counts the same. The scatter is then::
 
-    M_e = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})' + n M_donor,    sum_c w_c (n_c - S_c) = 1
+    M_cell  = sum_i w_{c(i)} (x_i - m_{s(i)}) (x_i - m_{s(i)})',    sum_c w_c (n_c - S_c) = 1
     M_donor = sum_s (m_s - g_{c(s)}) (m_s - g_{c(s)})' / (S - C)
+    M_e     = M_cell + delta n M_donor,    delta = (1 - tr M_cell / n tr M_donor)_+
 
-The first term is the scatter of the cells about their sample means. M_donor is the covariance of the sample means: that
-between donors plus about 1/n of that of the cells. The factor n brings it to the scale of cells, so that M_e over n is
-on the scale of the variance of a sample mean.
+M_donor is the covariance of the sample means: that between donors plus about 1/n of that of the cells. The share of
+the donors in it is delta, so that the cells do not count twice: M_e is on the scale of the covariance of cells plus n
+times that of donors, and M_e over n on that of a sample mean. Without a variance between donors M_e is M_cell.
 
 With donors, too, M_e is one sum over cells, ``sum_i w_{c(i)} (x_i - h_{s(i)}) (x_i - h_{s(i)})'``. The centres
 ``h_s = g_c - (phi_s - 1) (m_s - g_c)`` are such that ``x_i - h_s = (x_i - m_s) + phi_s (m_s - g_c)``; the cross term
-vanishes in the sum over a sample, and ``phi_s^2 = n / (w_c n_s (S - C))`` gives the second term its weight. Without
-donors the samples are the groups, and h_s is g_c.
+vanishes in the sum over a sample, and ``phi_s^2 = delta n / (w_c n_s (S - C))`` gives the second term its weight.
+Without donors the samples are the groups, and h_s is g_c.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ import numpy as np
 from .._data import arrays
 from .._data.device import asarray_like, namespace, to_numpy
 from .._data.kernels import add_sparse_gram
+from .._data.summary import summarise
 from .._data.symmetric import add_products, mirrored
 from .._design.samples import Samples
 from .._logging import get_logger
 
 logger = get_logger(__name__)
 
+LEAST_DONORS = 1e-3  # smallest delta, so that the scaling of the samples can be undone
 CANCELLATION = 1e6  # ratio of second moment to variance of a gene above which sums of raw products lose too many digits
 
 
@@ -57,11 +60,34 @@ def group_weights(counts: np.ndarray, within: str, n_samples: np.ndarray | int =
     return raw / np.sum(raw * (counts - n_samples))
 
 
-def donor_scaling(samples: Samples, weights: np.ndarray) -> np.ndarray:
-    """Compute phi_s of each sample, (S,), from the samples and the group weights w_c."""
-    n = len(samples.counts) / np.sum(1 / samples.counts)
+def donor_scaling(samples: Samples, weights: np.ndarray, delta: float) -> np.ndarray:
+    """Compute phi_s of each sample, (S,), from the samples, the group weights w_c, and delta."""
     df = len(samples.groups) - len(weights)
-    return np.sqrt(n / (weights[samples.groups] * samples.counts * df))
+    return np.sqrt(delta * mean_size(samples) / (weights[samples.groups] * samples.counts * df))
+
+
+def mean_size(samples: Samples) -> float:
+    """Return the harmonic mean n of the number of cells of a sample."""
+    return float(len(samples.counts) / np.sum(1 / samples.counts))
+
+
+def donor_part(samples: Samples, weights: np.ndarray, own: np.ndarray, means: np.ndarray, squares: np.ndarray) -> float:
+    """Compute delta, the share of the donors in the covariance of the sample means of all genes.
+
+    Parameters
+    ----------
+    samples, weights
+        The samples, and the weight w_c of each group, (C,).
+    own, means
+        Sample means m_s, S x p, and group means g_c, C x p.
+    squares
+        Sum of the squared entries of the cells of each sample, (S,).
+    """
+    cells = weights[samples.groups] @ (squares - samples.counts * np.einsum("sp,sp->s", own, own))  # tr M_cell
+    spread = own - means[samples.groups]
+    donors = np.sum(spread**2) / (len(own) - len(means))  # tr M_donor
+    share = 1 - cells / (mean_size(samples) * donors) if donors > 0 else 0.0
+    return max(float(share), LEAST_DONORS)
 
 
 def n_effective(samples: Samples) -> np.ndarray:
@@ -69,13 +95,15 @@ def n_effective(samples: Samples) -> np.ndarray:
 
     M_e over this number is taken as the variance of a group mean.
     """
-    return len(samples.counts) / np.sum(1 / samples.counts) * np.bincount(samples.groups)
+    return mean_size(samples) * np.bincount(samples.groups)
 
 
-def scaled_centres(own: np.ndarray, means: np.ndarray, samples: Samples, weights: np.ndarray) -> np.ndarray:
+def scaled_centres(
+    own: np.ndarray, means: np.ndarray, samples: Samples, weights: np.ndarray, delta: float
+) -> np.ndarray:
     """Compute the centre h_s of each sample (S x p) from the sample means m_s (S x p) and group means g_c (C x p)."""
     means = means[samples.groups]
-    return means - (donor_scaling(samples, weights)[:, None] - 1) * (own - means)
+    return means - (donor_scaling(samples, weights, delta)[:, None] - 1) * (own - means)
 
 
 @dataclass(frozen=True)
@@ -100,6 +128,8 @@ class Within:
         Mean m_s of each sample, and the centre h_s from which its cells are measured, S x p.
     samples
         The samples, if donors are in the error term, and None otherwise.
+    delta
+        Share of the donors in the covariance of the sample means.
     """
 
     X: object
@@ -111,6 +141,7 @@ class Within:
     sample_means: np.ndarray
     centres: np.ndarray
     samples: Samples | None = None
+    delta: float = 1.0
 
     @classmethod
     def from_data(
@@ -121,6 +152,7 @@ class Within:
         within: str,
         samples: Samples | None = None,
         sums: np.ndarray | None = None,
+        squares: np.ndarray | None = None,
     ) -> Within:
         """Compute the group means of X, and with donors in the error term the sample means and their centres.
 
@@ -136,10 +168,13 @@ class Within:
             The samples, if donors are in the error term.
         sums
             Sum of the rows of each sample (without ``samples``, of each group). If None, they take one pass over X.
+        squares
+            Sum of the squared entries of each sample, (S,), which is needed with ``samples`` only; given with ``sums``.
         """
         if sums is None:
             units, n_units = (codes, len(counts)) if samples is None else (samples.codes, len(samples.counts))
-            sums = arrays.group_sums(X, units, n_units)
+            found = summarise(X, units, n_units)
+            sums, squares = found.sums, found.squares.sum(axis=1)
         if samples is None:
             means = sums / counts[:, None]
             return cls(X, codes, counts, group_weights(counts, within), means, codes, means, means)
@@ -147,9 +182,10 @@ class Within:
         weights = group_weights(counts, within, n_samples)
         own = sums / samples.counts[:, None]
         means = arrays.group_sums(own, samples.groups, len(counts)) / n_samples[:, None]
-        return cls(
-            X, codes, counts, weights, means, samples.codes, own, scaled_centres(own, means, samples, weights), samples
-        )
+        assert squares is not None
+        delta = donor_part(samples, weights, own, means, squares)
+        centres = scaled_centres(own, means, samples, weights, delta)
+        return cls(X, codes, counts, weights, means, samples.codes, own, centres, samples, delta)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -294,12 +330,26 @@ class Within:
         """
         if self.samples is None:
             return None
-        n = len(self.samples.counts) / np.sum(1 / self.samples.counts)
-        spread = self.sample_means - self.means[self.samples.groups]
-        total = np.sum(spread**2) / (len(spread) - len(self.counts))  # tr M_donor
-        cells = np.sum(variances) - n * total  # the first term of M_e
-        donors = total - cells / n
+        total = self.donor_variances().sum()  # tr M_donor
+        cells = np.sum(variances) - self.delta * mean_size(self.samples) * total  # tr M_cell
+        donors = total - cells / mean_size(self.samples)
         return float(donors / (donors + cells))
+
+    def donor_variances(self) -> np.ndarray:
+        """Compute diag(M_donor), (p,)."""
+        assert self.samples is not None
+        spread = self.sample_means - self.means[self.samples.groups]
+        return np.einsum("sp,sp->p", spread, spread) / (len(spread) - len(self.counts))
+
+    def variances_of_cells(self, variances: np.ndarray) -> np.ndarray:
+        """Return the variance of a cell about the mean of its group, (p,), from diag(M_e).
+
+        With donors in the error term that is M_cell + delta M_donor: of a cell of a new donor.
+        """
+        if self.samples is None:
+            return variances
+        rest = self.delta * (mean_size(self.samples) - 1) * self.donor_variances()
+        return np.maximum(variances - rest, 0)
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Compute the squared length of the weighted residual of each cell in the metric of the target, (N,)."""

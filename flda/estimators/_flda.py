@@ -238,7 +238,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.effects_: list[Effect] = design.effects
         self.axes_ = axes.table
         self.eigenvalues_ = axes.table["eigenvalue"].to_numpy()
-        self.within_sd_ = np.sqrt(solver.variances)
+        self.within_sd_ = np.sqrt(within.variances_of_cells(solver.variances))
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
@@ -381,7 +381,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         units = sample_units(design, donors)
         summary = summarise(X, units.codes, len(units.counts), names)
         sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
-        within = Within.from_data(X, design.codes, design.counts, self.within, samples, sums)
+        within = Within.from_data(
+            X, design.codes, design.counts, self.within, samples, sums, summary.squares.sum(axis=1)
+        )
         return Prepared(labels, design, donors, objective, n_components, summary, within)
 
     def _solve(self, prepared: Prepared) -> Solved:

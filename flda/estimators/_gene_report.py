@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._design.design import Design
 from .._design.effects import Effect
-from ..metrics._genes import gene_f, largest_signs, specificity
+from ..metrics._genes import largest_signs, specificity
 
 COLLINEAR = 1e-9  # two genes are collinear if their absolute within-group correlation is above 1 less this
 
@@ -18,8 +18,10 @@ COLLINEAR = 1e-9  # two genes are collinear if their absolute within-group corre
 def gene_report(
     axes: pd.DataFrame,
     U: np.ndarray,
+    ratios: pd.DataFrame,
     *,
     within_sd: np.ndarray,
+    scatter_sd: np.ndarray,
     means: np.ndarray,
     design: Design,
     names: np.ndarray | None,
@@ -34,8 +36,12 @@ def gene_report(
         One row per axis, with columns ``axis`` and ``effect``.
     U
         Loadings, p x k.
+    ratios
+        F ratio of every gene for every effect.
     within_sd
         Within-group standard deviation of each gene, (p,).
+    scatter_sd
+        Root of the diagonal of M_e, (p,).
     means
         Group means, C x p.
     design
@@ -51,7 +57,6 @@ def gene_report(
     -------
     DataFrame with the columns of ``SparseFLDA.gene_report_``.
     """
-    ratios = gene_f(means, within_sd**2, design)
     names = np.arange(len(U)) if names is None else np.asarray(names)
     signs = largest_signs(U * within_sd[:, None])
     tables = []
@@ -60,7 +65,7 @@ def gene_report(
         score = signs[j] * U[genes, j] * within_sd[genes]
         order = np.lexsort((names[genes].astype(str), -np.abs(score)))
         genes, score = genes[order], score[order]
-        share, kind = specificity(ratios.iloc[genes], effect)
+        share, kind = specificity(ratios.iloc[genes], effect, {e.name: design.df(e) for e in design.contrasts})
         own = next(e for e in design.effects if e.name == effect)
         tables.append(
             pd.DataFrame(
@@ -75,7 +80,7 @@ def gene_report(
                     **{f"F_{e}": ratios[e].to_numpy()[genes] for e in ratios},
                     "specificity": share,
                     "kind": kind,
-                    "collinear": _collinear(genes, rows(genes), shrinkage, within_sd, means, names),
+                    "collinear": _collinear(genes, rows(genes), shrinkage, scatter_sd, means, names),
                     **_level_means(own, means[:, genes], design),
                 }
             )

@@ -15,6 +15,7 @@ from .._data.arrays import by_rows, times
 from .._design.design import per_effect
 from .._design.effects import Effect
 from .._design.splits import Split, folds
+from .._error.gene_f import gene_f
 from .._logging import get_logger, quiet
 from .._progress import progress
 from .._solve.criterion import Criterion
@@ -200,12 +201,14 @@ class SparseFLDA(FLDA):
         self.selected_ = {
             name: [found[j].genes for j in rows] for name, rows in table.groupby("effect", sort=False).indices.items()
         }
-        sd = np.sqrt(solved.solver.variances)
+        prepared, variances = solved.prepared, solved.solver.variances
         self.gene_report_ = gene_report(
             table,
             U,
-            within_sd=sd,
-            means=solved.prepared.within.means,
+            gene_f(prepared.design, prepared.donors, prepared.summary.sums, prepared.summary.squares),
+            within_sd=np.sqrt(prepared.within.variances_of_cells(variances)),
+            scatter_sd=np.sqrt(variances),
+            means=prepared.within.means,
             design=solved.design,
             names=getattr(self, "feature_names_in_", None),
             rows=scatter,

@@ -45,8 +45,8 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     * ``pval, pval_adj``: p-value of the gene for the effect, and its false discovery rate; NaN before
       :func:`flda.tl.effect_tests`
     * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
-    * ``kind``: ``pure`` if ``specificity`` is at least one half, else ``cancelling``. A cancelling gene varies more
-      with other effects, and helps the axis by cancelling them in the other genes
+    * ``kind``: ``cancelling`` if the gene has a larger and significant F for another effect, else ``pure``. A
+      cancelling gene helps the axis by cancelling that effect in the other genes
 
     Raises
     ------
@@ -65,6 +65,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     record = Record(adata, key)
     sparse = "sparse_axes" in record
     axes, loadings = (record.sparse_axes, record.sparse_loadings) if sparse else (record.axes, record.loadings)
+    df = record.variance.set_index("effect")["df"].to_dict()
     names, sd, F = record.gene_names.to_numpy(), record.within_sd.to_numpy(), record.F.reset_index(drop=True)
     unknown = pd.DataFrame(np.nan, record.gene_names, record.effects_with_axes)
     tested = "pval" in record
@@ -79,7 +80,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
             continue
         loading, dense_score = loadings[axis].to_numpy(), record.loadings[axis].to_numpy() * sd
         score = loading * sd
-        share, kind = specificity(F, own)
+        share, kind = specificity(F, own, df)
         order = np.lexsort((names.astype(str), -np.abs(dense_score), -np.abs(score)))
         table = pd.DataFrame(
             {

@@ -10,14 +10,12 @@ from ._axes import (
     mutual_information_gap,
     total_products,
 )
-from ._genes import PURE, gene_f, largest_signs, specificity
+from ._genes import largest_signs, specificity
 
 __all__ = [
-    "PURE",
     "effect_shares",
     "effect_snr",
     "explained_variance",
-    "gene_f",
     "largest_signs",
     "mean_products",
     "modularity",

@@ -1,91 +1,46 @@
-"""Measures of single genes, from group means and within-group variances."""
+"""Measures of single genes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2
 
-from .._design.design import Design
-from .._design.effects import Effect
-
-PURE = 0.5  # a gene is pure if the effect of its axis has at least this share of its F over all effects
+SIGNIFICANT = 1e-3  # level at which the F of another effect can make a gene cancelling
 
 
-def gene_f(means: np.ndarray, variances: np.ndarray, design: Design) -> pd.DataFrame:
-    """Compute the F ratio of every gene for every effect, nuisance effects included.
-
-    It is the mean square of effect S in the group means, ``diag(G' Q_S G)``, over the mean square that within-group
-    noise alone would give, ``variance * sum_c Q_S[c, c] / n_c``. It is about 1 for a gene without the effect, and
-    equals the F of an analysis of variance in a balanced table.
-
-    Parameters
-    ----------
-    means
-        Group means G, C x p.
-    variances
-        Within-group variance of each gene, (p,). A gene without variance has F = NaN.
-    design
-        The design of the groups.
-
-    Returns
-    -------
-    DataFrame with p rows and one column per effect.
-    """
-    return pd.DataFrame(
-        {
-            effect.name: f_ratio(means, variances * noise_share(effect, design), contrasts)
-            for effect, contrasts in design.contrasts.items()
-        }
-    )
-
-
-def f_ratio(means: np.ndarray, noise: np.ndarray, contrasts: np.ndarray) -> np.ndarray:
-    """Compute the mean square of an effect in the group means, over the mean square that noise alone would give.
-
-    Parameters
-    ----------
-    means
-        Group means, (..., C, p).
-    noise
-        Mean square that noise alone would give, (..., p).
-    contrasts
-        B_S of the effect, df_S x C.
-
-    Returns
-    -------
-    F of each gene, (..., p). NaN for a gene without noise.
-    """
-    centred = means - means.mean(axis=-2, keepdims=True)
-    square = np.sum((contrasts @ centred) ** 2, axis=-2) / len(contrasts)
-    return np.divide(square, noise, out=np.full_like(square, np.nan), where=noise > 0)
-
-
-def noise_share(effect: Effect, design: Design) -> float:
-    """Compute ``sum_c Q_S[c, c] / n_c``, the mean square of an effect that noise of unit variance gives."""
-    return float(np.sum(np.diag(design.scatter_weights(effect)) / design.counts))
-
-
-def specificity(ratios: pd.DataFrame, effect: str) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the share of one effect in the F of each gene over all effects, and whether the gene is pure.
+def specificity(ratios: pd.DataFrame, effect: str, df: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the share of one effect in what each gene varies with, and whether the gene is pure.
 
     Parameters
     ----------
     ratios
-        F ratios from :func:`gene_f`.
+        F ratio of every gene (rows) for every effect (columns).
     effect
         Name of the effect.
+    df
+        Effect name -> degrees of freedom.
 
     Returns
     -------
     share
-        F of the effect over the sum of F of all effects, (p,), between 0 and 1. NaN if that sum is zero.
+        ``max(F - 1, 0)`` of the effect over its sum over all effects, (p,), between 0 and 1; an F of 1 is noise. NaN if
+        no F exceeds 1.
     kind
-        ``"pure"`` if the share is at least one half, and ``"cancelling"`` otherwise. A cancelling gene varies more with
-        other effects, and it helps an axis by cancelling these effects in other genes.
+        ``"cancelling"`` if another effect has a larger F that is significant at SIGNIFICANT, and ``"pure"`` otherwise.
+        A cancelling gene varies more with another effect, and helps an axis by cancelling that effect in other genes.
     """
-    total = ratios.sum(axis=1).to_numpy()
-    share = np.divide(ratios[effect], total, out=np.full(len(total), np.nan), where=total > 0)
-    return share, np.where(share >= PURE, "pure", "cancelling")
+    signal = (ratios - 1).clip(lower=0)
+    total = signal.sum(axis=1).to_numpy()
+    share = np.divide(signal[effect], total, out=np.full(len(total), np.nan), where=total > 0)
+    others = ratios.drop(columns=effect)
+    # with many cells or donors df F is chi-squared by chance
+    limits = np.array([chi2.isf(SIGNIFICANT, df[e]) / df[e] for e in others])
+    own = ratios[effect].fillna(0).to_numpy()[:, None]
+    larger = (others.to_numpy() > own) & (others.to_numpy() > limits)
+    return np.asarray(share), np.where(larger.any(axis=1), "cancelling", "pure")
 
 
 def largest_signs(standardised: np.ndarray) -> np.ndarray:

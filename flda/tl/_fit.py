@@ -15,10 +15,11 @@ from .._adata.results import Step, check_new_fit, check_storable
 from .._design.design import Design
 from .._design.effects import Effect
 from .._docs import documented
+from .._error.gene_f import gene_f
 from .._logging import get_logger, quiet
 from ..estimators import FLDA
 from ..estimators._solved import Prepared
-from ..metrics import effect_shares, gene_f, total_products
+from ..metrics import effect_shares, total_products
 
 logger = get_logger(__name__)
 
@@ -175,7 +176,7 @@ def flda(
         real = None if part is None else FLDA(**options)._prepare(*cells.of(cells.real))
 
     predictor = model._predictor
-    F = gene_f(prepared.within.means, model.within_sd_**2, model.design_)
+    F = gene_f(prepared.design, prepared.donors, prepared.summary.sums, prepared.summary.squares)
     fit = {
         "n_cells": int(cells.labelled.sum()),
         "n_genes": int(genes.sum()),
@@ -217,7 +218,7 @@ def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
         shares = variance = pd.Series(np.nan, index=[*(e.name for e in design.contrasts), "within"])
     else:
         design = real.design
-        products = total_products(real.summary.sums, real.summary.squares, design, real.donors)
+        products = total_products(real.summary.sums, real.summary.squares.sum(axis=1), design, real.donors)
         shares = effect_shares(*products, design)[0]
         variance = shares * (products[1][0] / shares["within"])
     return pd.DataFrame(
