@@ -5,7 +5,7 @@ import pytest
 
 from flda import FLDA, SparseFLDA
 from flda._data.arrays import Stream
-from flda._solve.iterative import solve_family
+from flda._solve.krylov import solve_family
 
 from array_kinds import BLOCKS, KINDS, SINGLE, kinds
 from oracle import donor_problem, problem
@@ -37,14 +37,18 @@ def test_with_donors_and_sparse_axes():
 @pytest.mark.parametrize("within", ["pooled", "balanced"])
 @pytest.mark.parametrize("group_means", ["observed", "shrunken"])
 def test_cross_validation_where_the_krylov_space_is_exhausted(n_cells, n_genes, within, group_means):
-    """The scatter has a rank of 54 at most: block Krylov reaches all of it, and rounding error beyond."""
+    """The scatter has a rank of 54 at most: block Krylov reaches all of it, and rounding error beyond.
+
+    With more than 200 genes the noise, and so the reliability, is estimated by random vectors.
+    """
     X, y = problem(n_cells, n_genes, (2, 3))
     options = {"shrinkage": "cv", "within": within, "group_means": group_means}
     expected = FLDA(**options, solver="dual").fit(X, y)
     model = FLDA(**options, solver="iterative").fit(X, y)
     path, wanted = model.shrinkage_path_, expected.shrinkage_path_
     np.testing.assert_array_equal(path["shrinkage"], wanted["shrinkage"])
-    np.testing.assert_allclose(path["criterion"], wanted["criterion"], rtol=1e-8)
+    near = 1e-8 if n_genes <= 200 else 1e-3
+    np.testing.assert_allclose(path["criterion"], wanted["criterion"], rtol=near)
     assert model.shrinkage_ == expected.shrinkage_
 
 
