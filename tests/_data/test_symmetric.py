@@ -85,6 +85,8 @@ def test_factor_on_the_device(cupy):
     np.testing.assert_allclose(device.to_numpy(there), expected, rtol=1e-8)
     np.testing.assert_allclose(np.prod(factored.diagonal**2), np.linalg.det(A), rtol=1e-8)
     np.testing.assert_allclose(factored.inverse_diagonal(), np.diag(np.linalg.inv(A)), rtol=1e-8)
+    with pytest.raises(LinAlgError):
+        symmetric.Cholesky(cupy.asarray(-A))
 
 
 @pytest.mark.parametrize("columns", [1, 4, 100])
@@ -96,5 +98,3 @@ def test_diagonal_of_the_inverse(monkeypatch, cupy, columns):
         found = symmetric.Cholesky(matrix).inverse_diagonal()
         assert type(found) is np.ndarray
         np.testing.assert_allclose(found, np.diag(np.linalg.inv(A)), rtol=1e-9)
-    with pytest.raises(LinAlgError):
-        symmetric.Cholesky(cupy.asarray(-A))

@@ -9,6 +9,7 @@ from flda._design.design import effect_components, effect_penalties, make_design
 from flda._design.splits import folds
 from flda._solve.choose import SOLVERS
 from flda._solve.criterion import Criterion
+from flda._solve.objective import Objective
 from flda._solve.primal import Primal
 from flda._solve.within import Within
 from flda.estimators import _shrinkage as shrinkage
@@ -49,24 +50,27 @@ def test_cross_validation_does_not_depend_on_the_solver(target, within, shape):
     np.testing.assert_allclose(primal.shrinkage_path_["criterion"], dual.shrinkage_path_["criterion"], rtol=1e-8)
 
 
-def test_criterion_equals_refits_from_scratch():
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("interactions", ["all", None])
+def test_criterion_equals_refits_from_scratch(objective, interactions):
     """The fast folds against fitting FLDA itself on the training cells (same target, taken from all cells)."""
     X, y = problem(120, 20, (2, 2))
     X /= np.concatenate([X[i] - X[i].mean(axis=0) for i in y.groupby(["A", "B"]).indices.values()]).std(axis=0)
-    design = make_design(y)
+    design = make_design(y, interactions=interactions)
     inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
     g = 1.0  # the target alone, so that the scatter of the training cells enters nowhere
     _, path = shrinkage.cross_validate(
         inverse,
         design,
-        effect_penalties(design, 1.0),
+        Objective(objective, effect_penalties(design, 1.0), 0.3, "random"),
         effect_components(design, None),
         grid=[g],
         random_state=3,
     )
+    options = {"objective": objective, "interactions": interactions, "reliability": False}
     criteria = {effect: Criterion(1, 1) for effect in design.effects}
     for split in folds(design, None, 3, shrinkage.N_FOLDS):
-        model = split.fit(FLDA(shrinkage=g, shrinkage_target="identity"), X, y)
+        model = split.fit(FLDA(shrinkage=g, shrinkage_target="identity", **options), X, y)
         scores, means = model.transform(X[split.test]), model.transform(model.means_)
         unit = np.sqrt(np.mean(model.within_sd_**2))  # each refit has a target, and so a scale, of its own
         for j, effect in enumerate(model.effects_):
