@@ -175,7 +175,7 @@ def dense_ratio(
     weights="random",
     reliability=True,
 ):
-    """Numerator, denominator (p x p) and the rows that must be zero of every effect, by their definitions.
+    """Numerator, denominator (p x p), rows that must be zero, and fitted values of every effect, by their definitions.
 
     ``effects`` are tuples of columns of ``groups``, nuisance effects among them. ``penalty`` is a number or a dict of
     some effects.
@@ -211,9 +211,10 @@ def dense_ratio(
             else:
                 against = against + factor * b.T @ b / len(b)
         if objective == "ratio":
-            out[effect] = own, metric + against + lack_of_fit * lof, np.vstack(nulled)
+            terms = own, metric + against + lack_of_fit * lof
         else:
-            out[effect] = own - against, metric, np.vstack(nulled)
+            terms = own - against, metric
+        out[effect] = *terms, np.vstack(nulled), codings[effect] @ part
     return out
 
 

@@ -69,7 +69,7 @@ def expected_axes(model, effects, scatter, means, metric, groups, counts, nuisan
         options["penalty"] = {e: options["penalty"].get(name_of(e), 1.0) for e in effects}
     found = dense_ratio(means - means.mean(axis=0), groups, counts, scatter, metric, effects, **options)
     out = {}
-    for effect, (numerator, denominator, nulled) in found.items():
+    for effect, (numerator, denominator, nulled, _) in found.items():
         if not set(name_of(effect).split(":")) & set(nuisance):
             df = np.prod([groups[:, j].max() for j in effect])
             out[name_of(effect)] = *dense_axes(numerator, denominator, nulled, df), denominator
