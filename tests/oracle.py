@@ -223,3 +223,30 @@ def dense_axes(numerator, denominator, nulled, n_components):
     free = sl.null_space(nulled, rcond=1e-10) if len(nulled) else np.eye(len(numerator))
     values, v = sl.eigh(free.T @ numerator @ free, free.T @ denominator @ free)
     return values[::-1][:n_components], (free @ v)[:, ::-1][:, :n_components]
+
+
+def discriminants(x, means, groups, counts, scatter, metric, effects, kind):
+    """Discriminants of every group (n x C) with observed, fitted or shrunken means, from the definition."""
+    used = effects if kind == "fitted" else [e for e in effects if len(e) == 1]
+    D = np.hstack([np.ones((len(groups), 1)), *(coding(groups, e) for e in used)])
+    noise = np.trace(np.linalg.solve(metric, scatter))
+    A = np.eye(len(groups))
+    if kind != "observed":
+        tau2 = lack_of_fit_variance(D, means, counts, metric, noise)
+        w = 1 / (tau2 + 1 / counts)
+        fitted = D @ least_squares(D, w)
+        A = fitted if kind == "fitted" else fitted + np.diag(tau2 * w) @ (A - fitted)
+    m, x = A @ means - means.mean(axis=0), x - means.mean(axis=0)
+    solved = np.linalg.solve(metric, m.T)
+    lengths = np.sum(m.T * solved, axis=0) - noise * np.diag(A @ np.diag(1 / counts) @ A.T)
+    return x @ solved - lengths / 2
+
+
+def level_probabilities(delta, groups, counts, factor, prior, temperature=1.0):
+    """Posterior of the levels of a factor by brute force; ``prior`` are the shares of its levels."""
+    levels = groups[:, factor]
+    shares = np.array([prior[v] * n / counts[levels == v].sum() for v, n in zip(levels, counts, strict=True)])
+    z = temperature * (delta - delta.max(axis=1, keepdims=True))
+    weights = shares * np.exp(z)
+    out = np.stack([weights[:, levels == v].sum(axis=1) for v in range(levels.max() + 1)], axis=1)
+    return out / out.sum(axis=1, keepdims=True)
