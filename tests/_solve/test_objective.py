@@ -168,9 +168,23 @@ def test_the_variance_of_the_lack_of_fit_is_estimated_without_bias():
         assert np.mean(found) == pytest.approx(tau2, abs=0.01)
 
 
+@pytest.mark.parametrize("options", [{}, {"shrinkage": 0.5}, {"interactions": None}, {"objective": "difference"}])
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_cells_without_any_noise_are_fitted_with_equal_weights(options, solver):
+    """Every cell equals its group's mean: the metric is that of the target, the identity."""
+    X, y = problem(60, 12, (2, 3))
+    means = X[y.groupby(["A", "B"]).cumcount() == 0]
+    exact = means[y.groupby(["A", "B"]).ngroup()]
+    found = FLDA(solver=solver, **options).fit(exact, y)
+    equal = FLDA(solver=solver, weights="equal", **options).fit(exact, y)
+    np.testing.assert_allclose(found.eigenvalues_, equal.eigenvalues_, rtol=1e-8)
+    np.testing.assert_allclose(found.components_, equal.components_, atol=1e-6)
+    assert found.score(exact, y) == 1
+
+
 def test_rows_against_an_axis_are_no_more_than_the_groups():
     """More rows than groups are replaced by as many with the same squares."""
-    X, y = problem(150, 20, (2, 3, 2))
+    _, y = problem(150, 20, (2, 3, 2))
     design = make_design(y, interactions=["A:B", "A:C"])
     G = np.random.default_rng(0).normal(size=(12, 20))
     penalties = dict.fromkeys(design.contrasts, 2.0)
