@@ -210,10 +210,8 @@ def dense_ratio(
                 nulled.append(b)
             else:
                 against = against + factor * b.T @ b / len(b)
-        if objective == "ratio":
-            terms = own, metric + against + lack_of_fit * lof
-        else:
-            terms = own - against, metric
+        ratio = own, metric + against + lack_of_fit * lof
+        terms = ratio if objective == "ratio" else (own - against, metric)
         out[effect] = *terms, np.vstack(nulled), codings[effect] @ part
     return out
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import block_diag
 from sklearn.base import clone
 
 from .._data.arrays import by_rows, times

@@ -26,7 +26,6 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 from .._data import arrays
 from .._data.device import OnDevice, asarray_like, namespace, to_numpy
 from .._design.design import Design
-from .._design.effects import Effect
 from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
 from .._solve.objective import Objective

@@ -25,7 +25,6 @@ import numpy as np
 from .._data import arrays
 from .._data.device import to_numpy
 from .._design.design import Design
-from .._design.effects import Effect
 from .._design.samples import Samples, donor_levels
 from .._design.table import Table
 from .._solve.choose import choose_solver

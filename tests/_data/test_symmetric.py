@@ -87,14 +87,3 @@ def test_factor_on_the_device(cupy):
     np.testing.assert_allclose(factored.inverse_diagonal(), np.diag(np.linalg.inv(A)), rtol=1e-8)
     with pytest.raises(LinAlgError):
         symmetric.Cholesky(cupy.asarray(-A))
-
-
-@pytest.mark.parametrize("columns", [1, 4, 100])
-def test_diagonal_of_the_inverse(monkeypatch, cupy, columns):
-    rng = np.random.default_rng(0)
-    A = positive_definite(19, rng)
-    monkeypatch.setattr(symmetric, "COLUMNS", columns)
-    for matrix in (A.copy(), cupy.asarray(A)):
-        found = symmetric.Cholesky(matrix).inverse_diagonal()
-        assert type(found) is np.ndarray
-        np.testing.assert_allclose(found, np.diag(np.linalg.inv(A)), rtol=1e-9)

@@ -19,7 +19,7 @@ NEAR_TRACE = {"primal": 1e-9, "dual": 1e-9, "iterative": 1e-5}
 
 
 def from_scratch(full, split, target, shrunken):
-    """K, the scores of held-out cells, and the noise by dense algebra on the training cells; target and variances are of all."""
+    """K, scores and noise by dense algebra on the training cells; target and gene variances are those of all."""
     X, train, part = full.X, split.train, split.training
     donors = np.zeros(len(train), dtype=int) if full.samples is None else split.donors[train]
     samples = Samples.of(part.codes, np.unique(donors, return_inverse=True)[1])

@@ -11,8 +11,8 @@ from flda._design.design import effect_penalties, make_design
 from flda._solve.dual import Dual
 from flda._solve.flow import flow
 from flda._solve.iterative import Iterative
-from flda._solve.primal import Primal
 from flda._solve.objective import Objective
+from flda._solve.primal import Primal
 from flda._solve.refit import Refit
 from flda._solve.rows import ScatterRows, largest_eigenvalue
 from flda._solve.search import SparseProblem, extend, first, select, swap

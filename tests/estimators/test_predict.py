@@ -46,7 +46,7 @@ def test_donors_make_the_noise_of_a_mean():
     X, y, donors = oracle.donor_problem(4, 15, 20)
     model = FLDA(shrinkage=0.3, interactions=None).fit(X, y, groups=donors)
     delta = dense_delta(model, X, y, MAINS, X, donors)
-    groups, counts = oracle.group_table(y, donors)
+    groups, _ = oracle.group_table(y, donors)
     cells = oracle.group_table(y)[1]  # groups within a level count as their cells
     for j, f in enumerate(y):
         expected = level_probabilities(delta, groups, cells, j, np.full(2, 0.5))
@@ -95,7 +95,7 @@ def test_rare_groups_are_not_penalised_for_their_few_cells(shrinkage):
     for seed in range(5):
         means, sample = additive(8, 150, seed, 0.3)
         X, y = sample([60, 60, 60, 1, 60, 60, 60, 3])
-        new, truth = sample([0, 0, 0, 200, 0, 0, 0, 200])
+        new, _ = sample([0, 0, 0, 200, 0, 0, 0, 200])
         model = FLDA(interactions=None, shrinkage=shrinkage).fit(X, y)
         recall.append(np.mean(model.predict(new)["B"] == "3"))
         closest = np.argmin(((new[:, None] - means[None]) ** 2).sum(axis=2), axis=1)
@@ -129,7 +129,7 @@ def test_confidence_is_calibrated_on_held_out_cells():
             errors.append(calibration_error(model.predict_proba(new)[f].to_numpy(), codes))
             plain.append(calibration_error(fixed.predict_proba(new)[f].to_numpy(), codes))
     assert np.mean(errors) < 0.10
-    assert np.mean(plain) > np.mean(errors)
+    assert np.mean(plain) > 0.2
 
 
 @pytest.mark.parametrize(
