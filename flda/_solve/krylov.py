@@ -4,11 +4,12 @@ In coordinates in which the target T is the identity, ``(1 - g) M + g T`` become
 ``A = T^-1/2 M T^-1/2``, so the Krylov space of A is the same for every g. Block Lanczos with full orthogonalisation
 builds one orthonormal basis V of it. With ``H = V' A V`` the solution for a right-hand side B and any g is
 ``V ((1 - g) H + g I)^-1 V' B``, which is what block conjugate gradients would return. A whole grid of g therefore costs
-one run, which ends when the largest residual over the grid is small enough. A small g on ill-conditioned data needs many
-products; the residual that is reached is always reported.
+one run, which ends when the largest residual over the grid is small enough. A small g on ill-conditioned data needs
+many products; the residual that is reached is always reported.
 
-The noise ``tr(((1 - g) A + g I)^-1 A)`` comes from the same run: random vectors z of signs are further right-hand sides,
-and the trace is the mean of ``z' ((1 - g) A + g I)^-1 A z`` over them (Hutchinson, Commun. Stat. Simul. 18:1059, 1989).
+The noise ``tr(((1 - g) A + g I)^-1 A)`` comes from the same run: random vectors z of signs are further right-hand
+sides, and the trace is the mean of ``z' ((1 - g) A + g I)^-1 A z`` over them (Hutchinson, Commun. Stat. Simul. 18:1059,
+1989).
 """
 
 from __future__ import annotations

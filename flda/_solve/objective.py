@@ -119,7 +119,8 @@ class Objective:
         for effect in design.effects:
             own = halves[effect]
             if ratio and self.reliability:
-                assert K is not None and noise is not None
+                assert K is not None
+                assert noise is not None
                 own = reliability_root(own, K, noise) @ own
             others = [(h, self.penalties[e]) for e, h in halves.items() if e != effect]
             against = np.vstack([rest, *(np.sqrt(penalty) * h for h, penalty in others if penalty < np.inf)])
@@ -137,7 +138,8 @@ class Objective:
         table, effects, C = design.table, list(design.contrasts), design.n_groups
         weights = None
         if self.weights == "random":
-            assert K is not None and noise is not None
+            assert K is not None
+            assert noise is not None
             weights = 1 / (lack_of_fit_variance(table, effects, K, noise) + 1 / noise.counts)
         left = np.eye(C) - table.model_matrix(effects) @ table.coefficients(effects, weights)
         return table.contrasts(effects, weights), np.sqrt(self.lack_of_fit / table.df_left(effects)) * left

@@ -29,6 +29,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from .._design.design import Design
+from .._design.effects import Effect
 from .._design.splits import Split
 from .folds import FoldSpace
 from .objective import Noise, lack_of_fit_variance
@@ -71,7 +72,8 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
     C, table = design.n_groups, design.table
     maps = {"observed": np.eye(C)}
     mains = [e for e in design.contrasts if len(e) == 1]
-    for name, effects in {"fitted": list(design.contrasts), "shrunken": mains}.items():
+    models: dict[str, Sequence[Effect]] = {"fitted": list(design.contrasts), "shrunken": mains}
+    for name, effects in models.items():
         if table.df_left(effects) == 0:
             continue
         tau2 = lack_of_fit_variance(table, effects, K, noise)
@@ -88,7 +90,7 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
 
 
 def level_priors(
-    levels: Mapping[str, Sequence], groups: np.ndarray, counts: np.ndarray, prior: Prior
+    levels: Mapping[str, Sequence | np.ndarray], groups: np.ndarray, counts: np.ndarray, prior: Prior
 ) -> dict[str, np.ndarray]:
     """Return the prior probability of every level, by factor.
 
