@@ -1,5 +1,7 @@
 """Sparse axes: the estimator."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,9 +142,10 @@ def test_selected_gene_constant_in_a_group_is_no_trouble():
     assert np.isfinite(model.components_).all()
 
 
-def test_path_is_nested_in_value_and_leaves_the_estimator_alone():
+@pytest.mark.parametrize("options", [{}, {"objective": "difference"}, {"interactions": None, "lack_of_fit": 2.0}])
+def test_path_is_nested_in_value_and_leaves_the_estimator_alone(options):
     X, y = problem(200, 60, (2, 3))
-    model = SparseFLDA(n_genes=7, shrinkage=0.3)
+    model = SparseFLDA(n_genes=7, shrinkage=0.3, **options)
     table = model.path(X, y, [10, 2, 5])
     assert not hasattr(model, "axes_")
     assert table["n_genes"].unique().tolist() == [2, 5, 10]
@@ -153,7 +156,46 @@ def test_path_is_nested_in_value_and_leaves_the_estimator_alone():
         fitted = clone(model).set_params(n_genes=k).fit(X, y)
         ours = table[table["n_genes"] == k].set_index("axis")["eigenvalue"]
         best = fitted.axes_.set_index("axis")["eigenvalue"]
-        assert (ours[["A_1", "B_1", "A:B_1"]] >= best[["A_1", "B_1", "A:B_1"]] * (1 - 1e-9)).all()
+        names = [a for a in ("A_1", "B_1", "A:B_1") if a in best]
+        assert (ours[names] >= best[names] * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("interactions", ["all", None])
+def test_an_infinite_penalty_leaves_nothing_of_the_other_effects(objective, interactions):
+    """On every axis, and with more genes there is more room."""
+    X, y = problem(200, 40, (2, 3))
+    options = {"penalty": np.inf, "interactions": interactions, "objective": objective}
+    model = SparseFLDA(n_genes=6, shrinkage=0.3, **options).fit(X, y)
+    scores = model.means_ @ model.components_.T
+    contrasts = {e: t.contrasts for e, t in model._terms.items()}
+    for j, name in enumerate(model.axes_["effect"]):
+        for effect, b in contrasts.items():
+            if effect.name != name:
+                np.testing.assert_allclose(b @ scores[:, j], 0, atol=1e-8 * np.abs(scores[:, j]).max())
+    path = SparseFLDA(shrinkage=0.3, **options).path(X, y, [6, 12])
+    ours = path[(path["n_genes"] == 6) & (path["component"] == 1)]["eigenvalue"].to_numpy()
+    more = path[(path["n_genes"] == 12) & (path["component"] == 1)]["eigenvalue"].to_numpy()
+    np.testing.assert_allclose(ours, model.axes_.query("component == 1")["eigenvalue"], rtol=1e-9)
+    assert (more > ours).all()
+
+
+def test_first_axes_are_the_best_of_all_supports():
+    """With weights, lack of fit and reliability, against every support of 3 of 12 genes; 95 % must be optimal."""
+    supports, found = list(itertools.combinations(range(12), 3)), []
+    for seed in range(12):
+        X, y = problem(90, 12, (2, 4), seed=seed)
+        scatter, means = within_scatter(X, y, "pooled")
+        M = shrunken(scatter, 0.2, "diagonal")
+        model = SparseFLDA(n_genes=3, shrinkage=0.2, interactions=None).fit(X, y)
+        dense = dense_ratio(means, *group_table(y), scatter, M, [(0,), (1,)])
+        for effect, (N, W, _, _) in dense.items():
+            own = [np.ix_(s, s) for s in supports]
+            best = max(dense_axes(N[s], W[s], np.empty((0, 3)), 1)[0][0] for s in own)
+            value = model.axes_.query(f"axis == '{'AB'[effect[0]]}_1'")["eigenvalue"].item()
+            found.append(value >= best * (1 - 1e-9))
+            assert value <= best * (1 + 1e-9)
+    assert np.mean(found) >= 0.95
 
 
 def test_number_of_genes_by_cross_validation_finds_the_planted_number():
