@@ -164,7 +164,7 @@ def install(monkeypatch, n_devices: int = 1) -> ModuleType:
     modules = {name: ModuleType(name) for name in names}
     cupy = modules["cupy"]
     cupy.ndarray, cupy.asarray, cupy.array = ndarray, _taking(np.asarray), _taking(np.array)
-    for name in ("arange", "broadcast_to", "concatenate", "einsum", "empty", "ix_", "zeros"):
+    for name in ("arange", "broadcast_to", "concatenate", "einsum", "empty", "eye", "ix_", "zeros"):
         setattr(cupy, name, _wrapped(getattr(np, name)))
     modules["cupyx"].errstate = _errstate
     cupy.linalg, cupy.cuda = ModuleType("cupy.linalg"), ModuleType("cupy.cuda")

@@ -124,3 +124,127 @@ def dense_flda(X, y, n_levels, *, g, target="diagonal", within="pooled", penalty
         name = ":".join(chr(65 + j) for j in effect)
         out[name] = values[::-1][:df], axes[:, ::-1][:, :df]
     return out, metric
+
+
+def group_table(y, donors=None):
+    """Level codes of the occupied groups in sorted order, C x F, and the number of independent cells of each."""
+    codes = y.apply(lambda column: np.unique(column, return_inverse=True)[1])
+    if donors is None:
+        counts = codes.value_counts().sort_index()
+        return np.array([*counts.index]), counts.to_numpy()
+    samples = codes.assign(donor=np.asarray(donors)).value_counts()
+    per_group = samples.groupby(list(codes.columns)).size()
+    return np.array([*per_group.index]), len(samples) / np.sum(1 / samples.to_numpy()) * per_group.to_numpy()
+
+
+def coding(groups, effect):
+    """Sum-to-zero columns of an effect on the groups; each factor has an arbitrary orthonormal basis."""
+    columns = np.ones((len(groups), 1))
+    for j in effect:
+        n = groups[:, j].max() + 1
+        basis = sl.null_space(np.ones((1, n)))
+        columns = np.stack([np.kron(a, b) for a, b in zip(columns, basis[groups[:, j]], strict=True)])
+    return columns
+
+
+def least_squares(D, weights):
+    """The matrix that maps group means to coefficients with the least weighted squares of the residuals."""
+    return np.linalg.solve(D.T @ (weights[:, None] * D), D.T * weights)
+
+
+def lack_of_fit_variance(D, means, counts, metric, noise):
+    """tau2 by moments, in units of the noise of a cell; D is the model matrix on the groups."""
+    residuals = means - D @ least_squares(D, counts) @ means
+    squares = np.einsum("c,cp,cp->", counts, residuals, np.linalg.solve(metric, residuals.T).T)
+    W = np.diag(counts.astype(float))
+    slope = np.trace(W - W @ D @ least_squares(D, counts))
+    return max((squares / noise - (len(D) - D.shape[1])) / slope, 0.0)
+
+
+def dense_ratio(
+    means,
+    groups,
+    counts,
+    scatter,
+    metric,
+    effects,
+    *,
+    objective="ratio",
+    penalty=1.0,
+    lack_of_fit=0.3,
+    weights="random",
+    reliability=True,
+):
+    """Numerator, denominator (p x p), rows that must be zero, and fitted values of every effect, by their definitions.
+
+    ``effects`` are tuples of columns of ``groups``, nuisance effects among them. ``penalty`` is a number or a dict of
+    some effects.
+    """
+    codings = {e: coding(groups, e) for e in effects}
+    D = np.hstack([np.ones((len(groups), 1)), *codings.values()])
+    df_left = len(groups) - D.shape[1]
+    noise = np.trace(np.linalg.solve(metric, scatter))
+    w = np.ones(len(groups))
+    if objective == "ratio" and weights == "random" and df_left:
+        w = 1 / (lack_of_fit_variance(D, means, counts, metric, noise) + 1 / counts)
+    maps = least_squares(D, w)
+    split = np.cumsum([1, *(c.shape[1] for c in codings.values())])
+    maps_of = dict(zip(effects, np.split(maps, split)[1:-1], strict=True))
+    parts = {e: b @ means for e, b in maps_of.items()}
+    left = means - D @ maps @ means
+    lof = left.T @ left / df_left if df_left else np.zeros_like(metric)
+    out = {}
+    for effect, part in parts.items():
+        own = part.T @ part
+        if objective == "ratio" and reliability:
+            E, N = part @ np.linalg.solve(metric, part.T), noise * maps_of[effect] / counts @ maps_of[effect].T
+            half = np.linalg.inv(sl.sqrtm(E).real)
+            shares, turn = np.linalg.eigh(half @ N @ half)
+            own = part.T @ (turn * np.maximum(1 - shares, 0.01)) @ turn.T @ part
+        own, against, nulled = own / len(part), np.zeros_like(metric), [np.empty((0, len(metric)))]
+        for other, b in parts.items():
+            factor = penalty.get(other, 1.0) if isinstance(penalty, dict) else penalty
+            if other == effect:
+                continue
+            if np.isinf(factor):
+                nulled.append(b)
+            else:
+                against = against + factor * b.T @ b / len(b)
+        ratio = own, metric + against + lack_of_fit * lof
+        terms = ratio if objective == "ratio" else (own - against, metric)
+        out[effect] = *terms, np.vstack(nulled), codings[effect] @ part
+    return out
+
+
+def dense_axes(numerator, denominator, nulled, n_components):
+    """The largest values of ``u' N u / u' W u`` with ``nulled @ u = 0``, and the axes (p x k)."""
+    free = sl.null_space(nulled, rcond=1e-10) if len(nulled) else np.eye(len(numerator))
+    values, v = sl.eigh(free.T @ numerator @ free, free.T @ denominator @ free)
+    return values[::-1][:n_components], (free @ v)[:, ::-1][:, :n_components]
+
+
+def discriminants(x, means, groups, counts, scatter, metric, effects, kind):
+    """Discriminants of every group (n x C) with observed, fitted or shrunken means, from the definition."""
+    used = effects if kind == "fitted" else [e for e in effects if len(e) == 1]
+    D = np.hstack([np.ones((len(groups), 1)), *(coding(groups, e) for e in used)])
+    noise = np.trace(np.linalg.solve(metric, scatter))
+    A = np.eye(len(groups))
+    if kind != "observed":
+        tau2 = lack_of_fit_variance(D, means, counts, metric, noise)
+        w = 1 / (tau2 + 1 / counts)
+        fitted = D @ least_squares(D, w)
+        A = fitted if kind == "fitted" else fitted + np.diag(tau2 * w) @ (A - fitted)
+    m, x = A @ means - means.mean(axis=0), x - means.mean(axis=0)
+    solved = np.linalg.solve(metric, m.T)
+    lengths = np.sum(m.T * solved, axis=0) - noise * np.diag(A @ np.diag(1 / counts) @ A.T)
+    return x @ solved - lengths / 2
+
+
+def level_probabilities(delta, groups, counts, factor, prior, temperature=1.0):
+    """Posterior of the levels of a factor by brute force; ``prior`` are the shares of its levels."""
+    levels = groups[:, factor]
+    shares = np.array([prior[v] * n / counts[levels == v].sum() for v, n in zip(levels, counts, strict=True)])
+    z = temperature * (delta - delta.max(axis=1, keepdims=True))
+    weights = shares * np.exp(z)
+    out = np.stack([weights[:, levels == v].sum(axis=1) for v in range(levels.max() + 1)], axis=1)
+    return out / out.sum(axis=1, keepdims=True)

@@ -31,6 +31,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._design.table import Table
 
+NOISELESS = 1e12  # tau2 of data without noise, so large that the numbers of cells do not matter
 LEAST_RELIABILITY = 0.01  # weight of a contrast that is all noise, so that every effect still has its axes
 
 
@@ -149,8 +150,10 @@ def lack_of_fit_variance(table: Table, effects: Sequence[Effect], K: np.ndarray,
 
     By moments (DerSimonian and Laird): with ``W = diag(n)``, the model matrix D and the coefficients
     ``B = (D' W D)^+ D' W``, the weighted squares of the lack of fit have the expectation
-    ``d (C - m) + d tau2 tr(W - W D B)``. A negative estimate is zero.
+    ``d (C - m) + d tau2 tr(W - W D B)``. A negative estimate is zero. Without any noise all groups weigh the same.
     """
+    if noise.trace <= 0:
+        return NOISELESS
     W = np.diag(noise.counts.astype(float))
     left = W - W @ table.model_matrix(effects) @ table.coefficients(effects, noise.counts)
     return max(float((np.sum(left * K) / noise.trace - table.df_left(effects)) / np.trace(left)), 0.0)

@@ -28,6 +28,18 @@ def test_factor_by_panels(small_tiles, order, n):
     factored = symmetric.Cholesky(np.array(A, order=order))
     np.testing.assert_allclose(factored.solve(B), np.linalg.solve(A, B), rtol=1e-8)
     np.testing.assert_allclose(np.prod(factored.diagonal**2), np.linalg.det(A), rtol=1e-8)
+    np.testing.assert_allclose(factored.inverse_diagonal(), np.diag(np.linalg.inv(A)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 100])
+def test_diagonal_of_the_inverse(monkeypatch, cupy, columns):
+    rng = np.random.default_rng(0)
+    A = positive_definite(19, rng)
+    monkeypatch.setattr(symmetric, "COLUMNS", columns)
+    for matrix in (A.copy(), cupy.asarray(A)):
+        found = symmetric.Cholesky(matrix).inverse_diagonal()
+        assert type(found) is np.ndarray
+        np.testing.assert_allclose(found, np.diag(np.linalg.inv(A)), rtol=1e-9)
 
 
 @pytest.mark.parametrize("wrong", [2, 17])
@@ -72,5 +84,6 @@ def test_factor_on_the_device(cupy):
     assert device.is_device(there)
     np.testing.assert_allclose(device.to_numpy(there), expected, rtol=1e-8)
     np.testing.assert_allclose(np.prod(factored.diagonal**2), np.linalg.det(A), rtol=1e-8)
+    np.testing.assert_allclose(factored.inverse_diagonal(), np.diag(np.linalg.inv(A)), rtol=1e-8)
     with pytest.raises(LinAlgError):
         symmetric.Cholesky(cupy.asarray(-A))

@@ -105,15 +105,12 @@ def test_subset_keeps_the_effects_or_says_that_it_cannot():
     assert additive.codes.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_effects_are_found_by_name_and_know_what_their_axes_avoid():
+def test_effects_are_found_by_name():
     design = design_of(list(np.ndindex(2, 3)), (2, 3), nuisance=["B"])
     own = design.effect("A")
     assert own == Effect(("A",))
     with pytest.raises(ValueError, match="'B'"):
         design.effect("B")  # nuisance has no axes
-    ((contrasts, penalty),) = design.others(own, {own: 1.0, Effect(("B",)): 3.0})
-    np.testing.assert_array_equal(contrasts, design.contrasts["B",])
-    assert penalty == 3.0
 
 
 def test_penalties_and_numbers_of_axes_by_effect():

@@ -10,6 +10,7 @@ from flda._data.arrays import Stream
 from flda._design.design import make_design
 from flda._solve.choose import SOLVERS, choose_solver, solve
 from flda._solve.primal import Primal
+from flda._solve.solver import Inverse
 from flda._solve.within import Within
 
 from oracle import problem
@@ -58,11 +59,13 @@ def test_the_residual_is_the_error_of_the_solve():
     X, y = problem(200, 30, (2, 2))
     design = make_design(y)
     inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
-    Z, residual = solve(inverse, 0.1)
+    Z, residual, noise = solve(inverse, 0.1)
     M = 0.9 * inverse.scatter + 0.1 * np.diag(inverse.target)
     G = inverse.means.T
     assert residual == pytest.approx(np.linalg.norm(M @ Z - G) / np.linalg.norm(G), abs=1e-14)
     assert residual < 1e-13
+    assert noise.trace == pytest.approx(np.trace(np.linalg.solve(M, inverse.scatter)))
+    np.testing.assert_array_equal(noise.counts, design.counts)
     inverse.scatter = inverse.scatter * 0.3  # too far off for refinement
     with pytest.raises(ValueError, match="solver='primal'"):
         solve(inverse, 0.1)
@@ -85,9 +88,9 @@ def test_well_conditioned_solves_need_no_refinement(solver, shrunken):
     design = make_design(y)
     within = Within.from_data(X, design.codes, design.counts, "pooled")
     held = SOLVERS[solver](within, "diagonal", design if shrunken else None)
-    Z, apply = held.solve_means(0.3)
+    Z, inverse = held.solve_means(0.3)
     np.testing.assert_allclose(Z, solve(held, 0.3)[0], atol=1e-9 * np.abs(Z).max())
-    np.testing.assert_allclose(Z, apply(held.means.T), atol=1e-9 * np.abs(Z).max())
+    np.testing.assert_allclose(Z, inverse.solve(held.means.T), atol=1e-9 * np.abs(Z).max())
 
 
 def test_refinement_mends_an_inexact_factor():
@@ -95,9 +98,10 @@ def test_refinement_mends_an_inexact_factor():
     X, y = problem(200, 30, (2, 2))
     design = make_design(y)
     inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
-    expected, _ = solve(inverse, 0.1)
-    apply = inverse.factor(0.1)
-    inverse.factor = lambda g: lambda B: 1.01 * apply(B)
-    Z, residual = solve(inverse, 0.1)
+    expected, _, noise = solve(inverse, 0.1)
+    exact = inverse.factor(0.1)
+    inverse.factor = lambda g: Inverse(lambda B: 1.01 * exact.solve(B), exact.trace)
+    Z, residual, same = solve(inverse, 0.1)
+    assert same.trace == noise.trace
     assert residual < 1e-12
     np.testing.assert_allclose(Z, expected, rtol=1e-10)

@@ -5,7 +5,6 @@ import pytest
 
 from flda import FLDA, SparseFLDA
 from flda._data.arrays import Stream
-from flda._solve.iterative import solve_family
 
 from array_kinds import BLOCKS, KINDS, SINGLE, kinds
 from oracle import donor_problem, problem
@@ -37,14 +36,18 @@ def test_with_donors_and_sparse_axes():
 @pytest.mark.parametrize("within", ["pooled", "balanced"])
 @pytest.mark.parametrize("group_means", ["observed", "shrunken"])
 def test_cross_validation_where_the_krylov_space_is_exhausted(n_cells, n_genes, within, group_means):
-    """The scatter has a rank of 54 at most: block Krylov reaches all of it, and rounding error beyond."""
+    """The scatter has a rank of 54 at most: block Krylov reaches all of it, and rounding error beyond.
+
+    With more than 200 genes the noise, and so the reliability, is estimated by random vectors.
+    """
     X, y = problem(n_cells, n_genes, (2, 3))
     options = {"shrinkage": "cv", "within": within, "group_means": group_means}
     expected = FLDA(**options, solver="dual").fit(X, y)
     model = FLDA(**options, solver="iterative").fit(X, y)
     path, wanted = model.shrinkage_path_, expected.shrinkage_path_
     np.testing.assert_array_equal(path["shrinkage"], wanted["shrinkage"])
-    np.testing.assert_allclose(path["criterion"], wanted["criterion"], rtol=1e-8)
+    near = 1e-8 if n_genes <= 200 else 1e-3
+    np.testing.assert_allclose(path["criterion"], wanted["criterion"], rtol=near)
     assert model.shrinkage_ == expected.shrinkage_
 
 
@@ -54,36 +57,6 @@ def test_ill_conditioned_data():
     model = FLDA(shrinkage=0.01, solver="iterative").fit(X, y)
     expected = FLDA(shrinkage=0.01, solver="primal").fit(X, y)
     np.testing.assert_allclose(model.eigenvalues_, expected.eigenvalues_, rtol=1e-8)
-
-
-def test_one_krylov_space_serves_all_shrinkage():
-    rng = np.random.default_rng(0)
-    A = rng.normal(size=(60, 50))
-    M, target, B = A.T @ A / 60, rng.uniform(0.5, 2, 50), rng.normal(size=(50, 4))
-    B[:, 3] = B[:, 0] - B[:, 1]  # of lower rank
-    calls = []
-
-    def times(V):
-        calls.append(V.shape[1])
-        return M @ V
-
-    grid = [0.01, 0.2, 0.9]
-    for g, Z in zip(grid, solve_family(times, target, grid, B), strict=True):
-        np.testing.assert_allclose(Z, np.linalg.solve((1 - g) * M + g * np.diag(target), B), atol=1e-9)
-    assert sum(calls) <= 60  # three right-hand sides, 50 dimensions
-    assert not np.any(solve_family(times, target, [0.5], np.zeros((50, 2)))[0])
-
-
-@pytest.mark.parametrize("rank", [3, 17])
-def test_solutions_stay_exact_beyond_the_rank(rank):
-    """With a scatter of low rank the space is exhausted early; a basis that lost orthogonality would be off."""
-    rng = np.random.default_rng(0)
-    A = rng.normal(size=(rank, 80))
-    M, target, B = A.T @ A, rng.uniform(0.5, 2, 80), rng.normal(size=(80, 5))
-    grid = [1e-4, 0.3, 1.0]
-    for g, Z in zip(grid, solve_family(lambda V: M @ V, target, grid, B, 1e-14), strict=True):
-        expected = np.linalg.solve((1 - g) * M + g * np.diag(target), B)
-        np.testing.assert_allclose(Z, expected, atol=1e-9 * np.abs(expected).max())
 
 
 def test_what_it_cannot_do():

@@ -5,7 +5,9 @@ import pytest
 import scipy.linalg as sl
 
 from flda._design.design import effect_penalties, make_design
+from flda._solve.objective import Objective
 from flda._solve.refit import Refit
+from flda._solve.rows import MatrixRows
 
 from oracle import effect_projector, effect_scatters, effects_of, problem, shrunken, within_scatter
 
@@ -16,56 +18,72 @@ M = shrunken(SCATTER, 0.2, "diagonal")
 SUPPORTS = [np.array([0, 3, 7, 11, 20, 21, 22, 30, 39]), np.array([1, 3, 8, 12, 20, 25, 30, 31, 38])]
 
 
-def dense(effect, penalty, genes, earlier):
-    """The largest value of ``u' N u`` with ``u' M u = 1`` on the genes, orthogonal to earlier axes, and the axis."""
+KINDS = ["ratio", "difference"]
+
+
+def refit_of(effect, penalty, kind, means=MEANS):
+    design = make_design(Y)
+    terms = Objective(kind, effect_penalties(design, penalty)).terms(design)
+    return Refit(terms[design.effects[effect]], means, MatrixRows(M))
+
+
+def dense(effect, penalty, kind, genes, earlier):
+    """The values of ``u' N u / u' W u`` on the genes, orthogonal in W to earlier axes, the axes, and W."""
     scatters = effect_scatters(MEANS, N_LEVELS)
-    N, nulled = scatters[effects_of(2)[effect]].copy(), [u @ M[:, genes] for u in earlier]
+    N, W, nulled = scatters[effects_of(2)[effect]].copy(), M.copy(), []
     for j, e in enumerate(effects_of(2)):
         if j == effect:
             continue
         if np.isinf(penalty):
             nulled += [*(sl.orth(effect_projector(e, N_LEVELS)).T @ MEANS)[:, genes]]
-        else:
+        elif kind == "difference":
             N -= penalty * scatters[e]
+        else:
+            W += penalty * scatters[e]
+    nulled += [u @ W[:, genes] for u in earlier]
     free = sl.null_space(np.array(nulled), rcond=1e-10) if nulled else np.eye(len(genes))
-    values, v = sl.eigh(free.T @ N[np.ix_(genes, genes)] @ free, free.T @ M[np.ix_(genes, genes)] @ free)
-    return values[::-1], (free @ v)[:, ::-1]
+    values, v = sl.eigh(free.T @ N[np.ix_(genes, genes)] @ free, free.T @ W[np.ix_(genes, genes)] @ free)
+    return values[::-1], (free @ v)[:, ::-1], W
 
 
 @pytest.mark.parametrize("effect", [0, 1, 2])
 @pytest.mark.parametrize("penalty", [0.0, 1.0, np.inf])
-def test_axes_one_after_the_other(effect, penalty):
-    design = make_design(Y)
-    refit = Refit(design.effects[effect], design, effect_penalties(design, penalty), MEANS, M.__getitem__)
+@pytest.mark.parametrize("kind", KINDS)
+def test_axes_one_after_the_other(effect, penalty, kind):
+    refit = refit_of(effect, penalty, kind)
     earlier = []
-    for genes in SUPPORTS[: min(2, design.df(design.effects[effect]))]:
+    for genes in SUPPORTS[: 1 if effect == 0 else 2]:
         value, loadings = refit.add(genes)
-        values, axes = dense(effect, penalty, genes, earlier)
+        values, axes, W = dense(effect, penalty, kind, genes, earlier)
         assert value == pytest.approx(values[0], rel=1e-8)
         own = M[np.ix_(genes, genes)]
         assert loadings @ own @ loadings == pytest.approx(1)
-        assert abs(loadings @ own @ axes[:, 0]) == pytest.approx(1, abs=1e-7)
+        best = axes[:, 0] / np.sqrt(axes[:, 0] @ own @ axes[:, 0])
+        assert abs(loadings @ own @ best) == pytest.approx(1, abs=1e-7)
         u = np.zeros(40)
         u[genes] = loadings
-        np.testing.assert_allclose([u @ M @ v for v in earlier], 0, atol=1e-9)
+        np.testing.assert_allclose([u @ W @ v for v in earlier], 0, atol=1e-9)
+        np.testing.assert_allclose(refit.denominator(genes), W[genes], atol=1e-10)
         earlier.append(u)
 
 
 @pytest.mark.parametrize("penalty", [1.0, np.inf])
-def test_axes_together_on_one_support(penalty):
-    design = make_design(Y)
-    refit = Refit(design.effects[1], design, effect_penalties(design, penalty), MEANS, M.__getitem__)
-    genes = SUPPORTS[0]
+@pytest.mark.parametrize("kind", KINDS)
+def test_axes_together_on_one_support(penalty, kind):
+    refit = refit_of(1, penalty, kind)
+    genes, before = SUPPORTS[0], len(refit.H)
     values, loadings = refit.together(genes, 3)
-    expected, _ = dense(1, penalty, genes, [])
+    expected, _, W = dense(1, penalty, kind, genes, [])
     np.testing.assert_allclose(values, expected[:3], rtol=1e-8)
-    np.testing.assert_allclose(loadings.T @ M[np.ix_(genes, genes)] @ loadings, np.eye(3), atol=1e-9)
-    assert len(refit.H) == 7  # nothing was added
+    own = np.ix_(genes, genes)
+    np.testing.assert_allclose(np.diag(loadings.T @ M[own] @ loadings), 1, atol=1e-9)
+    gram = loadings.T @ W[own] @ loadings
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-9)
+    assert len(refit.H) == before  # nothing was added
 
 
-def test_a_shift_of_all_groups_does_not_matter():
-    design = make_design(Y)
-    penalties = effect_penalties(design, 1.0)
-    found = [Refit(design.effects[1], design, penalties, G, M.__getitem__).add(SUPPORTS[0]) for G in (MEANS, MEANS + 9)]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shift_of_all_groups_does_not_matter(kind):
+    found = [refit_of(1, 1.0, kind, means).add(SUPPORTS[0]) for means in (MEANS, MEANS + 9)]
     assert found[0][0] == pytest.approx(found[1][0])
     np.testing.assert_allclose(np.abs(found[0][1]), np.abs(found[1][1]), rtol=1e-6)

@@ -7,11 +7,14 @@ import pytest
 import scipy.linalg as sl
 
 from flda import FLDA
-from flda._design.design import make_design
+from flda._design.design import effect_penalties, make_design
 from flda._solve.dual import Dual
 from flda._solve.flow import flow
+from flda._solve.iterative import Iterative
+from flda._solve.objective import Objective
 from flda._solve.primal import Primal
-from flda._solve.rows import ScatterRows
+from flda._solve.refit import Refit
+from flda._solve.rows import ScatterRows, largest_eigenvalue
 from flda._solve.search import SparseProblem, extend, first, select, swap
 from flda._solve.within import Within
 
@@ -20,22 +23,25 @@ from oracle import effect_scatters, effects_of, problem, shrunken, within_scatte
 G = 0.1
 
 
-def sparse_problem(X, y, effect, kind=Primal, g=G):
+KINDS = ["ratio", "difference"]
+
+
+def sparse_problem(X, y, effect, kind=Primal, g=G, objective="difference"):
     design = make_design(y)
     inverse = kind(Within.from_data(X, design.codes, design.counts, "pooled"), "diagonal")
-    own = design.effects[effect]
-    Q = design.scatter_weights(own) - sum(design.scatter_weights(e) for e in design.effects if e != own)
-    p = X.shape[1]
-    return SparseProblem(ScatterRows(inverse, g), inverse.within.centred_means, Q, np.ones(p, bool))
+    terms = Objective(objective, effect_penalties(design, 1.0)).terms(design)[design.effects[effect]]
+    refit = Refit(terms, inverse.means, ScatterRows(inverse, g))
+    return SparseProblem(refit.denominator, refit.H, np.diag(refit.weights(1e6)), np.ones(X.shape[1], bool))
 
 
-def dense_pair(X, y, n_levels, effect, g=G):
-    """N and M of one effect by their definitions."""
+def dense_pair(X, y, n_levels, effect, g=G, objective="difference"):
+    """Numerator and denominator of one effect by their definitions."""
     scatter, means = within_scatter(X, y, "pooled")
     scatters = effect_scatters(means, n_levels)
     own = effects_of(len(n_levels))[effect]
-    N = scatters[own] - sum(m for e, m in scatters.items() if e != own)
-    return N, shrunken(scatter, g, "diagonal")
+    others = sum(m for e, m in scatters.items() if e != own)
+    metric = shrunken(scatter, g, "diagonal")
+    return (scatters[own], metric + others) if objective == "ratio" else (scatters[own] - others, metric)
 
 
 def starts_of(p, N, M, k):
@@ -64,13 +70,14 @@ def exhaustive(N, M, k):
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_selector_finds_the_global_optimum_and_never_less_than_the_flow(block):
+@pytest.mark.parametrize("objective", KINDS)
+def test_selector_finds_the_global_optimum_and_never_less_than_the_flow(block, objective):
     """200 random problems of up to 20 genes; at least 95 % must be optimal."""
     found = []
     for seed in range(50 * block, 50 * (block + 1)):
         X, y, n_levels, k, effect = random_case(seed)
-        N, M = dense_pair(X, y, n_levels, effect)
-        p = sparse_problem(X, y, effect, kind=[Primal, Dual][seed % 2])
+        N, M = dense_pair(X, y, n_levels, effect, objective=objective)
+        p = sparse_problem(X, y, effect, kind=[Primal, Dual][seed % 2], objective=objective)
         dense, starts = starts_of(p, N, M, k)
         value = p.value(select(p, k, starts))
         best = exhaustive(N, M, k)
@@ -82,11 +89,12 @@ def test_selector_finds_the_global_optimum_and_never_less_than_the_flow(block):
 
 @pytest.mark.parametrize(("n_cells", "n_genes"), [(300, 1000), (1500, 1000)])
 @pytest.mark.parametrize("k", [5, 20])
-def test_selector_is_never_below_the_flow_on_many_genes(n_cells, n_genes, k):
+@pytest.mark.parametrize("objective", KINDS)
+def test_selector_is_never_below_the_flow_on_many_genes(n_cells, n_genes, k, objective):
     X, y = problem(n_cells, n_genes, (2, 4), seed=k)
     for effect in range(3):
-        p = sparse_problem(X, y, effect, kind=Primal if n_cells > n_genes else Dual, g=0.5)
-        model = FLDA(shrinkage=0.5).fit(X, y)
+        p = sparse_problem(X, y, effect, kind=Primal if n_cells > n_genes else Dual, g=0.5, objective=objective)
+        model = FLDA(shrinkage=0.5, objective=objective, reliability=False).fit(X, y)
         u = model.components_[(model.axes_["effect"] == ["A", "B", "A:B"][effect]).to_numpy()][0]
         starts = [first(np.abs(u) * model.within_sd_, k), first(p.own_ratio, k)]
         value = p.value(select(p, k, starts))
@@ -95,31 +103,34 @@ def test_selector_is_never_below_the_flow_on_many_genes(n_cells, n_genes, k):
         assert value <= model.eigenvalues_.max() * (1 + 1e-9)  # no sparse axis beats the dense one
 
 
-@pytest.mark.parametrize("kind", [Primal, Dual])
-def test_rows_are_those_of_the_scatter(kind):
+@pytest.mark.parametrize("kind", [Primal, Dual, Iterative])
+@pytest.mark.parametrize("objective", KINDS)
+def test_rows_are_those_of_the_denominator(kind, objective):
     X, y = problem(60, 30, (2, 3))
-    M = dense_pair(X, y, (2, 3), 0, g=0.3)[1]
-    rows = sparse_problem(X, y, 0, kind=kind, g=0.3).scatter
+    M = dense_pair(X, y, (2, 3), 0, g=0.3, objective=objective)[1]
+    rows = sparse_problem(X, y, 0, kind=kind, g=0.3, objective=objective).scatter
     np.testing.assert_allclose(rows([3, 7, 3]), M[[3, 7, 3]], atol=1e-12)
     np.testing.assert_allclose(rows.diagonal, np.diag(M))
     scale = np.sqrt(np.diag(M))
-    assert rows.largest_eigenvalue == pytest.approx(np.linalg.eigvalsh(M / np.outer(scale, scale))[-1], rel=1e-2)
+    assert largest_eigenvalue(rows) == pytest.approx(np.linalg.eigvalsh(M / np.outer(scale, scale))[-1], rel=1e-2)
 
 
-def test_extension_takes_the_largest_exact_gain():
+@pytest.mark.parametrize("objective", KINDS)
+def test_extension_takes_the_largest_exact_gain(objective):
     """Against refitting with every gene in turn."""
     X, y = problem(100, 25, (2, 3), seed=2)
-    p = sparse_problem(X, y, 1)
+    p = sparse_problem(X, y, 1, objective=objective)
     genes = extend(p, [4, 9], 2)
     gains = {j: p.value([4, 9, j]) for j in range(25) if j not in (4, 9)}
     assert set(extend(p, genes, 3)) == {4, 9, max(gains, key=gains.get)}
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_after_swapping_no_single_exchange_helps(seed):
+@pytest.mark.parametrize("objective", KINDS)
+def test_after_swapping_no_single_exchange_helps(seed, objective):
     """Genes correlate strongly here, so the gains are right only if those of the removed gene's partners are too."""
     X, y = problem(100, 25, (2, 3), seed=seed, condition=20)
-    p = sparse_problem(X, y, seed % 3, g=0.01)
+    p = sparse_problem(X, y, seed % 3, g=0.01, objective=objective)
     genes = swap(p, np.array([0, 1, 2, 3, 4]))
     value = p.value(genes)
     for out, new in itertools.product(genes, set(range(25)) - set(genes)):

@@ -7,6 +7,7 @@ from scipy.linalg import eigh
 from flda import FLDA
 from flda._design.design import make_design
 from flda._solve.group_space import GroupSpace
+from flda._solve.objective import Terms
 
 from oracle import dense_flda, donor_problem, donor_scatter, problem, shrunken, within_scatter
 
@@ -36,7 +37,7 @@ def test_axes_equal_a_dense_generalised_eigensolver(shape, solver, target, withi
     n_cells, n_genes, n_levels = SHAPES[shape]
     X, y = problem(n_cells, n_genes, n_levels)
     expected, metric = dense_flda(X, y, n_levels, g=0.2, target=target, within=within)
-    model = FLDA(shrinkage=0.2, shrinkage_target=target, within=within, solver=solver).fit(X, y)
+    model = FLDA(shrinkage=0.2, shrinkage_target=target, within=within, solver=solver, objective="difference").fit(X, y)
     assert_same_axes(model, expected, metric)
     assert model.residual_ < 1e-12
     assert model.solver_ == solver
@@ -46,7 +47,7 @@ def test_float32_input_is_accumulated_in_float64():
     X, y = problem(150, 60, (2, 3))
     single = X.astype(np.float32)
     expected, metric = dense_flda(single.astype(np.float64), y, (2, 3), g=0.1)
-    assert_same_axes(FLDA(shrinkage=0.1).fit(single, y), expected, metric)
+    assert_same_axes(FLDA(shrinkage=0.1, objective="difference").fit(single, y), expected, metric)
 
 
 @pytest.mark.parametrize("condition", [1e2, 1e3])
@@ -55,11 +56,12 @@ def test_ill_conditioned_scatter_without_shrinkage(condition):
     X, y = problem(400, 50, (2, 4), condition=condition)
     expected, metric = dense_flda(X, y, (2, 4), g=0)
     assert np.linalg.cond(metric) > condition**2
-    assert_same_axes(FLDA(shrinkage=0).fit(X, y), expected, metric)
+    assert_same_axes(FLDA(shrinkage=0, objective="difference").fit(X, y), expected, metric)
 
 
 @pytest.mark.parametrize(("solver", "g"), [("primal", 1e-9), ("dual", 1e-5)])
-def test_worse_conditioned_scatter_against_extended_precision(solver, g):
+@pytest.mark.parametrize("ratio", [True, False])
+def test_worse_conditioned_scatter_against_extended_precision(solver, g, ratio):
     """M_e of rank below p and almost no shrinkage; a float64 reference would itself be too inexact."""
     X, y = problem(60, 80, (2, 2), condition=1e2)
     scatter, means = within_scatter(X, y, "pooled", np.longdouble)
@@ -70,10 +72,13 @@ def test_worse_conditioned_scatter_against_extended_precision(solver, g):
     design = make_design(y)
     expected = {}
     for effect in design.effects:
-        others = [(b, 1.0) for e, b in design.contrasts.items() if e != effect]
-        expected[effect] = GroupSpace(K).axes(design.contrasts[effect], others, 1)[0]
-    model = FLDA(shrinkage=g, shrinkage_target="identity", solver=solver).fit(X, y)
-    np.testing.assert_allclose(model.eigenvalues_, np.concatenate([*expected.values()]), rtol=1e-6)
+        own, *others = (design.contrasts[e] for e in sorted(design.effects, key=lambda e: e != effect))
+        expected[effect] = GroupSpace(K).axes(Terms(own, own, np.vstack(others), ratio=ratio), 1)[0]
+    options = {"objective": "ratio" if ratio else "difference", "reliability": False}
+    model = FLDA(shrinkage=g, shrinkage_target="identity", solver=solver, **options).fit(X, y)
+    # in the ratio squares of up to 1e11 must cancel next to the 1 of the metric
+    near = 1e-4 if ratio and solver == "primal" else 1e-6
+    np.testing.assert_allclose(model.eigenvalues_, np.concatenate([*expected.values()]), rtol=near)
     assert np.linalg.cond(np.asarray(metric, dtype=np.float64)) > 1e4
 
 
@@ -104,7 +109,7 @@ def test_large_means_do_not_spoil_the_scatter():
 def test_finite_penalties(penalty):
     X, y = problem(200, 30, (2, 3))
     expected, metric = dense_flda(X, y, (2, 3), g=0.2, penalty=penalty)
-    assert_same_axes(FLDA(shrinkage=0.2, penalty=penalty).fit(X, y), expected, metric)
+    assert_same_axes(FLDA(shrinkage=0.2, penalty=penalty, objective="difference").fit(X, y), expected, metric)
 
 
 def test_fewer_genes_than_degrees_of_freedom():
@@ -126,7 +131,7 @@ def test_a_gene_that_varies_between_groups_only(solver, target, n_genes, g):
     X[:, 9] = a * (b == 1)  # all three effects
     X[:, 11] = 5.0  # varies nowhere
     expected, metric = dense_flda(X, y, (2, 3), g=g, target=target)
-    model = FLDA(shrinkage=g, shrinkage_target=target, solver=solver).fit(X, y)
+    model = FLDA(shrinkage=g, shrinkage_target=target, solver=solver, objective="difference").fit(X, y)
     assert (np.flatnonzero(model.within_sd_ == 0) == [4, 9, 11]).all()
     assert_same_axes(model, expected, metric)
     assert np.abs(model.components_[:, 4]).max() > 0.1
@@ -137,7 +142,7 @@ def test_a_gene_that_varies_between_groups_only(solver, target, n_genes, g):
 @pytest.mark.parametrize("g", [0.05, 0.7])
 def test_axes_with_donors_in_the_error_term_equal_a_dense_computation(solver, g):
     X, y, donors = donor_problem(4, 25, 30)
-    model = FLDA(shrinkage=g, solver=solver).fit(X, y, groups=donors)
+    model = FLDA(shrinkage=g, solver=solver, objective="difference").fit(X, y, groups=donors)
     scatter, means = donor_scatter(X, y, donors)
     np.testing.assert_allclose(model.means_, means)
     np.testing.assert_allclose(model.within_sd_**2, np.diag(scatter))

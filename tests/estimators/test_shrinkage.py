@@ -9,11 +9,12 @@ from flda._design.design import effect_components, effect_penalties, make_design
 from flda._design.splits import folds
 from flda._solve.choose import SOLVERS
 from flda._solve.criterion import Criterion
+from flda._solve.objective import Objective
 from flda._solve.primal import Primal
 from flda._solve.within import Within
 from flda.estimators import _shrinkage as shrinkage
 
-from oracle import problem
+from oracle import dense_axes, dense_ratio, group_table, problem, within_scatter
 
 
 def residuals_of(X, y, target):
@@ -49,31 +50,43 @@ def test_cross_validation_does_not_depend_on_the_solver(target, within, shape):
     np.testing.assert_allclose(primal.shrinkage_path_["criterion"], dual.shrinkage_path_["criterion"], rtol=1e-8)
 
 
-def test_criterion_equals_refits_from_scratch():
-    """The fast folds against fitting FLDA itself on the training cells (same target, taken from all cells)."""
-    X, y = problem(120, 20, (2, 2))
-    X /= np.concatenate([X[i] - X[i].mean(axis=0) for i in y.groupby(["A", "B"]).indices.values()]).std(axis=0)
-    design = make_design(y)
-    inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "identity")
-    g = 1.0  # the target alone, so that the scatter of the training cells enters nowhere
-    _, path = shrinkage.cross_validate(
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("interactions", ["all", None])
+@pytest.mark.parametrize("weights", ["random", "equal"])
+def test_criterion_equals_dense_fits_of_the_training_cells(objective, interactions, weights):
+    """The fast folds against dense eigenproblems in every fold; the target is that of all cells."""
+    X, y = problem(120, 20, (2, 3))
+    design = make_design(y, interactions=interactions)
+    inverse = Primal(Within.from_data(X, design.codes, design.counts, "pooled"), "diagonal")
+    grid, n_components = (0.05, 0.6), effect_components(design, None)
+    chosen, path = shrinkage.cross_validate(
         inverse,
         design,
-        effect_penalties(design, 1.0),
-        effect_components(design, None),
-        grid=[g],
+        Objective(objective, effect_penalties(design, 2.0), 0.3, weights, True),
+        n_components,
+        grid=grid,
         random_state=3,
     )
-    criteria = {effect: Criterion(1, 1) for effect in design.effects}
+    assert chosen == grid[int(np.argmax(path["criterion"]))]
+    target = np.diag(within_scatter(X, y, "pooled")[0])
+    effects = [tuple("AB".index(f) for f in e) for e in design.effects]
+    criteria = [Criterion(len(grid), n_components[e]) for e in design.effects]
+    options = {"objective": objective, "weights": weights, "penalty": 2.0}
     for split in folds(design, None, 3, shrinkage.N_FOLDS):
-        model = split.fit(FLDA(shrinkage=g, shrinkage_target="identity"), X, y)
-        scores, means = model.transform(X[split.test]), model.transform(model.means_)
-        unit = np.sqrt(np.mean(model.within_sd_**2))  # each refit has a target, and so a scale, of its own
-        for j, effect in enumerate(model.effects_):
-            e = (model.design_.fitted(effect) @ means[:, [j]])[split.known_groups]
-            criteria[effect].add(0, unit * e, unit * scores[:, [j]], split.known_weights)
-    expected = np.mean([c.values() for c in criteria.values()])
-    assert path["criterion"].item() == pytest.approx(expected, rel=1e-8)
+        train = y.iloc[split.train]
+        scatter, means = within_scatter(X[split.train], train, "pooled")
+        centre = means.mean(axis=0)
+        for i, g in enumerate(grid):
+            metric = (1 - g) * scatter + g * np.diag(target)
+            found = dense_ratio(means - centre, *group_table(train), scatter, metric, effects, **options)
+            for effect, criterion in zip(effects, criteria, strict=True):
+                numerator, denominator, nulled, fitted = found[effect]
+                _, U = dense_axes(numerator, denominator, nulled, criterion.sums.shape[-1])
+                U = U / np.sqrt(np.einsum("pk,pq,qk->k", U, metric, U))
+                e = (fitted @ U)[split.known_groups]
+                criterion.add(i, e, (X[split.known] - centre) @ U, split.known_weights)
+    expected = np.mean([c.values() for c in criteria], axis=0)
+    np.testing.assert_allclose(path["criterion"], expected, rtol=1e-8)
 
 
 def test_ties_go_to_more_shrinkage(monkeypatch):

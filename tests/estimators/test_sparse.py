@@ -1,9 +1,10 @@
 """Sparse axes: the estimator."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.linalg as sl
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -12,40 +13,66 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from flda import FLDA, SparseFLDA
 
 from array_kinds import IN_BLOCKS, SINGLE, kinds
-from oracle import effect_projector, effect_scatters, problem, shrunken, within_scatter
+from oracle import dense_axes, dense_ratio, group_table, problem, shrunken, within_scatter
 
 
 @pytest.mark.parametrize("penalty", [1.0, {"B": np.inf}])
 @pytest.mark.parametrize("selector", ["refit", "flow"])
-def test_axes_are_optimal_on_their_support(selector, penalty):
-    """Every axis against a dense problem on its genes, M-orthogonal to the axes before it."""
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("interactions", ["all", None])
+def test_axes_are_optimal_on_their_support(selector, penalty, objective, interactions):
+    """Every axis against a dense problem on its genes, orthogonal in the denominator to the axes before it."""
     if selector == "flow" and penalty != 1.0:
         with pytest.raises(ValueError, match="selector='flow'"):
             SparseFLDA(n_genes=8, selector=selector, penalty=penalty).fit(*problem(60, 20, (2, 4)))
         return
-    n_levels = (2, 4)
-    X, y = problem(200, 40, n_levels)
+    X, y = problem(200, 40, (2, 4))
     scatter, means = within_scatter(X, y, "pooled")
-    M, scatters = shrunken(scatter, 0.2, "diagonal"), effect_scatters(means, n_levels)
-    nulled = sl.orth(effect_projector((1,), n_levels)).T @ means  # rows that an infinite penalty on B sets to zero
-    model = SparseFLDA(n_genes=9, shrinkage=0.2, selector=selector, penalty=penalty).fit(X, y)
-    for effect, own in scatters.items():
+    M = shrunken(scatter, 0.2, "diagonal")
+    options = {"objective": objective, "penalty": penalty, "lack_of_fit": 0.5}
+    model = SparseFLDA(n_genes=9, shrinkage=0.2, selector=selector, interactions=interactions, **options).fit(X, y)
+    effects = [(0,), (1,), (0, 1)][: len(model.effects_)]
+    if penalty != 1.0:
+        options["penalty"] = {(1,): np.inf}
+    dense = dense_ratio(means, *group_table(y), scatter, M, effects, **options)
+    for effect, (N, W, nulled, _) in dense.items():
         name = ":".join("AB"[j] for j in effect)
         earlier = []
         for row in np.flatnonzero(model.axes_["effect"] == name):
             u = model.components_[row]
             genes = np.flatnonzero(u)
             assert len(genes) == 9
-            exact = penalty != 1.0 and effect != (1,)
-            N = own - sum(m for e, m in scatters.items() if e != effect and not (exact and e == (1,)))
-            constraints = [u @ M[:, genes] for u in earlier] + ([*nulled[:, genes]] if exact else [])
-            free = sl.null_space(np.array(constraints)) if constraints else np.eye(9)
-            n, d = N[np.ix_(genes, genes)], M[np.ix_(genes, genes)]
-            best = sl.eigh(free.T @ n @ free, free.T @ d @ free, eigvals_only=True)[-1]
-            assert model.eigenvalues_[row] == pytest.approx(best, rel=1e-6)
+            own, constraints = np.ix_(genes, genes), np.vstack([nulled, *(v @ W for v in earlier)])[:, genes]
+            values, axes = dense_axes(N[own], W[own], constraints, 1)
+            assert model.eigenvalues_[row] == pytest.approx(values[0], rel=1e-6)
             assert u @ M @ u == pytest.approx(1)
-            np.testing.assert_allclose([u @ M @ v for v in earlier], 0, atol=1e-9)
+            best = axes[:, 0] / np.sqrt(axes[:, 0] @ M[own] @ axes[:, 0])
+            assert abs(u[genes] @ M[own] @ best) == pytest.approx(1, abs=1e-6)
+            np.testing.assert_allclose([u @ W @ v for v in earlier], 0, atol=1e-8)
             earlier.append(u)
+        assert len(earlier) == np.prod([[1, 3][j] for j in effect])
+
+
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("interactions", ["all", None])
+def test_markers_are_the_genes_with_the_largest_objective_of_their_own(objective, interactions):
+    X, y = problem(200, 40, (2, 4))
+    scatter, means = within_scatter(X, y, "pooled")
+    M = shrunken(scatter, 0.2, "diagonal")
+    options = {"objective": objective, "interactions": interactions, "shrinkage": 0.2}
+    model = SparseFLDA(n_genes=6, mode="marker", **options).fit(X, y)
+    effects = [(0,), (1,), (0, 1)][: len(model.effects_)]
+    dense = dense_ratio(means, *group_table(y), scatter, M, effects, objective=objective)
+    for effect, (N, W, _, _) in dense.items():
+        rows = (model.axes_["effect"] == ":".join("AB"[j] for j in effect)).to_numpy()
+        genes = np.sort(np.argsort(-np.diag(N) / np.diag(W))[:6])
+        own = np.ix_(genes, genes)
+        values, _ = dense_axes(N[own], W[own], np.empty((0, 6)), rows.sum())
+        np.testing.assert_allclose(model.eigenvalues_[rows], values, rtol=1e-7)
+        for u in model.components_[rows]:
+            np.testing.assert_array_equal(np.flatnonzero(u), genes)
+        gram = model.components_[rows] @ W @ model.components_[rows].T
+        np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +119,12 @@ def mixed_selectivity(n=400, seed=0):
     return X, pd.DataFrame(codes.astype(str), columns=["A", "B"])
 
 
-def test_modes_and_kinds_on_mixed_selectivity():
+@pytest.mark.parametrize("options", [{"objective": "difference"}, {"objective": "ratio", "penalty": 3.0}])
+def test_modes_and_kinds_on_mixed_selectivity(options):
+    """In the ratio a mixed gene has about 2 / (1 + 2 penalty) of its own, and a pure one 0.7."""
     X, y = mixed_selectivity()
-    axis = SparseFLDA(n_genes=5, shrinkage=0.3).fit(X, y)
-    marker = SparseFLDA(n_genes=5, shrinkage=0.3, mode="marker").fit(X, y)
+    axis = SparseFLDA(n_genes=5, shrinkage=0.3, **options).fit(X, y)
+    marker = SparseFLDA(n_genes=5, shrinkage=0.3, mode="marker", **options).fit(X, y)
     assert set(axis.selected_["A"][0]) <= set(range(20))  # mixed genes that cancel B in each other
     assert set(marker.selected_["A"][0]) == set(range(20, 25))
     report = marker.gene_report_.query("axis == 'A_1'")
@@ -113,9 +142,10 @@ def test_selected_gene_constant_in_a_group_is_no_trouble():
     assert np.isfinite(model.components_).all()
 
 
-def test_path_is_nested_in_value_and_leaves_the_estimator_alone():
+@pytest.mark.parametrize("options", [{}, {"objective": "difference"}, {"interactions": None, "lack_of_fit": 2.0}])
+def test_path_is_nested_in_value_and_leaves_the_estimator_alone(options):
     X, y = problem(200, 60, (2, 3))
-    model = SparseFLDA(n_genes=7, shrinkage=0.3)
+    model = SparseFLDA(n_genes=7, shrinkage=0.3, **options)
     table = model.path(X, y, [10, 2, 5])
     assert not hasattr(model, "axes_")
     assert table["n_genes"].unique().tolist() == [2, 5, 10]
@@ -126,7 +156,46 @@ def test_path_is_nested_in_value_and_leaves_the_estimator_alone():
         fitted = clone(model).set_params(n_genes=k).fit(X, y)
         ours = table[table["n_genes"] == k].set_index("axis")["eigenvalue"]
         best = fitted.axes_.set_index("axis")["eigenvalue"]
-        assert (ours[["A_1", "B_1", "A:B_1"]] >= best[["A_1", "B_1", "A:B_1"]] * (1 - 1e-9)).all()
+        names = [a for a in ("A_1", "B_1", "A:B_1") if a in best]
+        assert (ours[names] >= best[names] * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("interactions", ["all", None])
+def test_an_infinite_penalty_leaves_nothing_of_the_other_effects(objective, interactions):
+    """On every axis, and with more genes there is more room."""
+    X, y = problem(200, 40, (2, 3))
+    options = {"penalty": np.inf, "interactions": interactions, "objective": objective}
+    model = SparseFLDA(n_genes=6, shrinkage=0.3, **options).fit(X, y)
+    scores = model.means_ @ model.components_.T
+    contrasts = {e: t.contrasts for e, t in model._terms.items()}
+    for j, name in enumerate(model.axes_["effect"]):
+        for effect, b in contrasts.items():
+            if effect.name != name:
+                np.testing.assert_allclose(b @ scores[:, j], 0, atol=1e-8 * np.abs(scores[:, j]).max())
+    path = SparseFLDA(shrinkage=0.3, **options).path(X, y, [6, 12])
+    ours = path[(path["n_genes"] == 6) & (path["component"] == 1)]["eigenvalue"].to_numpy()
+    more = path[(path["n_genes"] == 12) & (path["component"] == 1)]["eigenvalue"].to_numpy()
+    np.testing.assert_allclose(ours, model.axes_.query("component == 1")["eigenvalue"], rtol=1e-9)
+    assert (more > ours).all()
+
+
+def test_first_axes_are_the_best_of_all_supports():
+    """With weights, lack of fit and reliability, against every support of 3 of 12 genes; 95 % must be optimal."""
+    supports, found = list(itertools.combinations(range(12), 3)), []
+    for seed in range(12):
+        X, y = problem(90, 12, (2, 4), seed=seed)
+        scatter, means = within_scatter(X, y, "pooled")
+        M = shrunken(scatter, 0.2, "diagonal")
+        model = SparseFLDA(n_genes=3, shrinkage=0.2, interactions=None).fit(X, y)
+        dense = dense_ratio(means, *group_table(y), scatter, M, [(0,), (1,)])
+        for effect, (N, W, _, _) in dense.items():
+            own = [np.ix_(s, s) for s in supports]
+            best = max(dense_axes(N[s], W[s], np.empty((0, 3)), 1)[0][0] for s in own)
+            value = model.axes_.query(f"axis == '{'AB'[effect[0]]}_1'")["eigenvalue"].item()
+            found.append(value >= best * (1 - 1e-9))
+            assert value <= best * (1 + 1e-9)
+    assert np.mean(found) >= 0.95
 
 
 def test_number_of_genes_by_cross_validation_finds_the_planted_number():

@@ -7,6 +7,7 @@ import pytest
 from flda import FLDA, SparseFLDA
 from flda._design.design import effect_penalties, make_design
 from flda._design.splits import cell_folds
+from flda._solve.objective import Objective
 from flda.inference import effect_tests
 from flda.inference._cells import CellStatistics
 from flda.inference._schemes import scheme_of
@@ -68,9 +69,8 @@ def test_p_values_count_by_hand():
     result = effect_tests(FLDA(shrinkage=0.5), X, y, effects=["A"], n_resamples=40, random_state=5)
     rng = np.random.default_rng(5)
     fold = cell_folds(design, np.random.RandomState(rng.integers(2**31)), 5)
-    engine = CellStatistics(
-        X, design, scheme_of(("A",), design, None, None), effect_penalties(design, 1.0), 1, fold, (0.5,)
-    )
+    objective = Objective("ratio", effect_penalties(design, 1.0), 0.3)
+    engine = CellStatistics(X, design, scheme_of(("A",), design, None, None), objective, 1, fold, (0.5,))
     (statistic,), (observed,) = engine.statistics(design.codes[None])
     null, F = engine.statistics(np.stack([engine.permuted(rng) for _ in range(40)]))
     row, genes = result.table.iloc[0], result.genes
@@ -133,7 +133,13 @@ def test_options_of_the_estimator_that_count():
     expected = effect_tests(FLDA(shrinkage=0.3, penalty=2.0), X, y, n_resamples=9)
     sparse = effect_tests(SparseFLDA(n_genes=3, shrinkage=0.3, penalty=2.0), X, y, n_resamples=9)
     pd.testing.assert_frame_equal(sparse.table, expected.table)
-    for options in ({"shrinkage": 0.9}, {"penalty": 0.0}, {"interactions": None}, {"n_components": 1}):
+    for options in (
+        {"shrinkage": 0.9},
+        {"penalty": 0.0},
+        {"interactions": None},
+        {"n_components": 1},
+        {"objective": "difference"},
+    ):
         model = FLDA(**{"shrinkage": 0.3, "penalty": 2.0, **options})
         other = effect_tests(model, X, y, n_resamples=9).table.set_index("effect")["statistic"]
         assert other["B"] != expected.table.set_index("effect").loc["B", "statistic"]
