@@ -49,7 +49,10 @@ def within_scatter(X, y, within, dtype=np.float64):
 
 
 def donor_scatter(X, y, donors, within="pooled"):
-    """Cells around their donor's mean, plus n times the covariance of donor means; and means of donor means."""
+    """Cells around their donor's mean, plus n times the donors' share of the covariance of donor means.
+
+    Also means of donor means.
+    """
     X = np.asarray(X, dtype=float)
     frame = y.assign(donor=np.asarray(donors))
     samples = frame.groupby(list(frame.columns), sort=True, observed=True).indices
@@ -62,7 +65,9 @@ def donor_scatter(X, y, donors, within="pooled"):
     norm = sum(weights[key[:-1]] * (len(i) - 1) for key, i in samples.items())
     spread = np.stack([m - means[groups.index(key[:-1])] for key, m in own.items()])
     n = len(samples) / sum(1 / len(i) for i in samples.values())
-    return cells / norm + n * spread.T @ spread / (len(samples) - len(groups)), means
+    cells, of_means = cells / norm, spread.T @ spread / (len(samples) - len(groups))
+    delta = max(1 - np.trace(cells) / (n * np.trace(of_means)), 1e-3)
+    return cells + delta * n * of_means, means
 
 
 def donor_problem(n_donors, n_cells, n_genes, *, seed=0, donor_sd=0.5, effect=0.5, rank=3):

@@ -52,7 +52,7 @@ class CellStatistics:
         n = self.n[:, None]
         self._contrasts = {e: design.contrasts[e] for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
-        self._floor = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
+        self._floor = max(LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1), 1e-300)
         few = self.n.min() < FEW_UNITS
         self._priors = [
             prior_variance(q / max(k - 1, 1), k - 1) if few else (0.0, 1.0)

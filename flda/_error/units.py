@@ -116,8 +116,9 @@ def _contrast(
     if not inner:
         return np.full((1, len(groups)), 1 / len(groups))
     part = Table(tuple(table.factors[j] for j in inner), tuple(table.n_levels[j] for j in inner), groups[:, inner])
+    # the effect is an average over the levels of the factors that it interacts with, so these must all be there
     known = part.estimable(within)
-    if own and own not in known:
+    if any(e not in known for e in within if set(own) <= set(e)):
         return None
     contrasts = part.contrasts(known)
     return contrasts[own] if own else part.coefficients(known)[:1]

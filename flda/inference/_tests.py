@@ -26,7 +26,7 @@ logger = get_logger(__name__)
 
 METHODS = ("auto", "flips", "permutation")
 FEW_FLIPS = 20  # fewer distinct resamples than this are announced
-TIE = 1e-9  # relative difference up to which statistics count as tied
+TIE = 1e-5  # relative difference up to which statistics count as tied; those of resamples are kept in single precision
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def tolerance(kind):
 def test_one_pass_gives_sums_and_squares(store, kind):
     found = summarise(wrap(store(X)), CODES, 3)
     np.testing.assert_allclose(found.sums, [X[c == CODES].sum(axis=0) for c in range(3)], atol=100 * tolerance(kind))
-    np.testing.assert_allclose(found.squares, [np.sum(X[c == CODES] ** 2) for c in range(3)], rtol=tolerance(kind))
+    np.testing.assert_allclose(
+        found.squares, [np.sum(X[c == CODES] ** 2, axis=0) for c in range(3)], rtol=tolerance(kind)
+    )
     assert type(found.sums) is np.ndarray
 
 

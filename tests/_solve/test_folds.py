@@ -33,10 +33,10 @@ def from_scratch(full, split, target, shrunken):
     else:
         n = len(samples.counts) / np.sum(1 / samples.counts)
         spread = own - means[samples.groups]
-        scatter = R.T @ R + n * spread.T @ spread / (len(own) - part.n_groups)
+        scatter = R.T @ R + full.delta * n * spread.T @ spread / (len(own) - part.n_groups)
         sizes = n * np.bincount(samples.groups)
         np.testing.assert_allclose(sizes, n_effective(samples))
-        np.testing.assert_allclose(donor_scaling(samples, weights) ** 2, n / (
+        np.testing.assert_allclose(donor_scaling(samples, weights, full.delta) ** 2, full.delta * n / (
             weights[samples.groups] * samples.counts * (len(own) - part.n_groups)
         ))  # fmt: skip
     if shrunken:

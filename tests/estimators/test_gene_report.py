@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from flda import SparseFLDA
-from flda.metrics import gene_f
+from flda._data.summary import summarise
+from flda._error.gene_f import gene_f
+from flda.metrics import specificity
 
 from oracle import problem
 
@@ -18,15 +20,19 @@ def test_the_numbers_of_a_gene():
     assert report.groupby("axis", sort=False).size().tolist() == [4] * 5
     assert report.groupby("axis")["rank"].apply(list).tolist() == [[1, 2, 3, 4]] * 5
     assert (report.groupby("axis")["score"].apply(lambda s: s.abs().is_monotonic_decreasing)).all()
-    F = gene_f(model.means_, model.within_sd_**2, model.design_)
+    design = model.design_
+    found = summarise(X, design.codes, design.n_groups)
+    F = gene_f(design, None, found.sums, found.squares)
+    kinds = {e: specificity(F, e, {t.name: design.df(t) for t in design.contrasts}) for e in F}
     for _, row in report.iterrows():
         axis, j = model.axes_["axis"].tolist().index(row["axis"]), names.index(row["gene"])
         assert row["loading"] == pytest.approx(model.components_[axis, j])
         assert row["within_sd"] == pytest.approx(model.within_sd_[j])
         assert row["score"] == pytest.approx(model.components_[axis, j] * model.within_sd_[j])
         assert row[["F_A", "F_B", "F_A:B"]].tolist() == pytest.approx(F.iloc[j].tolist())
-        assert row["specificity"] == pytest.approx(F.loc[j, row["effect"]] / F.iloc[j].sum())
-        assert row["kind"] == ("pure" if row["specificity"] >= 0.5 else "cancelling")
+        share, kind = kinds[row["effect"]]
+        assert row["specificity"] == pytest.approx(share[j], nan_ok=True)
+        assert row["kind"] == kind[j]
     assert (report[report["rank"] == 1]["score"] > 0).all()  # the largest standardised loading of an axis
 
 

@@ -72,7 +72,7 @@ def test_totals_over_genes_equal_the_sum(store, kind, with_donors):
     T, v = mean_products(X, design, donors)
     units = sample_units(design, donors)
     summary = summarise(wrap(store(X)), units.codes, len(units.counts))
-    total, variance = total_products(summary.sums, summary.squares, design, donors)
+    total, variance = total_products(summary.sums, summary.squares.sum(axis=1), design, donors)
     Q = [design.scatter_weights(e) for e in design.effects]
     np.testing.assert_allclose([np.sum(q * total[0]) for q in Q], [np.sum(q * T.sum(axis=0)) for q in Q], atol=1e-9)
     assert variance[0] == pytest.approx(v.sum())
