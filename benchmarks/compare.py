@@ -65,7 +65,7 @@ from flda._design.splits import Split, folds
 from flda.metrics import effect_snr, mean_products
 
 from compare_output import draw, show
-from peers import Cells, methods, timed
+from peers import Cells, Methods, methods, timed
 from problems import PROBLEMS
 
 OUT = Path(__file__).parent / "results"
@@ -130,14 +130,14 @@ class Fold:
 # ---------------------------------------------------------------------------------------------------------- one fold
 
 
-def run_fold(problem: Problem, split: Split) -> Fold:
+def run_fold(problem: Problem, split: Split, methods: Methods) -> Fold:
     """Fit all methods to the training cells of a fold."""
     quiet()
     X = problem.X[split.train]
     genes = np.sort(np.argsort(-X.var(axis=0), kind="stable")[:N_GENES])
     cells = problem.training(split, genes)
     everyone, fold = problem.X[:, genes] - cells.X.mean(axis=0), Fold(split, {}, {}, {})
-    for name, fit in methods().items():
+    for name, fit in methods.items():
         try:
             fitted, fold.seconds[name] = timed(fit, cells)
         except np.linalg.LinAlgError as error:
@@ -364,7 +364,7 @@ def overall(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(out)], ignore_index=True)
 
 
-def arena(name: str, n_seeds: int, n_folds: int, n_jobs: int) -> tuple[list[dict], list[dict]]:
+def arena(name: str, n_seeds: int, n_folds: int, n_jobs: int, methods: Methods) -> tuple[list[dict], list[dict]]:
     """Rows of the axes and of the levels of one data set."""
     start, problem = time.perf_counter(), Problem.load(name)
     splits = [(seed, split) for seed in range(n_seeds) for split in problem.splits(seed, n_folds)]
@@ -372,7 +372,7 @@ def arena(name: str, n_seeds: int, n_folds: int, n_jobs: int) -> tuple[list[dict
     alone = 2 * len(able) >= len(splits)
     splits = able if alone else splits
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
-        tasks = (delayed(run_fold)(problem, split) for _, split in splits)
+        tasks = (delayed(run_fold)(problem, split, methods) for _, split in splits)
         results = []
         for result in Parallel(return_as="generator")(tasks):
             results.append(result)
@@ -401,7 +401,7 @@ def main() -> None:
     if args.quick:
         args.seeds, args.folds, args.only = 1, 2, ["correlated", "pbmc68k"]
     quiet()
-    found = [arena(name, args.seeds, args.folds, args.jobs) for name in args.only]
+    found = [arena(name, args.seeds, args.folds, args.jobs, methods()) for name in args.only]
     tables = []
     for rows, names in zip(zip(*found, strict=True), (AXES, LEVELS), strict=True):
         tables.append(overall(summary(pd.DataFrame([r for part in rows for r in part]), names), names))

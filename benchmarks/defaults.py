@@ -1,72 +1,88 @@
-"""Held-out quality of every choice of shrinkage, target and within scatter, from which the defaults were chosen.
+"""The experiment from which the defaults were chosen: one option of FLDA is changed at a time.
 
-    FLDA_DATA_DIR=... python benchmarks/defaults.py [--quick]
+    FLDA_DATA_DIR=... python benchmarks/defaults.py [--seeds 3] [--folds 5] [--only DATA ...] [--quick]
 
-Every row is a five-fold certificate, refitted and tuned again in each fold, averaged over seeds of the folds.
-``log_snr`` is the mean over effects of log(1 + summed held-out SNR of the axes of the effect). ``crosstalk`` is the
-summed held-out cross-talk of all axes divided by their summed SNR. Prints a Markdown table and writes a CSV.
+The data sets, the folds and all measures are those of benchmarks/compare.py, which explains them. Printed and written
+are the mean over effects of log S / (n + T) on held-out cells, for the first axes and for all axes together, and the
+balanced accuracy and the balanced log-loss of the levels. The columns are data sets, the first row is the default, and
+all other rows are differences to it with paired standard errors. A positive difference of the first three measures, and
+a negative one of the log-loss, is better than the default.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import logging
-import time
-import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from compare import AXES, LEVELS, OUT, arena, overall, quiet, summary
 
-from flda import FLDA
-from flda.inference import certify
-
+from compare_output import differences
+from peers import Methods, ours
 from problems import PROBLEMS
 
-DATA = ("t4t5", "t4t5_small", "correlated", "rnamix", "pbmc68k")  # those without donors and with enough cells
-SHRINKAGE = [0.01, 0.1, 0.5, 0.9, 0.97, "ledoit-wolf", "oas", "cv"]
+OPTIONS = {
+    "difference": {"objective": "difference"},
+    "difference, penalty 10": {"objective": "difference", "penalty": 10.0},
+    "penalty 0.3": {"penalty": 0.3},
+    "penalty 3": {"penalty": 3.0},
+    "penalty 10": {"penalty": 10.0},
+    "lack_of_fit 0": {"lack_of_fit": 0.0},
+    "lack_of_fit 0.1": {"lack_of_fit": 0.1},
+    "lack_of_fit 1": {"lack_of_fit": 1.0},
+    "weights equal": {"weights": "equal"},
+    "reliability False": {"reliability": False},
+    "group_means shrunken": {"group_means": "shrunken"},
+    "shrinkage 0.5": {"shrinkage": 0.5},
+    "shrinkage 0.9": {"shrinkage": 0.9},
+    "shrinkage ledoit-wolf": {"shrinkage": "ledoit-wolf"},
+    "target identity": {"shrinkage_target": "identity"},
+    "within balanced": {"within": "balanced"},
+}
+MEASURES = {
+    "log_ratio, first axes": "Mean of log S / (n + T), first axes",
+    "log_ratio, all axes": "Mean of log S / (n + T), all axes",
+    "balanced_accuracy": "Balanced accuracy",
+    "log_loss": "Balanced log-loss",
+}
 
 
-def quality(table: pd.DataFrame) -> dict[str, float]:
-    """Summary of a certificate."""
-    per_effect = table.groupby("effect", sort=False)[["snr", "crosstalk"]].sum()
-    return {
-        "log_snr": float(np.log1p(per_effect["snr"].clip(lower=0)).mean()),
-        "crosstalk": float(table["crosstalk"].clip(lower=0).sum() / table["snr"].clip(lower=0).sum()),
-    }
-
-
-def row(name: str, target: str, within: str, g: float | str, n_seeds: int) -> dict:
-    """Held-out quality of one choice on one data set."""
-    X, y, interactions, _ = PROBLEMS[name]()
-    start = time.perf_counter()
-    model = FLDA(interactions=interactions, shrinkage=g, shrinkage_target=target, within=within, random_state=0)
-    scores = [quality(certify(model, X, y, random_state=seed)) for seed in range(n_seeds)]
-    fitted = model.fit(X, y)
-    return {
-        "data": name, "target": target, "within": within, "shrinkage": g, **pd.DataFrame(scores).mean().to_dict(),
-        "g": fitted.shrinkage_, "s": time.perf_counter() - start,
-    }  # fmt: skip
+def variants() -> Methods:
+    """The default, and every option."""
+    return {"FLDA": ours("FLDA")} | {name: ours(name, **options) for name, options in OPTIONS.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed, two problems")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "defaults.csv")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how often the cells are assigned to folds")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes, with one BLAS thread each")
+    parser.add_argument("--only", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS), help="data sets")
+    parser.add_argument("--out", type=Path, default=OUT / "defaults.csv")
+    parser.add_argument("--quick", action="store_true", help="one seed of two folds of one data set: a check")
     args = parser.parse_args()
-    logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*observed.*")
-    names = ["t4t5_small", "correlated"] if args.quick else list(DATA)
-    rows = []
-    for name in names:
-        for target, within, g in itertools.product(["identity", "diagonal"], ["pooled", "balanced"], SHRINKAGE):
-            rows.append(row(name, target, within, g, 1 if args.quick else 2))
-            print(
-                "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in rows[-1].values()) + " |",
-                flush=True,
-            )
-    pd.DataFrame(rows).to_csv(args.out, index=False, float_format="%.4g")
+    if args.quick:
+        args.seeds, args.folds, args.only = 1, 2, ["pbmc68k"]
+    quiet()
+    found = [arena(name, args.seeds, args.folds, args.jobs, variants()) for name in args.only]
+    axes, levels = (
+        overall(summary(pd.DataFrame([r for part in rows for r in part]), names), names)
+        for rows, names in zip(zip(*found, strict=True), (AXES, LEVELS), strict=True)
+    )
+    tables = {
+        "log_ratio, first axes": (axes[axes["axes"] == "first"], "log_ratio"),
+        "log_ratio, all axes": (axes[axes["axes"] == "all"], "log_ratio"),
+        "balanced_accuracy": (levels, "balanced_accuracy"),
+        "log_loss": (levels, "log_loss"),
+    }
+    parts = []
+    for measure, (table, name) in tables.items():
+        differences(table, name, f"{MEASURES[measure]}: default, and differences to it")
+        part = table[table["effect"] == "mean"]
+        columns = {name: "value", f"{name}_diff": "difference", f"{name}_diff_se": "standard_error"}
+        parts.append(part.rename(columns=columns)[["data", "method", *columns.values()]].assign(measure=measure))
+    args.out.parent.mkdir(exist_ok=True)
+    pd.concat(parts).to_csv(args.out, index=False, float_format="%.4g", lineterminator="\n")
 
 
 if __name__ == "__main__":

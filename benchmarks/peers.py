@@ -92,6 +92,9 @@ class Fitted:
     posteriors: dict[str, Posterior] = field(default_factory=dict)
 
 
+Methods = dict[str, Callable[[Cells], Fitted]]
+
+
 def ours(name: str, estimator: type[FLDA] = FLDA, axes: bool = True, **options) -> Callable[[Cells], Fitted]:
     """An estimator of this package with these options and its defaults otherwise."""
 
@@ -284,7 +287,7 @@ def regression(C: float) -> LogisticRegression:
     return LogisticRegression(C=C, class_weight="balanced", max_iter=500)
 
 
-def methods() -> dict[str, Callable[[Cells], Fitted]]:
+def methods() -> Methods:
     """All methods that the installed package allows, FLDA first."""
     known = inspect.signature(FLDA).parameters
     own = {"FLDA": ours("FLDA")}
