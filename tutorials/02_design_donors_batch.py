@@ -132,5 +132,5 @@ print(f"tested by {by_cell['unit']}:  p = {by_cell['pval']:.3f}   (wrong: cells 
 print(f"tested by {by_donor['unit']}: p = {by_donor['pval']:.3f}")
 
 # %% [markdown]
-# With `donor=`, the error term includes the variance between donors, and the test exchanges whole donors. Without it,
-# the small differences that exist between any two donors appear as a significant treatment.
+# With `donor=`, the error term includes the variance between donors, and the test compares the means of donors. Without
+# it, the small differences that exist between any two donors appear as a significant treatment.

@@ -77,9 +77,9 @@ for name, data in (("true", real), ("shuffled", shuffled)):
 #
 # ## A p-value
 #
-# `effect_tests` exchanges labels within the levels of the other factors. For the interaction it subtracts the main
-# effects first. The statistic is measured on held-out cells. The eigenvalue is not used, because it grows with the
-# number of genes even for random labels.
+# `effect_tests` compares the differences between groups with the spread within them, gene by gene. To learn what chance
+# alone gives, it multiplies the residual of every cell by a random sign, many times. The eigenvalue is not used,
+# because it grows with the number of genes even for random labels.
 
 # %%
 flda.tl.effect_tests(real, n_resamples=199, random_state=SEED)
@@ -87,7 +87,7 @@ pvals = flda.get.effect_tests_df(real).set_index("effect")["pval"]
 pvals.round(3).to_dict()
 
 # %% [markdown]
-# With 199 permutations, no p-value can be smaller than 1 / 200. What happens if there is no effect? Then p-values are
+# With 199 resamples, no p-value can be smaller than 1 / 200. What happens if there is no effect? Then p-values are
 # uniformly distributed, and one in twenty is below 0.05. One such value among the three effects of a data set would be
 # no surprise. We therefore shuffle the labels twenty times:
 
