@@ -48,10 +48,10 @@ def within_scatter(X, y, within, dtype=np.float64):
     return sum(s / k for s, k in zip(squares, n, strict=True)) / np.sum((n - 1) / n), means
 
 
-def donor_scatter(X, y, donors, within="pooled"):
+def donor_scatter(X, y, donors, within="pooled", *, of_a_cell=False):
     """Cells around their donor's mean, plus n times the donors' share of the covariance of donor means.
 
-    Also means of donor means.
+    That of a cell of a new donor has the covariance of donors once. Also means of donor means.
     """
     X = np.asarray(X, dtype=float)
     frame = y.assign(donor=np.asarray(donors))
@@ -67,7 +67,7 @@ def donor_scatter(X, y, donors, within="pooled"):
     n = len(samples) / sum(1 / len(i) for i in samples.values())
     cells, of_means = cells / norm, spread.T @ spread / (len(samples) - len(groups))
     delta = max(1 - np.trace(cells) / (n * np.trace(of_means)), 1e-3)
-    return cells + delta * n * of_means, means
+    return cells + delta * (1 if of_a_cell else n) * of_means, means
 
 
 def donor_problem(n_donors, n_cells, n_genes, *, seed=0, donor_sd=0.5, effect=0.5, rank=3):

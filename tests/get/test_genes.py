@@ -33,23 +33,21 @@ def test_ranking_columns_order_and_values(adata):
     assert set(table["kind"]) == {"pure", "cancelling"}
 
 
-def test_specificity_is_the_share_of_anova_f(adata):
-    """F by its textbook definition, on a balanced table, gene by gene."""
+def test_f_lets_every_group_have_its_own_variance(adata):
+    """``b' V^-1 b / df`` by its definition, on a balanced table, for one gene."""
     rng = np.random.default_rng(0)
     balanced = adata[np.concatenate([rng.choice(i, 20, replace=False) for i in
                                      adata.obs.groupby(FACTORS, observed=True).indices.values()])].copy()  # fmt: skip
     flda.tl.flda(balanced, FACTORS, shrinkage=0.5)
     x = balanced.X.toarray()[:, 7].astype(float)
-    frame = balanced.obs[FACTORS].assign(x=x)
-    cell = frame.groupby(FACTORS, observed=True)["x"].transform("mean")
-    grand = x.mean()
-    a, b = (frame.groupby(f, observed=True)["x"].transform("mean") for f in FACTORS)
-    error = np.sum((x - cell) ** 2) / (160 - 8)
-    ratios = [
-        np.sum((a - grand) ** 2),
-        np.sum((b - grand) ** 2) / 3,
-        np.sum((cell - a - b + grand) ** 2) / 3,
-    ] / error
+    groups = balanced.obs.assign(x=x).groupby(FACTORS, observed=True)["x"]
+    means, noise = groups.mean().to_numpy(), (groups.var() / groups.size()).to_numpy()
+    a, b = np.array([[1.0, -1.0]]), np.eye(4)[:3] - 1 / 4
+    rows = [np.kron(a, np.ones((1, 4))), np.kron(np.ones((1, 2)), b), np.kron(a, b)]
+    ratios = []
+    for B in rows:
+        coefficients, V = B @ means, B @ np.diag(noise) @ B.T
+        ratios.append(coefficients @ np.linalg.solve(V, coefficients) / len(B))
     np.testing.assert_allclose(balanced.varm["flda_F"][7], ratios, rtol=1e-6)
 
 

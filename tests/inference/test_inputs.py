@@ -32,10 +32,6 @@ EXPECTED = {name: call() for name, call in tables(X, Y, DONORS)}
 @pytest.mark.parametrize("kind", kinds(KINDS, BLOCKS, but=SINGLE))
 def test_every_kind_of_array(store, kind):
     for name, call in tables(store(X), Y, DONORS):
-        if name == "effect_tests" and kind in BLOCKS:
-            with pytest.raises(ValueError, match="memory"):
-                call()
-            continue
         numbers = [t.select_dtypes("number") for t in (call(), EXPECTED[name])]
         np.testing.assert_allclose(*numbers, rtol=1e-4, atol=1e-6, err_msg=name)
 

@@ -34,8 +34,10 @@ def test_writes_the_contract(adata):
         "effects",
         "fit",
         "variance",
+        "prediction",
         "versions",
     }
+    assert adata.varm["flda_discriminants"].shape == (120, 8)
     assert flda.get.axes_df(adata)["axis"].tolist() == model.get_feature_names_out().tolist()
     assert flda.get.design_df(adata)["n_cells"].sum() == 300
     assert (adata.X != before.X).nnz == 0
