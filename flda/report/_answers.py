@@ -155,12 +155,11 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
     first = by_axis[order[0]]
     details = [f"{axis}: {lines[axis]}." for axis in order[1:]]
     n_pure = int((first["kind"] == "pure").sum())
-    kinds = "All of them are pure: the axis's own effect has at least half of their summed F ratios."
+    kinds = "All of them are pure: none has a larger and significant F ratio for another effect."
     if n_pure < len(first):
         kinds = (
-            f"{n_pure} of them {_verb(n_pure, 'is', 'are')} pure: the axis's own effect has at least half of the "
-            "summed F ratios. The others are cancelling: they vary more with other effects, and help the axis by "
-            "cancelling these in the other genes."
+            f"{n_pure} of them {_verb(n_pure, 'is', 'are')} pure. The others are cancelling: they have a larger and "
+            "significant F ratio for another effect, and help the axis by cancelling it in the other genes."
         )
     details.insert(0, kinds)
     if not ranking["selected"].any():
