@@ -162,11 +162,15 @@ class HoldOut:
         The splits of every repeat; in each of them all effects can be estimated from the training cells.
     reason
         A sentence that says what is done and why.
+    overlapping
+        Whether the splits of a repeat are the three pairs of three parts: split k holds out all parts but the k-th.
+        Otherwise they hold out disjoint sets of cells.
     """
 
     scheme: str
     splits: list[list[Split]]
     reason: str
+    overlapping: bool = False
 
     @property
     def n_folds(self) -> int:
@@ -184,9 +188,11 @@ def hold_out(
     """Choose the folds of a certificate.
 
     The number of folds is the largest one up to ``n_folds`` for which every fold holds out two units of every group.
-    Where there is no such number, one unit is left out at a time, or with more than :data:`MAX_LEFT_OUT` units, equal
-    shares of every group in ``n_folds`` folds. Groups of one unit do not count here. Without donors such a cell is
-    never held out.
+    With three donors in a group, and no factor that varies between donors, the donors form three parts, and three folds
+    hold out two parts each. (If a factor varies between donors, a fit needs two donors of a level to see the variance
+    between them.) Where folds cannot be had, one unit is left out at a time. With more than :data:`MAX_LEFT_OUT` units,
+    ``n_folds`` folds leave out equal shares of every group instead. Groups of one unit do not count here. Without
+    donors such a cell is never held out.
 
     Parameters
     ----------
@@ -221,6 +227,15 @@ def hold_out(
                     reason += f", except {int((units == 1).sum())} groups of one {unit}"
                 return HoldOut("folds", splits, reason)
             break  # fewer folds do not bring back the groups of one unit
+    if donors is not None and fewest == 3 and not between_factors(design, donors):
+        parts = [_assigned(design, donors, present, rng, 3, 1) for _ in range(n_repeats)]
+        if all(assigned is not None for assigned in parts):
+            pairs = [_pairs_of_parts(design, donors, fold) for fold in parts if fold is not None]
+            if all(len(splits) == 3 for splits in pairs):
+                reason = (
+                    "a group has 3 donors, so the folds overlap: the donors form 3 parts, and each fold holds out 2"
+                )
+                return HoldOut("folds", pairs, reason, overlapping=True)
     candidates = design.counts[design.counts > 1].sum() if present is None else len(present)
     if candidates <= MAX_LEFT_OUT:
         splits = [_usable(design, donors, _one_at_a_time(design, donors), both=False)]
@@ -238,7 +253,7 @@ def hold_out(
     why = f"a group has {fewest} {unit}s" if fewest < 2 * MIN_UNITS else f"the {unit}s cannot be spread evenly"
     return HoldOut(
         "pooled", splits,
-        f"{why}, so no two folds hold out {MIN_UNITS} {unit}s of every group; {how}, and the held-out scores are pooled",
+        f"{why}, so no two folds hold out {MIN_UNITS} {unit}s of every group; {how}, and held-out scores are pooled",
     )  # fmt: skip
 
 
@@ -313,6 +328,12 @@ def _usable(design: Design, donors: np.ndarray | None, fold: np.ndarray, *, both
     return out
 
 
+def _pairs_of_parts(design: Design, donors: np.ndarray, part: np.ndarray) -> list[Split]:
+    """Return the splits that hold out all parts but one, if all of them can be used."""
+    every = [Split(design, donors, np.flatnonzero(part == k), np.flatnonzero(part != k)) for k in range(3)]
+    return [s for s in every if s.training is not None and s.held_out is not None]
+
+
 def _impossible(design: Design, units: np.ndarray, unit: str) -> str:
     """Say which groups are in the way of any certificate, and what to do."""
     names = design.group_levels()[list(design.table.factors)].astype(str).agg(" x ".join, axis=1)
@@ -320,9 +341,7 @@ def _impossible(design: Design, units: np.ndarray, unit: str) -> str:
     listed = ", ".join(single[:5]) + (f" and {len(single) - 5} more" if len(single) > 5 else "")
     many = "groups" if len(single) > 1 else "group"
     if not single:
-        return (
-            f"no {unit} can be held out without losing an effect: use fewer interactions, or more {unit}s per group."
-        )
+        return f"no {unit} can be held out without losing an effect: use fewer interactions, or more {unit}s per group."
     return (
         f"no certificate: the {many} {listed} of {' x '.join(design.table.factors)} "
         f"{'have' if len(single) > 1 else 'has'} one {unit}, which cannot be held out, and the effects of "

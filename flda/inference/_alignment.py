@@ -8,6 +8,8 @@ from .._data.arrays import group_sums
 from .._design.design import Design
 from ..estimators import FLDA
 
+MAX_CELLS = 5000  # the covariance within groups is computed from at most so many cells
+
 
 class Alignment:
     """Rotate the axes of other fits to those of a fit to all cells.
@@ -29,19 +31,24 @@ class Alignment:
     """
 
     def __init__(self, model: FLDA, X, design: Design) -> None:
-        self.model, self.X, self.design = model, X, design
-        self.g = model.shrinkage_
-        self.variances = model.within_sd_**2
+        rows = np.arange(len(design.codes))
+        if len(rows) > MAX_CELLS:
+            rows = np.random.RandomState(0).choice(rows, MAX_CELLS, replace=False)
+            rows.sort()
+            X = X[rows]
+        self.model, self.X = model, X
+        self.codes = np.unique(design.codes[rows], return_inverse=True)[1].ravel()
+        self.g, self.variances = model.shrinkage_, model.within_sd_**2
         self.scores = self._within(model.transform(X))
 
     def _within(self, scores: np.ndarray) -> np.ndarray:
         """Subtract the mean of the group from every row."""
-        codes, counts = self.design.codes, self.design.counts
-        return scores - (group_sums(scores, codes, len(counts)) / counts[:, None])[codes]
+        counts = np.bincount(self.codes)
+        return scores - (group_sums(scores, self.codes, len(counts)) / counts[:, None])[self.codes]
 
     def rotation(self, fold: FLDA) -> np.ndarray:
         """Compute the rotation (k x k) from the scores on the axes of ``fold`` to those of the fit to all cells."""
-        df = max(len(self.scores) - self.design.n_groups, 1)
+        df = max(len(self.codes) - int(self.codes.max()) - 1, 1)
         covariance = self._within(fold.transform(self.X)).T @ self.scores / df
         target = (fold.components_ * self.variances) @ self.model.components_.T
         overlap = (1 - self.g) * covariance + self.g * target

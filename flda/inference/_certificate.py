@@ -8,18 +8,22 @@ whose V_f happens to be small.
 
 **Scale.** An axis can be multiplied by any number without changing N_f / V_f, but the sums need a common scale. Each
 axis is scaled such that its standardised loadings (loading times the standard deviation of the gene within groups) have
-a sum of squares of 1. The variances of the genes are averaged over the training sets, so they are the same in all folds.
-A fold's own within-group variance is not used, because that of the training cells is too large exactly if that of the
-held-out cells is small.
+a sum of squares of 1. The variances of the genes are averaged over the training sets, so all folds use the same ones.
+The unit within-group variance that an axis has in its own training cells is not used, because the training cells vary
+more if the held-out cells happen to vary less. Ratio and weight of a fold would then depend on each other.
 
 **Pooled scores.** If no folds hold out two units of every group, the scores of all folds are pooled, and N and V are
 computed once from the pooled scores. The axes of a fold are first rotated, within each effect, to those of the fit to
-all cells: the rotation R maximises ``trace(R' U_f' M_e(g) U)``, where U_f and U are the axes of the fold and of the fit,
-and M_e(g) is the shrunken covariance within groups of all cells. For a single axis this is a choice of its sign. The
+all cells: the rotation R maximises ``trace(R' U_f' M_e(g) U)``, where U_f and U are the axes of the fold and of the
+fit, and M_e(g) is the shrunken covariance within groups of all cells. For a single axis this chooses its sign. The
 rotation does not look at group means, because these contain the held-out cells. The scores are then centred at the
 grand mean of the group means of all cells. With more genes than cells the pooled scores of different folds are not
 quite independent: the axes of one fold were fitted on the cells of the others. The estimate for an absent effect can
 then be too large by up to about the noise of the means, ``sum_c Q_cc / n_c``.
+
+**Three donors** in a group that have all levels: the folds overlap, and each holds out two thirds of the donors. The
+products within a fold are as unbiased as those of disjoint folds. The variance estimates of different folds share
+donors, so rho and kappa are half as large again: three pairs of three donors have two degrees of freedom, not three.
 
 **Standard errors** come from the jackknife: leave out one fold (one unit if units are left out one at a time), compute
 the estimate from the scores of the others, and take the spread of these values. The fits are not repeated for this.
@@ -40,7 +44,7 @@ from sklearn.metrics import recall_score
 
 from .._design.design import Design, make_design
 from .._design.effects import Effect
-from .._design.splits import Split, hold_out
+from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
@@ -48,6 +52,8 @@ from ..metrics._axes import RatioSums
 from ._alignment import Alignment
 
 logger = get_logger(__name__)
+
+OVERLAP = 1.5  # three pairs of three donors give a variance 2 degrees of freedom, where three separate pairs give it 3
 
 
 def certify(
@@ -160,27 +166,29 @@ def certify_together(
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
     plan = hold_out(design, donors, random_state, n_folds, n_repeats)
     logger.info("certificate: %s", plan.reason)
-    every = [split for splits in plan.splits for split in splits]
-    parts: dict[str, list[_Part]] = {name: [] for name in models}
-    whole = {name: _fit_to_all(model, X, labels, donors) for name, model in models.items()} if plan.scheme == "pooled" else {}
+    whole: dict[str, FLDA] = {}
+    if plan.scheme == "pooled":
+        whole = {name: _fit_to_all(model, X, labels, donors) for name, model in models.items()}
     alignments = {name: Alignment(model, X, design) for name, model in whole.items()}
-    for split in progress(every, desc="certificate"):
-        tuned: dict[object, float] = {}
-        for name, model in models.items():
-            own = split.fit(model, X, labels, shrinkage=tuned.get(model.shrinkage, model.shrinkage))
-            tuned[model.shrinkage] = own.shrinkage_
-            rotation, centre = None, None
-            if name in alignments:
-                rotation = alignments[name].rotation(own)
-                centre = whole[name].means_.mean(axis=0)
-            parts[name].append(_Part.of(own, split, X, rotation, centre))
-    out = []
-    for name, of_model in parts.items():
-        repeats = np.split(np.array(of_model, dtype=object), np.cumsum([len(s) for s in plan.splits])[:-1])
-        found = [_estimate(list(repeat), design, donors, pooled=plan.scheme == "pooled") for repeat in repeats]
-        rows = pd.concat([table for table in found], keys=range(len(found))).groupby(level=1, sort=False).mean()
-        out.append(_table(name, rows, design))
-    table = pd.concat(out, ignore_index=True)
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
+    for splits in plan.splits:
+        parts: dict[str, list[_Part]] = {name: [] for name in models}
+        for split in progress(splits, desc="certificate"):
+            tuned: dict[object, float] = {}
+            for name, model in models.items():
+                own = split.fit(model, X, labels, shrinkage=tuned.get(model.shrinkage, model.shrinkage))
+                tuned[model.shrinkage] = own.shrinkage_
+                rotation, centre = None, None
+                if name in alignments:
+                    rotation, centre = alignments[name].rotation(own), whole[name].means_.mean(axis=0)
+                parts[name].append(_Part.of(own, split, X, rotation, centre))
+        for name, of_model in parts.items():
+            found[name].append(_estimate(of_model, design, donors, plan))
+    tables = []
+    for name, of_repeats in found.items():
+        mean = pd.concat(of_repeats).groupby(level=0, sort=False).mean()
+        tables.append(_table(name, mean, design))
+    table = pd.concat(tables, ignore_index=True)
     return table.assign(scheme=plan.scheme, n_folds=plan.n_folds, n_repeats=n_repeats)
 
 
@@ -226,14 +234,16 @@ def _fit_to_all(model: FLDA, X, labels: pd.DataFrame, donors: np.ndarray | None)
         return clone(model).fit(X, labels, donors)
 
 
-def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None, *, pooled: bool) -> pd.DataFrame:
+def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None, plan: HoldOut) -> pd.DataFrame:
     """Estimate SNR, standard errors and accuracy from the folds of one repeat, with one row per axis."""
     variances = np.mean([part.variances for part in parts], axis=0)
     scores = []
     for part in parts:
         length = np.sqrt(np.einsum("jk,j,jk->k", part.loadings, variances, part.loadings))
         scores.append(part.scores / np.where(length > 0, length, 1))
-    if pooled:
+    folds = range(len(parts))
+    without = [[k for k in folds if k != out] for out in folds]  # the folds that remain if one is left out
+    if plan.scheme == "pooled":
         cells = [part.split.test for part in parts]
 
         def sums(kept: Sequence[int]) -> RatioSums | None:
@@ -252,17 +262,23 @@ def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None,
         ]
 
         def sums(kept: Sequence[int]) -> RatioSums | None:
-            return reduce(add, [each[k] for k in kept])
+            total = reduce(add, [each[k] for k in kept])
+            return total.correlated(OVERLAP) if plan.overlapping and len(kept) > 1 else total
 
-    return _with_errors(parts, sums, design)
+        if plan.overlapping:  # fold k holds out all parts but part k, so without part k only fold k remains
+            without = [[k] for k in folds]
+    return _with_errors(parts, sums, without, design)
 
 
 def _with_errors(
-    parts: Sequence[_Part], sums: Callable[[Sequence[int]], RatioSums | None], design: Design
+    parts: Sequence[_Part],
+    sums: Callable[[Sequence[int]], RatioSums | None],
+    without: Sequence[Sequence[int]],
+    design: Design,
 ) -> pd.DataFrame:
-    """Compute the estimates from all folds, and their standard errors by leaving out one fold after the other."""
-    axes, folds = parts[0].axes, range(len(parts))
-    everything = sums(folds)
+    """Compute the estimates from all folds, and their standard errors from the folds that remain ``without`` a part."""
+    axes = parts[0].axes
+    everything = sums(range(len(parts)))
     assert everything is not None  # the choice of the folds has checked this
     table = pd.DataFrame(everything.snr(), index=axes)
     own = np.array([axis.rsplit("_", 1)[0] for axis in axes])
@@ -272,12 +288,11 @@ def _with_errors(
         values = of.to_numpy()
         return np.column_stack([values[is_own], np.where(is_own, 0, values).sum(axis=1)])
 
-    left = [sums([k for k in folds if k != out]) for out in folds] if len(parts) > 1 else []
+    left = [sums(kept) for kept in without if kept]
     values = np.array([headline(pd.DataFrame(s.snr(), index=axes)) for s in left if s is not None])
+    error = np.full((len(axes), 2), np.nan)
     if len(values) > 1:
         error = np.sqrt((len(values) - 1) * values.var(axis=0))  # the jackknife: (n - 1) / n times the sum of squares
-    else:
-        error = np.full((len(axes), 2), np.nan)
     table = table.add_prefix("snr_")
     table["se_snr"], table["se_crosstalk"] = error.T
     accuracy = {}

@@ -179,6 +179,11 @@ class RatioSums:
             {e: c + other.covariances[e] for e, c in self.covariances.items()},
         )
 
+    def correlated(self, factor: float) -> RatioSums:
+        """Multiply var(V) and cov(A, V) by a factor, for a sum over folds that share units."""
+        covariances = {e: factor * c for e, c in self.covariances.items()}
+        return RatioSums(self.mean_squares, self.within, factor * self.variance, covariances)
+
     def snr(self) -> dict[str, np.ndarray]:
         """Compute ``(1 - rho) N / V - kappa`` of every effect and axis; see the head of this module.
 
