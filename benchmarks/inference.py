@@ -187,6 +187,85 @@ def certificate(jobs, n_sims=8):
     return mean.reset_index()
 
 
+def one_gene(n, sd, snr, n_sims):
+    """Certificates of one gene in a 2 x 2 table of n cells per group (or one n for each) with effect A only.
+
+    ``sd`` is the standard deviation of each group, and ``snr`` the true SNR: mean square over the mean variance.
+    """
+    group = np.repeat(np.arange(4), n)
+    a, b = group // 2, group % 2
+    y, sd = frame(a, b), np.array(sd, dtype=float)
+    mean = (2 * a - 1) * np.sqrt(snr / 2 * np.mean(sd**2))  # means of +-m have a mean square of 2 m^2
+    out = []
+    for seed in range(n_sims):
+        X = (mean + sd[group] * np.random.default_rng(seed).normal(size=len(group)))[:, None]
+        with quiet():
+            out.append(certify_together({"": FLDA(shrinkage=0.1)}, X, y, random_state=seed).iloc[[0]])
+    return pd.concat(out, ignore_index=True)
+
+
+def paired_donors(n_donors, n_genes, n_sims):
+    """Certificates of an absent effect B: every donor has 15 cells of both levels, and a slope of its own, sd 0.3.
+
+    With several genes, the slopes lie along two random directions of the genes.
+    """
+    donors, b = np.repeat(np.arange(n_donors), 30), np.tile(np.repeat([0, 1], 15), n_donors)
+    y, out = pd.DataFrame({"B": b.astype(str)}), []
+    for seed in range(n_sims):
+        rng = np.random.default_rng(seed)
+        directions = rng.normal(size=(2, n_genes)) if n_genes > 1 else np.array([[1.0]])
+        slopes = 0.3 * rng.normal(size=(n_donors, len(directions))) @ directions
+        X = rng.normal(size=(len(b), n_genes)) + (2 * b[:, None] - 1) * slopes[donors]
+        with quiet():
+            out.append(certify_together({"": FLDA(shrinkage=0.3)}, X, y, donors, random_state=seed).iloc[[0]])
+    return pd.concat(out, ignore_index=True)
+
+
+def no_effect(n, n_genes, n_sims):
+    """Certificates of pure noise: a 2 x 2 table of n cells per group, main effects only."""
+    group = np.repeat(np.arange(4), n)
+    y, out = frame(group // 2, group % 2), []
+    for seed in range(n_sims):
+        X = np.random.default_rng(seed).normal(size=(len(group), n_genes))
+        with quiet():
+            model = FLDA(shrinkage=0.3, interactions=None)
+            out.append(certify_together({"": model}, X, y, random_state=seed).iloc[[0]])
+    return pd.concat(out, ignore_index=True)
+
+
+def small_certificates(jobs, n_sims=500):
+    """Certificates of few cells or donors: the mean of the estimates beside the true SNR."""
+    equal, unequal = [1, 1, 1, 1], [3, 1, 1, 0.5]
+    settings = [(f"one gene, {n} cells per group", one_gene, (n, equal, 8.0), 8.0) for n in (3, 4, 6, 10, 15, 25)]
+    settings += [(f"one gene, {n} cells per group", one_gene, (n, equal, 50.0), 50.0) for n in (6, 15)]
+    settings += [
+        (f"one gene, {n} cells per group, sd 3/1/1/0.5", one_gene, (n, unequal, 8.0), 8.0)
+        for n in (6, 15, [5, 10, 20, 40])
+    ]
+    for n_donors in (2, 3, 4, 6):
+        settings.append((f"no effect, {n_donors} paired donors, one gene", paired_donors, (n_donors, 1), 0.0))
+        settings.append((f"no effect, {n_donors} paired donors, 60 genes", paired_donors, (n_donors, 60), 0.0))
+    settings += [(f"no effect, {n} cells per group, 100 genes", no_effect, (n, 100), 0.0) for n in (2, 3, 4, 6)]
+    rows = []
+    found = Parallel(jobs)(delayed(function)(*options, n_sims) for _, function, options, _ in settings)
+    for (name, _, _, truth), table in zip(settings, found, strict=True):
+        rows.append(
+            {
+                "data": name,
+                "true snr": truth,
+                "mean snr": table["snr"].mean(),
+                "standard error": table["snr"].std() / np.sqrt(len(table)),
+                "median snr": table["snr"].median(),
+                "median se_snr": table["se_snr"].median(),
+                "sd of snr": table["snr"].std(),
+                "scheme": table["scheme"].iloc[0],
+                "n_folds": table["n_folds"].iloc[0],
+                "data sets": len(table),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def correlated_genes(rng, size_of_b):
     """400 cells x 500 genes: 20 carry A, 100 without an effect are correlated with these, and 40 carry B."""
     a, b = cells(rng, 400)
@@ -282,7 +361,10 @@ def permutations(jobs, n_resamples=1000):
     )
 
 
-STUDIES = {f.__name__: f for f in (level, level_donors, power, certificate, genes, stability, variances, permutations)}
+STUDIES = {
+    f.__name__: f
+    for f in (level, level_donors, power, certificate, small_certificates, genes, stability, variances, permutations)
+}
 
 
 def main() -> None:

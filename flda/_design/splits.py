@@ -50,8 +50,12 @@ class Split:
 
     @cached_property
     def training(self) -> Design | None:
-        """The same effects on the training cells, or None if one of them cannot be estimated there."""
-        return self.design.subset(self.train)
+        """The same effects on the training cells, or None if one of them cannot be estimated there.
+
+        It is also None if no group has two training cells, because nothing then shows the variance within groups.
+        """
+        out = self.design.subset(self.train)
+        return None if out is None or len(self.train) == out.n_groups else out
 
     @cached_property
     def held_out(self) -> Design | None:

@@ -25,8 +25,9 @@ then be too large by up to about the noise of the means, ``sum_c Q_cc / n_c``.
 products within a fold are as unbiased as those of disjoint folds. The variance estimates of different folds share
 donors, so rho and kappa are half as large again: three pairs of three donors have two degrees of freedom, not three.
 
-**Standard errors** come from the jackknife: leave out one fold (one unit if units are left out one at a time), compute
-the estimate from the scores of the others, and take the spread of these values. The fits are not repeated for this.
+**Standard errors** come from the jackknife: leave out one fold (one unit if units are left out one at a time), and take
+the spread of the estimates from the scores of the others. The ratio is replaced by its linear part, because ratios of
+few cells have long tails. The fits are not repeated for this.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None,
         ]
 
         def sums(kept: Sequence[int]) -> RatioSums | None:
-            total = reduce(add, [each[k] for k in kept])
+            total = reduce(add, [each[k] for k in kept]) / len(kept)
             return total.correlated(OVERLAP) if plan.overlapping and len(kept) > 1 else total
 
         if plan.overlapping:  # fold k holds out all parts but part k, so without part k only fold k remains
@@ -281,20 +282,12 @@ def _with_errors(
     everything = sums(range(len(parts)))
     assert everything is not None  # the choice of the folds has checked this
     table = pd.DataFrame(everything.snr(), index=axes)
-    own = np.array([axis.rsplit("_", 1)[0] for axis in axes])
-    is_own = own[:, None] == table.columns.to_numpy()
-
-    def headline(of: pd.DataFrame) -> np.ndarray:
-        values = of.to_numpy()
-        return np.column_stack([values[is_own], np.where(is_own, 0, values).sum(axis=1)])
-
-    left = [sums(kept) for kept in without if kept]
-    values = np.array([headline(pd.DataFrame(s.snr(), index=axes)) for s in left if s is not None])
-    error = np.full((len(axes), 2), np.nan)
-    if len(values) > 1:
-        error = np.sqrt((len(values) - 1) * values.var(axis=0))  # the jackknife: (n - 1) / n times the sum of squares
+    own = [axis.rsplit("_", 1)[0] for axis in axes]
+    left = [found for kept in without if kept and (found := sums(kept)) is not None]
+    others = [[name for name in table.columns if name != effect] for effect in own]
     table = table.add_prefix("snr_")
-    table["se_snr"], table["se_crosstalk"] = error.T
+    table["se_snr"] = everything.errors(left, [[effect] for effect in own])
+    table["se_crosstalk"] = everything.errors(left, others)
     accuracy = {}
     for effect in design.effects:
         truth = np.concatenate([design.table.margin(effect)[design.codes[part.split.test]] for part in parts])

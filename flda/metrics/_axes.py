@@ -22,7 +22,7 @@ the donors' means, whose covariances between groups enter in the same way.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,6 +179,15 @@ class RatioSums:
             {e: c + other.covariances[e] for e, c in self.covariances.items()},
         )
 
+    def __truediv__(self, number: float) -> RatioSums:
+        """Divide the estimates by a number, such as that of the folds, which leaves the ratios as they are."""
+        return RatioSums(
+            {e: n / number for e, n in self.mean_squares.items()},
+            self.within / number,
+            self.variance / number**2,
+            {e: c / number**2 for e, c in self.covariances.items()},
+        )
+
     def correlated(self, factor: float) -> RatioSums:
         """Multiply var(V) and cov(A, V) by a factor, for a sum over folds that share units."""
         covariances = {e: factor * c for e, c in self.covariances.items()}
@@ -190,15 +199,46 @@ class RatioSums:
         With fewer than three degrees of freedom of V no unbiased estimate exists. The correction of three degrees of
         freedom is then used. The SNR is NaN for an axis without variance within groups.
         """
-        V = np.where(self.within > 0, self.within, np.nan)
-        square = V**2 - self.variance  # V^2 overestimates v^2 by var(V)
-        rho = np.divide(self.variance, square, out=np.full_like(V, np.inf), where=square > 0)
+        V, square, rho = self._noise()
         cut = np.minimum(1, MOST_RHO / np.maximum(rho, MOST_RHO))
         out = {}
         for name, N in self.mean_squares.items():
             kappa = np.divide(self.covariances[name], square, out=np.zeros_like(V), where=square > 0)
             out[name] = (1 - np.minimum(rho, MOST_RHO)) * N / V - cut * kappa
         return out
+
+    def errors(self, left: Sequence[RatioSums], names: Sequence[Sequence[str]]) -> np.ndarray:
+        """Compute the standard error of the sum of the SNR of some effects on each axis, (k,).
+
+        It is the jackknife of ``N - r V`` with the ratio r = N / V of all cells, which is the linear part of the ratio.
+        A ratio of few cells has a long tail, and so would the ratios without one of them.
+
+        Parameters
+        ----------
+        left
+            The estimates without one unit or fold, each in the same units as this one.
+        names
+            The effects of each axis whose SNR is summed.
+        """
+        V, _, rho = self._noise()
+        out = np.full(len(V), np.nan)
+        if len(left) < 2:
+            return out
+        for axis, effects in enumerate(names):
+
+            def total(sums: RatioSums, axis: int = axis, effects: Sequence[str] = effects) -> float:
+                return float(sum(sums.mean_squares[e][axis] for e in effects))
+
+            ratio = total(self) / V[axis]
+            moved = np.array([total(other) - ratio * other.within[axis] for other in left])
+            out[axis] = np.sqrt((len(left) - 1) * moved.var()) / V[axis]
+        return (1 - np.minimum(rho, MOST_RHO)) * out
+
+    def _noise(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return V (NaN where it is zero), the estimate of v^2, and rho."""
+        V = np.where(self.within > 0, self.within, np.nan)
+        square = V**2 - self.variance  # V^2 overestimates v^2 by var(V)
+        return V, square, np.divide(self.variance, square, out=np.full_like(V, np.inf), where=square > 0)
 
 
 def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:

@@ -52,8 +52,8 @@ def path(
     Raises
     ------
     ValueError
-        If a number of genes cannot be used, or if no cell (donor) can be held out without losing an effect. ``adata`` is
-        then left as it was.
+        If a number of genes cannot be used, or if no cell (donor) can be held out without losing an effect. ``adata``
+        is then left as it was.
 
     Examples
     --------
