@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 
 from flda import FLDA, SparseFLDA
 from flda._design.design import make_design
+from flda._design.splits import hold_out
 from flda._logging import quiet
 from flda.datasets import t4t5_simulated
 from flda.inference import effect_tests, stability_selection
@@ -233,6 +234,41 @@ def no_effect(n, n_genes, n_sims):
     return pd.concat(out, ignore_index=True)
 
 
+def many_genes(n, size, seed):
+    """A certificate of 100 independent genes in a 2 x 2 table, and the mean true SNR of the fits that it consists of.
+
+    20 genes carry A and 20 others B, with means of +-size and unit variance.
+    """
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(4), n)
+    y = frame(group // 2, group % 2)
+    means = np.zeros((4, 100))
+    means[:, :20] = size * (2 * (np.arange(4)[:, None] // 2) - 1) * rng.choice([-1, 1], 20)
+    means[:, 20:40] = size * (2 * (np.arange(4)[:, None] % 2) - 1) * rng.choice([-1, 1], 20)
+    X, model = means[group] + rng.normal(size=(len(group), 100)), FLDA(shrinkage=0.3, interactions=None)
+    design, true = make_design(y, interactions=None), []
+    with quiet():
+        row = certify_together({"": model}, X, y, random_state=seed).iloc[0]
+        for split in hold_out(design, None, seed, 5).splits[0]:
+            u = split.fit(model, X, y).components_[0]
+            true.append([(means @ u) @ design.scatter_weights(e) @ (means @ u) / (u @ u) for e in design.effects])
+    snr, crosstalk = np.mean(true, axis=0)
+    return {
+        "cells per group": n, "scheme": row["scheme"], "snr": row["snr"], "true snr": snr,
+        "snr / true": row["snr"] / snr, "crosstalk": row["crosstalk"], "true crosstalk": crosstalk,
+        "se_snr": row["se_snr"],
+    }  # fmt: skip
+
+
+def certificates_of_many_genes(jobs, n_sims=60):
+    """Certificates of 100 genes with few cells, beside the true SNR of the fits without the held-out cells."""
+    settings = [(n, size) for n in (2, 3, 4, 6, 10) for size in (0.6, 1.5)]
+    rows = Parallel(jobs)(delayed(many_genes)(n, size, seed) for n, size in settings for seed in range(n_sims))
+    table = pd.DataFrame(rows).assign(effect=np.repeat([size for _, size in settings], n_sims))
+    groups = table.groupby(["cells per group", "effect", "scheme"])
+    return groups.mean().assign(**{"median of ratio": groups["snr / true"].median()}).reset_index()
+
+
 def small_certificates(jobs, n_sims=500):
     """Certificates of few cells or donors: the mean of the estimates beside the true SNR."""
     equal, unequal = [1, 1, 1, 1], [3, 1, 1, 0.5]
@@ -363,7 +399,18 @@ def permutations(jobs, n_resamples=1000):
 
 STUDIES = {
     f.__name__: f
-    for f in (level, level_donors, power, certificate, small_certificates, genes, stability, variances, permutations)
+    for f in (
+        level,
+        level_donors,
+        power,
+        certificate,
+        small_certificates,
+        certificates_of_many_genes,
+        genes,
+        stability,
+        variances,
+        permutations,
+    )
 }
 
 

@@ -174,9 +174,9 @@ def test_many_cells_in_groups_of_three_are_pooled_from_few_folds():
 
 
 def test_standard_errors_cover_the_spread_of_new_cells():
-    """100 data sets of 40 cells and a fixed gene: the mean standard error is the spread of the estimates."""
+    """60 data sets of 40 cells and a fixed gene: the mean standard error is the spread of the estimates."""
     tables = [
-        certify(FLDA(shrinkage=0.5, interactions=None), X[:, :1], y) for X, y in (planted(10, s) for s in range(100))
+        certify(FLDA(shrinkage=0.5, interactions=None), X[:, :1], y) for X, y in (planted(10, s) for s in range(60))
     ]
     spread = np.std([t.loc[0, "snr"] for t in tables])
     assert np.mean([t.loc[0, "se_snr"] for t in tables]) == pytest.approx(spread, rel=0.3)

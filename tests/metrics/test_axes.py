@@ -1,5 +1,8 @@
 """What scores say about every effect: unbiased, whatever the groups and donors."""
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,9 +60,9 @@ def test_corrected_ratios_are_unbiased(n, sd, error):
     group, sd = np.repeat(np.arange(4), n), np.array(sd, dtype=float)
     design = make_design(pd.DataFrame({"A": (group // 2).astype(str), "B": (group % 2).astype(str)}))
     means = (2 * (group // 2) - 1) * np.sqrt(8 / 2 * np.mean(sd**2))
-    scores = means[:, None] + sd[group][:, None] * np.random.default_rng(0).normal(size=(len(group), 5000))
+    scores = means[:, None] + sd[group][:, None] * np.random.default_rng(0).normal(size=(len(group), 2500))
     found = RatioSums.of(scores, design).snr()
-    noise = 4 * found["A"].std() / np.sqrt(5000)
+    noise = 4 * found["A"].std() / np.sqrt(2500)
     assert found["A"].mean() == pytest.approx(8, abs=noise + 8 * error)
     assert effect_snr(scores, design)["A"].mean() > 8 * 1.18
     for other in ("B", "A:B"):
@@ -69,7 +72,7 @@ def test_corrected_ratios_are_unbiased(n, sd, error):
 def test_one_variance_has_the_classical_correction():
     """(df - 2) / df M / V - sum Q_cc / n_c, on average over data sets; df is 8."""
     design, _ = two_by_two(3)
-    scores = np.random.default_rng(0).normal(size=(12, 4000))
+    scores = np.random.default_rng(0).normal(size=(12, 2000))
     T, v = mean_products(scores, design)
     for effect in design.effects:
         Q = design.scatter_weights(effect)
@@ -86,8 +89,8 @@ def group_variances(scores, design):
 
 @pytest.mark.parametrize("n_donors", [3, 6])
 def test_corrected_ratios_with_paired_donors(n_donors):
-    """Donor slopes of sd 0.5 and levels of sd 1; true SNR of B is 0, or 4 over the variance of a cell of a new donor."""
-    rng, k = np.random.default_rng(0), 2000
+    """Donor slopes of sd 0.5 and levels of sd 1; the true SNR of B is 0, or 4 over the variance of a new cell."""
+    rng, k = np.random.default_rng(0), 1200
     donors, b = np.repeat(np.arange(n_donors), 20), np.tile(np.repeat([0, 1], 10), n_donors)
     design, sign = make_design(pd.DataFrame({"B": b.astype(str)})), (2 * b - 1)[:, None]
     noise = rng.normal(size=(n_donors, k))[donors] + 0.5 * sign * rng.normal(size=(n_donors, k))[donors]
@@ -103,11 +106,9 @@ def test_sums_of_folds_and_their_errors():
     rng = np.random.default_rng(0)
     design, codes = two_by_two(25)
     parts = [RatioSums.of(rng.normal(size=(100, 3)) + codes[:, :1], design) for _ in range(40)]
-    total = sum(parts[1:], parts[0]) / 40
-    np.testing.assert_allclose(total.snr()["A"], (sum(parts[1:], parts[0])).snr()["A"])
-    left = [
-        (sum((p for j, p in enumerate(parts) if j != i and j), parts[0] if i else parts[1]) / 39) for i in range(2, 40)
-    ]
+    total = reduce(add, parts) / 40
+    np.testing.assert_allclose(total.snr()["A"], reduce(add, parts).snr()["A"])
+    left = [reduce(add, parts[:i] + parts[i + 1 :]) / 39 for i in range(40)]
     assert total.errors(left[:1], [["A"]] * 3).tolist() == pytest.approx([np.nan] * 3, nan_ok=True)
     error = total.errors(left, [["A"]] * 3)
     spread = np.std([p.snr()["A"] for p in parts], axis=0) / np.sqrt(40)
