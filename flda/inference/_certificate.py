@@ -166,7 +166,8 @@ def certify_together(
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
     plan = hold_out(design, donors, random_state, n_folds, n_repeats)
-    logger.info("certificate: %s", plan.reason)
+    if plan.scheme == "pooled" or plan.n_folds != n_folds:
+        logger.info("certificate: %s", plan.reason)
     whole: dict[str, FLDA] = {}
     if plan.scheme == "pooled":
         whole = {name: _fit_to_all(model, X, labels, donors) for name, model in models.items()}
