@@ -260,7 +260,7 @@ def many_genes(n, size, seed):
     }  # fmt: skip
 
 
-def certificates_of_many_genes(jobs, n_sims=60):
+def certificates_of_many_genes(jobs, n_sims=40):
     """Certificates of 100 genes with few cells, beside the true SNR of the fits without the held-out cells."""
     settings = [(n, size) for n in (2, 3, 4, 6, 10) for size in (0.6, 1.5)]
     rows = Parallel(jobs)(delayed(many_genes)(n, size, seed) for n, size in settings for seed in range(n_sims))
