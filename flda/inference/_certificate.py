@@ -71,14 +71,14 @@ def certify(
 
     Each fold repeats the whole fit, tuning included, without its cells, and then scores these cells. From the held-out
     scores on an axis, the mean square of every effect is estimated without bias, summed over folds, and divided by the
-    sum of the variances within groups. The ratio is corrected for the noise of the denominator, so that it is unbiased
-    down to three cells or donors per group. The estimate for an effect that is zero may be negative; it is reported as
-    it is.
+    sum of the variances within groups. The ratio is corrected for the noise of the denominator. With folds it is
+    nearly unbiased; pooled scores are less accurate (see below). The estimate for an effect that is zero may be
+    negative; it is reported as it is.
 
     Every fold holds out two units (cells, or whole donors) or more of every group. Where that is impossible, for
     example with two or three replicates per group, one unit is left out at a time and the held-out scores are pooled;
     with more than 40 units, shares of all groups are left out in ``n_folds`` folds. The column ``scheme`` and a log
-    message say which was done. A cell that is alone in its group is never held out: it takes part in every fit, and the
+    message say which was done. A pooled ratio understates strong effects and, with many genes, overstates absent ones. A cell that is alone in its group is never held out: it takes part in every fit, and the
     certificate says nothing about its group.
 
     Parameters
