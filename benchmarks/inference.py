@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 
 from flda import FLDA, SparseFLDA
 from flda._design.design import make_design
+from flda._design.splits import hold_out
 from flda._logging import quiet
 from flda.datasets import t4t5_simulated
 from flda.inference import effect_tests, stability_selection
@@ -187,6 +188,120 @@ def certificate(jobs, n_sims=8):
     return mean.reset_index()
 
 
+def one_gene(n, sd, snr, n_sims):
+    """Certificates of one gene in a 2 x 2 table of n cells per group (or one n for each) with effect A only.
+
+    ``sd`` is the standard deviation of each group, and ``snr`` the true SNR: mean square over the mean variance.
+    """
+    group = np.repeat(np.arange(4), n)
+    a, b = group // 2, group % 2
+    y, sd = frame(a, b), np.array(sd, dtype=float)
+    mean = (2 * a - 1) * np.sqrt(snr / 2 * np.mean(sd**2))  # means of +-m have a mean square of 2 m^2
+    out = []
+    for seed in range(n_sims):
+        X = (mean + sd[group] * np.random.default_rng(seed).normal(size=len(group)))[:, None]
+        with quiet():
+            out.append(certify_together({"": FLDA(shrinkage=0.1)}, X, y, random_state=seed).iloc[[0]])
+    return pd.concat(out, ignore_index=True)
+
+
+def paired_donors(n_donors, n_genes, n_sims):
+    """Certificates of an absent effect B: every donor has 15 cells of both levels, and a slope of its own, sd 0.3.
+
+    With several genes, the slopes lie along two random directions of the genes.
+    """
+    donors, b = np.repeat(np.arange(n_donors), 30), np.tile(np.repeat([0, 1], 15), n_donors)
+    y, out = pd.DataFrame({"B": b.astype(str)}), []
+    for seed in range(n_sims):
+        rng = np.random.default_rng(seed)
+        directions = rng.normal(size=(2, n_genes)) if n_genes > 1 else np.array([[1.0]])
+        slopes = 0.3 * rng.normal(size=(n_donors, len(directions))) @ directions
+        X = rng.normal(size=(len(b), n_genes)) + (2 * b[:, None] - 1) * slopes[donors]
+        with quiet():
+            out.append(certify_together({"": FLDA(shrinkage=0.3)}, X, y, donors, random_state=seed).iloc[[0]])
+    return pd.concat(out, ignore_index=True)
+
+
+def no_effect(n, n_genes, n_sims):
+    """Certificates of pure noise: a 2 x 2 table of n cells per group, main effects only."""
+    group = np.repeat(np.arange(4), n)
+    y, out = frame(group // 2, group % 2), []
+    for seed in range(n_sims):
+        X = np.random.default_rng(seed).normal(size=(len(group), n_genes))
+        with quiet():
+            model = FLDA(shrinkage=0.3, interactions=None)
+            out.append(certify_together({"": model}, X, y, random_state=seed).iloc[[0]])
+    return pd.concat(out, ignore_index=True)
+
+
+def many_genes(n, size, seed):
+    """A certificate of 100 independent genes in a 2 x 2 table, and the mean true SNR of the fits that it consists of.
+
+    20 genes carry A and 20 others B, with means of +-size and unit variance.
+    """
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(4), n)
+    y = frame(group // 2, group % 2)
+    means = np.zeros((4, 100))
+    means[:, :20] = size * (2 * (np.arange(4)[:, None] // 2) - 1) * rng.choice([-1, 1], 20)
+    means[:, 20:40] = size * (2 * (np.arange(4)[:, None] % 2) - 1) * rng.choice([-1, 1], 20)
+    X, model = means[group] + rng.normal(size=(len(group), 100)), FLDA(shrinkage=0.3, interactions=None)
+    design, true = make_design(y, interactions=None), []
+    with quiet():
+        row = certify_together({"": model}, X, y, random_state=seed).iloc[0]
+        for split in hold_out(design, None, seed, 5).splits[0]:
+            u = split.fit(model, X, y).components_[0]
+            true.append([(means @ u) @ design.scatter_weights(e) @ (means @ u) / (u @ u) for e in design.effects])
+    snr, crosstalk = np.mean(true, axis=0)
+    return {
+        "cells per group": n, "scheme": row["scheme"], "snr": row["snr"], "true snr": snr,
+        "snr / true": row["snr"] / snr, "crosstalk": row["crosstalk"], "true crosstalk": crosstalk,
+        "se_snr": row["se_snr"],
+    }  # fmt: skip
+
+
+def certificates_of_many_genes(jobs, n_sims=40):
+    """Certificates of 100 genes with few cells, beside the true SNR of the fits without the held-out cells."""
+    settings = [(n, size) for n in (2, 3, 4, 6, 10) for size in (0.6, 1.5)]
+    rows = Parallel(jobs)(delayed(many_genes)(n, size, seed) for n, size in settings for seed in range(n_sims))
+    table = pd.DataFrame(rows).assign(effect=np.repeat([size for _, size in settings], n_sims))
+    groups = table.groupby(["cells per group", "effect", "scheme"])
+    return groups.mean().assign(**{"median of ratio": groups["snr / true"].median()}).reset_index()
+
+
+def small_certificates(jobs, n_sims=500):
+    """Certificates of few cells or donors: the mean of the estimates beside the true SNR."""
+    equal, unequal = [1, 1, 1, 1], [3, 1, 1, 0.5]
+    settings = [(f"one gene, {n} cells per group", one_gene, (n, equal, 8.0), 8.0) for n in (3, 4, 6, 10, 15, 25)]
+    settings += [(f"one gene, {n} cells per group", one_gene, (n, equal, 50.0), 50.0) for n in (6, 15)]
+    settings += [
+        (f"one gene, {n} cells per group, sd 3/1/1/0.5", one_gene, (n, unequal, 8.0), 8.0)
+        for n in (6, 15, [5, 10, 20, 40])
+    ]
+    for n_donors in (2, 3, 4, 6):
+        settings.append((f"no effect, {n_donors} paired donors, one gene", paired_donors, (n_donors, 1), 0.0))
+        settings.append((f"no effect, {n_donors} paired donors, 60 genes", paired_donors, (n_donors, 60), 0.0))
+    settings += [(f"no effect, {n} cells per group, 100 genes", no_effect, (n, 100), 0.0) for n in (2, 3, 4, 6)]
+    rows = []
+    found = Parallel(jobs)(delayed(function)(*options, n_sims) for _, function, options, _ in settings)
+    for (name, _, _, truth), table in zip(settings, found, strict=True):
+        rows.append(
+            {
+                "data": name,
+                "true snr": truth,
+                "mean snr": table["snr"].mean(),
+                "standard error": table["snr"].std() / np.sqrt(len(table)),
+                "median snr": table["snr"].median(),
+                "median se_snr": table["se_snr"].median(),
+                "sd of snr": table["snr"].std(),
+                "scheme": table["scheme"].iloc[0],
+                "n_folds": table["n_folds"].iloc[0],
+                "data sets": len(table),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def correlated_genes(rng, size_of_b):
     """400 cells x 500 genes: 20 carry A, 100 without an effect are correlated with these, and 40 carry B."""
     a, b = cells(rng, 400)
@@ -282,7 +397,21 @@ def permutations(jobs, n_resamples=1000):
     )
 
 
-STUDIES = {f.__name__: f for f in (level, level_donors, power, certificate, genes, stability, variances, permutations)}
+STUDIES = {
+    f.__name__: f
+    for f in (
+        level,
+        level_donors,
+        power,
+        certificate,
+        small_certificates,
+        certificates_of_many_genes,
+        genes,
+        stability,
+        variances,
+        permutations,
+    )
+}
 
 
 def main() -> None:

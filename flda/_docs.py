@@ -46,7 +46,8 @@ PARAGRAPHS = {
         """,
     "folds": """
         n_folds
-            Number of folds.
+            The largest number of folds. Fewer are used if a fold would hold out less than two cells (donors) of a
+            group.
         n_repeats
             Number of times that the cells are assigned to folds.
         """,

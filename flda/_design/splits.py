@@ -16,11 +16,17 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
-from .._logging import quiet
+from .._logging import get_logger, quiet
 from .design import Design
 from .samples import between_factors, donor_strata
 
+logger = get_logger(__name__)
+
 Model = TypeVar("Model")
+
+MIN_UNITS = 2  # cells, or donors, of every group that a fold of a certificate holds out
+MAX_LEFT_OUT = 40  # with up to so many units, a pooled certificate leaves out one at a time
+N_TRIES = 20  # random assignments of donors that are tried for each number of folds
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,12 @@ class Split:
 
     @cached_property
     def training(self) -> Design | None:
-        """The same effects on the training cells, or None if one of them cannot be estimated there."""
-        return self.design.subset(self.train)
+        """The same effects on the training cells, or None if one of them cannot be estimated there.
+
+        It is also None if no group has two training cells, because nothing then shows the variance within groups.
+        """
+        out = self.design.subset(self.train)
+        return None if out is None or len(self.train) == out.n_groups else out
 
     @cached_property
     def held_out(self) -> Design | None:
@@ -77,8 +87,14 @@ class Split:
         return 1 / np.bincount(self.known_groups, minlength=n_groups)[self.known_groups]
 
     def training_data(self, X, labels: pd.DataFrame) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
-        """Return expression, labels and donors of the training cells, which are what an estimator is fitted on."""
-        return X[self.train], labels.iloc[self.train], None if self.donors is None else self.donors[self.train]
+        """Return expression, labels and donors of the training cells, which are what an estimator is fitted on.
+
+        A single training donor is not passed on as a donor, because no inner fold could hold it out.
+        """
+        donors = None if self.donors is None else self.donors[self.train]
+        if donors is not None and len(np.unique(donors)) == 1:
+            donors = None
+        return X[self.train], labels.iloc[self.train], donors
 
     def fit(self, model: Model, X, labels: pd.DataFrame, **parameters) -> Model:
         """Fit a clone of the estimator, with these parameters changed, on the training cells.
@@ -135,6 +151,207 @@ def folds(
             every = split.split(np.zeros((len(donors), 1)), design.codes, donors)
     for train, test in every:
         yield Split(design, donors, train, test)
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """How a certificate holds out units, which are donors if there are any and cells otherwise.
+
+    Attributes
+    ----------
+    scheme
+        ``"folds"``: every fold holds out :data:`MIN_UNITS` units or more of every group, except groups of a single
+        unit. ``"pooled"``: it does not, and the scores of all folds have to be pooled.
+    splits
+        The splits of every repeat; in each of them all effects can be estimated from the training cells.
+    reason
+        A sentence that says what is done and why.
+    overlapping
+        Whether the splits of a repeat are the three pairs of three parts: split k holds out all parts but the k-th.
+        Otherwise they hold out disjoint sets of cells.
+    """
+
+    scheme: str
+    splits: list[list[Split]]
+    reason: str
+    overlapping: bool = False
+
+    @property
+    def n_folds(self) -> int:
+        """The number of folds of a repeat, the smallest one if repeats differ."""
+        return min(map(len, self.splits))
+
+
+def hold_out(
+    design: Design,
+    donors: np.ndarray | None,
+    random_state: int | np.random.RandomState | None,
+    n_folds: int,
+    n_repeats: int = 1,
+) -> HoldOut:
+    """Choose the folds of a certificate.
+
+    The number of folds is the largest one up to ``n_folds`` for which every fold holds out two units of every group.
+    With three donors in a group, and no factor that varies between donors, the donors form three parts, and three folds
+    hold out two parts each. (If a factor varies between donors, a fit needs two donors of a level to see the variance
+    between them.) Where folds cannot be had, one unit is left out at a time. With more than :data:`MAX_LEFT_OUT` units,
+    ``n_folds`` folds leave out equal shares of every group instead. Groups of one unit do not count here. Without
+    donors such a cell is never held out.
+
+    Parameters
+    ----------
+    design, donors, random_state
+        As in :func:`folds`.
+    n_folds
+        The largest number of folds.
+    n_repeats
+        Number of assignments to folds.
+
+    Raises
+    ------
+    ValueError
+        If no unit can be left out without losing an effect.
+    """
+    if n_folds < 2:
+        raise ValueError(f"n_folds={n_folds}: a part can only be held out with two folds or more.")
+    if n_repeats < 1:
+        raise ValueError(f"n_repeats={n_repeats}: use 1 or more.")
+    rng = check_random_state(random_state)
+    unit = "cell" if donors is None else "donor"
+    present = _presence(design, donors)
+    units = design.counts if present is None else present.sum(axis=0)
+    fewest = int(units[units > 1].min()) if (units > 1).any() else 0
+    for k in range(min(n_folds, fewest // MIN_UNITS), 1, -1):
+        found = [_assigned(design, donors, present, rng, k, MIN_UNITS) for _ in range(n_repeats)]
+        if all(assigned is not None for assigned in found):
+            splits = [_usable(design, donors, fold, both=True) for fold in found if fold is not None]
+            if all(splits):
+                reason = f"every one of {k} folds holds out {MIN_UNITS} {unit}s or more of every group"
+                if (units == 1).any():
+                    reason += f", except {int((units == 1).sum())} groups of one {unit}"
+                return HoldOut("folds", splits, reason)
+            break  # fewer folds do not bring back the groups of one unit
+    if donors is not None and fewest == 3 and not between_factors(design, donors):
+        parts = [_assigned(design, donors, present, rng, 3, 1) for _ in range(n_repeats)]
+        if all(assigned is not None for assigned in parts):
+            pairs = [_pairs_of_parts(design, donors, fold) for fold in parts if fold is not None]
+            if all(len(splits) == 3 for splits in pairs):
+                reason = (
+                    "a group has 3 donors, so the folds overlap: the donors form 3 parts, and each fold holds out 2"
+                )
+                return HoldOut("folds", pairs, reason, overlapping=True)
+    candidates = design.counts[design.counts > 1].sum() if present is None else len(present)
+    if candidates <= MAX_LEFT_OUT:
+        splits = [_usable(design, donors, _one_at_a_time(design, donors), both=False)]
+        how = f"one {unit} is left out at a time"
+    else:
+        shares = [_assigned(design, donors, present, rng, n_folds, 0) for _ in range(n_repeats)]
+        splits = [_usable(design, donors, fold, both=False) for fold in shares if fold is not None]
+        how = f"{n_folds} folds hold out a share of every group"
+    if not all(splits):
+        raise ValueError(_impossible(design, units, unit))
+    for of_repeat in splits:
+        scored = design.subset(np.concatenate([s.test for s in of_repeat]))
+        if scored is None or len(scored.codes) == scored.n_groups:
+            raise ValueError(_impossible(design, units, unit))
+    why = f"a group has {fewest} {unit}s" if fewest < 2 * MIN_UNITS else f"the {unit}s cannot be spread evenly"
+    return HoldOut(
+        "pooled", splits,
+        f"{why}, so no two folds hold out {MIN_UNITS} {unit}s of every group; {how}, and held-out scores are pooled",
+    )  # fmt: skip
+
+
+def _presence(design: Design, donors: np.ndarray | None) -> np.ndarray | None:
+    """Return whether each donor has cells in each group (donors x groups), or None without donors."""
+    if donors is None:
+        return None
+    out = np.zeros((int(donors.max()) + 1, design.n_groups), dtype=bool)
+    out[donors, design.codes] = True
+    return out
+
+
+def _assigned(
+    design: Design,
+    donors: np.ndarray | None,
+    present: np.ndarray | None,
+    rng: np.random.RandomState,
+    n_folds: int,
+    least: int,
+) -> np.ndarray | None:
+    """Assign each cell to a fold, such that each fold has ``least`` units of every group; None if that fails.
+
+    Groups of one unit are left aside.
+    """
+    if donors is None or present is None:
+        return cell_folds(design, rng, n_folds)
+    needed = present.sum(axis=0) > 1
+    for _ in range(N_TRIES):
+        fold = _spread(present, rng, n_folds)
+        held = np.array([present[fold == k].sum(axis=0) for k in range(n_folds)])
+        if (held[:, needed] >= least).all():
+            return fold[donors]
+    return None
+
+
+def _spread(present: np.ndarray, rng: np.random.RandomState, n_folds: int) -> np.ndarray:
+    """Assign each donor to a fold: to the one that has the smallest share of the donor's groups so far.
+
+    Donors with rare groups come first, and ties are broken at random.
+    """
+    weights = 1 / np.maximum(present.sum(axis=0), 1)
+    order = rng.permutation(len(present))
+    order = order[np.argsort(-(present * weights).max(axis=1)[order], kind="stable")]
+    fold, held, sizes = np.empty(len(present), dtype=np.int64), np.zeros((n_folds, present.shape[1])), np.zeros(n_folds)
+    for d in order:
+        share = (held * weights)[:, present[d]].sum(axis=1)
+        best = np.lexsort((rng.rand(n_folds), sizes, share.round(9)))[0]
+        fold[d] = best
+        held[best] += present[d]
+        sizes[best] += 1
+    return fold
+
+
+def _one_at_a_time(design: Design, donors: np.ndarray | None) -> np.ndarray:
+    """Put each unit into a fold of its own; a cell that is alone in its group gets -1."""
+    if donors is not None:
+        return donors
+    fold = np.full(len(design.codes), -1, dtype=np.int64)
+    several = design.counts[design.codes] > 1
+    fold[several] = np.arange(several.sum())
+    return fold
+
+
+def _usable(design: Design, donors: np.ndarray | None, fold: np.ndarray, *, both: bool) -> list[Split]:
+    """Return the splits whose training cells identify every effect, and if ``both``, whose held-out cells do too."""
+    every = [Split(design, donors, train, test) for train, test in _parts(fold, int(fold.max()) + 1)]
+    out = [s for s in every if s.training is not None and not (both and s.held_out is None)]
+    if 0 < len(out) < len(every):
+        logger.warning(
+            "the certificate uses %d of %d folds; the others lack groups that the effects need", len(out), len(every)
+        )
+    return out
+
+
+def _pairs_of_parts(design: Design, donors: np.ndarray, part: np.ndarray) -> list[Split]:
+    """Return the splits that hold out all parts but one, if all of them can be used."""
+    every = [Split(design, donors, np.flatnonzero(part == k), np.flatnonzero(part != k)) for k in range(3)]
+    return [s for s in every if s.training is not None and s.held_out is not None]
+
+
+def _impossible(design: Design, units: np.ndarray, unit: str) -> str:
+    """Say which groups are in the way of any certificate, and what to do."""
+    names = design.group_levels()[list(design.table.factors)].astype(str).agg(" x ".join, axis=1)
+    single = [f"'{name}'" for name, n in zip(names, units, strict=True) if n == 1]
+    listed = ", ".join(single[:5]) + (f" and {len(single) - 5} more" if len(single) > 5 else "")
+    many = "groups" if len(single) > 1 else "group"
+    if not single:
+        return f"no {unit} can be held out without losing an effect: use fewer interactions, or more {unit}s per group."
+    return (
+        f"no certificate: the {many} {listed} of {' x '.join(design.table.factors)} "
+        f"{'have' if len(single) > 1 else 'has'} one {unit}, which cannot be held out, and the effects of "
+        f"{', '.join(repr(e.name) for e in design.contrasts)} cannot all be estimated without "
+        f"{'them' if len(single) > 1 else 'it'}; leave out an interaction or a level, or add {unit}s."
+    )
 
 
 def cell_folds(design: Design, random_state: int | np.random.RandomState | None, n_folds: int) -> np.ndarray:

@@ -51,9 +51,9 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
     if args.stability:
         tl.stability(adata, n_resamples=args.stability, random_state=args.seed)
     try:
-        tl.certify(adata, n_repeats=args.repeats, random_state=args.seed)
-        tl.held_out_scores(adata)
-    except ValueError as error:  # too few cells for any fold: the rest of the analysis stands
+        tl.certify(adata, n_folds=args.folds, n_repeats=args.repeats, random_state=args.seed)
+        tl.held_out_scores(adata, n_folds=args.folds)
+    except ValueError as error:  # no cell can be held out: the rest of the analysis stands
         logger.warning("no certificate.csv: %s (%d cells)", error, Record(adata).fit["n_cells"])
     if args.path:
         tl.path(adata, n_genes=args.path, mode=args.mode)
@@ -100,11 +100,15 @@ def _print_numbers(adata: AnnData) -> None:
         f"residual {fit['residual']:.0e}"
     )
     if "certificate" in record:
-        print("signal-to-noise ratio (SNR) and cross-talk on held-out cells:")
-        print(f"  {'axis':<28} {'all genes':>16} {'selected genes':>16}")
-        for axis, part in record.certificate.groupby("axis", sort=False):
-            numbers = {row.genes: f"{row.snr:>8.2f} {row.crosstalk:>7.3f}" for row in part.itertuples()}
-            print(f"  {axis:<28} {numbers.get('all', ''):>16} {numbers.get('selected', ''):>16}")
+        table = record.certificate
+        scheme = "pooled" if (table["scheme"] == "pooled").all() else f"{int(table['n_folds'].iloc[0])} folds"
+        print(f"signal-to-noise ratio (SNR) with its standard error, and cross-talk, on held-out cells ({scheme}):")
+        print(f"  {'axis':<28} {'all genes':>26} {'selected genes':>26}")
+        for axis, part in table.groupby("axis", sort=False):
+            numbers = {
+                row.genes: f"{row.snr:>8.2f} +- {row.se_snr:<6.2g} {row.crosstalk:>7.3f}" for row in part.itertuples()
+            }
+            print(f"  {axis:<28} {numbers.get('all', ''):>26} {numbers.get('selected', ''):>26}")
     if "tests" in record:
         print("p-values of the effects:")
         for row in record.tests["table"].itertuples():

@@ -107,6 +107,13 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         help="a number in [0, 1], or auto, cv, ledoit-wolf or oas (default auto)",
     )
     sub.add_argument(
+        "--folds",
+        type=_folds,
+        default=5,
+        metavar="N",
+        help="largest number of folds of the certificate and of held-out scores (default 5)",
+    )
+    sub.add_argument(
         "--repeats",
         type=int,
         default=1,
@@ -195,6 +202,13 @@ def _power_options(sub: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> int | str:
     return text if text == "cv" else int(text)
+
+
+def _folds(text: str) -> int:
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{number} is too few; use 2 folds or more")
+    return number
 
 
 def _number_or_name(text: str) -> float | str:

@@ -11,7 +11,7 @@ from .._docs import documented
 
 @documented
 def certificate_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
-    """Return the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis.
+    """Return the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis, with standard errors.
 
     Parameters
     ----------

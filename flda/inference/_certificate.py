@@ -1,28 +1,60 @@
-"""Held-out certificates: what an axis shows on cells, or donors, that it was not fitted on."""
+"""Held-out certificates: what an axis shows on cells, or donors, that it was not fitted on.
+
+Symbols are those of :mod:`flda.metrics` (file ``_axes.py``), which derives the correction. Every fold f fits its axes
+without its own cells and scores these. From the scores follow N_f, the mean square of an effect without noise, and V_f,
+the variance within groups. The certificate is ``(1 - rho) sum_f N_f / sum_f V_f - kappa``, where rho and kappa correct
+for the noise of the denominator. It is one ratio of sums, because a mean of ratios ``N_f / V_f`` is dominated by folds
+whose V_f happens to be small.
+
+**Scale.** An axis can be multiplied by any number without changing N_f / V_f, but the sums need a common scale. Each
+axis is scaled such that its standardised loadings (loading times the standard deviation of the gene within groups) have
+a sum of squares of 1. The variances of the genes are averaged over the training sets, so all folds use the same ones.
+The unit within-group variance that an axis has in its own training cells is not used, because the training cells vary
+more if the held-out cells happen to vary less. Ratio and weight of a fold would then depend on each other.
+
+**Pooled scores.** If no folds hold out two units of every group, the scores of all folds are pooled, and N and V are
+computed once from the pooled scores. The axes of a fold are first rotated, within each effect, to those of the fit to
+all cells: the rotation R maximises ``trace(R' U_f' M_e(g) U)``, where U_f and U are the axes of the fold and of the
+fit, and M_e(g) is the shrunken covariance within groups of all cells. For a single axis this chooses its sign. The
+rotation does not look at group means, because these contain the held-out cells. The scores are then centred at the
+grand mean of the group means of all cells. With more genes than cells the pooled scores of different folds are not
+quite independent: the axes of one fold were fitted on the cells of the others. The estimate for an absent effect can
+then be too large by up to about the noise of the means, ``sum_c Q_cc / n_c``.
+
+**Three donors** in a group that have all levels: the folds overlap, and each holds out two thirds of the donors. The
+products within a fold are as unbiased as those of disjoint folds. The variance estimates of different folds share
+donors, so rho and kappa are half as large again: three pairs of three donors have two degrees of freedom, not three.
+
+**Standard errors** come from the jackknife: leave out one fold (one unit if units are left out one at a time), and take
+the spread of the estimates from the scores of the others. The ratio is replaced by its linear part, because ratios of
+few cells have long tails. The fits are not repeated for this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.base import clone
 from sklearn.metrics import recall_score
-from sklearn.utils import check_random_state
 
 from .._design.design import Design, make_design
 from .._design.effects import Effect
-from .._design.samples import between_factors, donor_strata
-from .._design.splits import folds
-from .._logging import get_logger
+from .._design.splits import HoldOut, Split, hold_out
+from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
-from ..metrics import effect_snr
+from ..metrics._axes import RatioSums
+from ._alignment import Alignment
 
 logger = get_logger(__name__)
 
-
-ACCURACY = ":accuracy"  # name of a column; no effect can have this name, because none starts with a colon
+OVERLAP = 1.5  # three pairs of three donors give a variance 2 degrees of freedom, where three separate pairs give it 3
 
 
 def certify(
@@ -38,9 +70,16 @@ def certify(
     """Estimate the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis by cross-validation.
 
     Each fold repeats the whole fit, tuning included, without its cells, and then scores these cells. From the held-out
-    scores on an axis, the mean square of every effect is estimated without bias (see :func:`flda.metrics.effect_snr`)
-    and divided by the within-group variance. The result is the average over folds. The estimate for an effect that is
-    zero may be negative; it is reported as it is.
+    scores on an axis, the mean square of every effect is estimated without bias, summed over folds, and divided by the
+    sum of the variances within groups. The ratio is corrected for the noise of the denominator. With folds it is
+    nearly unbiased; pooled scores are less accurate (see below). The estimate for an effect that is zero may be
+    negative; it is reported as it is.
+
+    Every fold holds out two units (cells, or whole donors) or more of every group. Where that is impossible, for
+    example with two or three replicates per group, one unit is left out at a time and the held-out scores are pooled;
+    with more than 40 units, shares of all groups are left out in ``n_folds`` folds. The column ``scheme`` and a log
+    message say which was done. A pooled ratio understates strong effects and, with many genes, overstates absent ones. A cell that is alone in its group is never held out: it takes part in every fit, and the
+    certificate says nothing about its group.
 
     Parameters
     ----------
@@ -49,13 +88,12 @@ def certify(
     X, y
         Expression and labels, as in :meth:`FLDA.fit`.
     donor
-        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Whole donors are then held out, and the noise of
-        the donors is subtracted as well. For a factor that varies between donors, that takes two held-out donors of
-        each level, so there are at most half as many folds as donors per level.
+        Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Whole donors are then held out, and only products
+        of different donors are used, so that nothing the cells of a donor share counts as an effect.
     n_folds
-        Number of folds.
+        The largest number of folds. Fewer are used if they would hold out less than two units of a group.
     n_repeats
-        Number of times that the cells are assigned to folds.
+        Number of times that the cells are assigned to folds. One unit at a time needs no repeats.
     random_state
         Seed of these assignments.
 
@@ -67,19 +105,22 @@ def certify(
     * ``snr``: the SNR of the effect of the axis
     * ``crosstalk``: the sum of the SNR of all other effects
     * ``snr_<effect>``: the SNR of every effect in the fit
-    * ``sd_snr, sd_crosstalk``: standard deviations over folds and repeats. Folds share training cells, so these show
-      how much the fits differ and are not standard errors
-    * ``accuracy``: balanced accuracy with which all axes of the effect predict the levels of its factors; each cell
-      gets the levels whose fitted value in the training cells is nearest
+    * ``se_snr, se_crosstalk``: standard errors of the estimates, by the jackknife over folds, or over units if they are
+      left out one at a time. They describe the noise of the held-out units. Two folds give a rough value; more repeats
+      make it more precise
+    * ``accuracy``: balanced accuracy with which all axes of the effect predict the levels of its factors; each held-out
+      cell gets the levels whose fitted value in the training cells is nearest
     * ``chance``: one over the number of levels (for an interaction, of combinations of levels)
-    * ``n_folds, n_repeats``: the number of folds that could be used, and of repeats
+    * ``scheme``: ``"folds"`` or ``"pooled"``
+    * ``n_folds, n_repeats``: the number of folds that were used in each repeat, and of repeats
 
-    A value is NaN if no fold could estimate it.
+    A value is NaN if the held-out scores do not vary within groups.
 
     Raises
     ------
     ValueError
-        If no fold keeps every effect estimable among both its training cells and its held-out cells.
+        If no unit can be held out without losing an effect, for example because all groups of an interaction have one
+        cell. The message names the groups.
 
     Examples
     --------
@@ -124,70 +165,150 @@ def certify_together(
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
-    n_folds = _folds_with_two_donors(design, donors, n_folds)
-    rng = check_random_state(random_state)
-    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
-    n_used = 0
-    every = [split for _ in range(n_repeats) for split in folds(design, donors, rng, n_folds)]
-    for split in progress(every, desc="certificate"):
-        held_out = split.held_out
-        # the within-group variance of held-out scores needs a group with two held-out cells
-        if split.training is None or held_out is None or len(split.test) == held_out.n_groups:
-            continue
-        n_used += 1
-        tuned: dict[object, float] = {}
-        for name, model in models.items():
-            own = split.fit(model, X, labels, shrinkage=tuned.get(model.shrinkage, model.shrinkage))
-            tuned[model.shrinkage] = own.shrinkage_
-            scores = own.transform(X[split.test])
-            ratios = pd.DataFrame(effect_snr(scores, held_out, None if donors is None else donors[split.test]))
-            ratios[ACCURACY] = _accuracies(own, scores, held_out)
-            rows[name].append(ratios.set_index(own.get_feature_names_out()))
-    if n_used == 0:
-        raise ValueError(
-            f"no fold of {n_folds} keeps every effect estimable among both its training cells and its held-out cells; "
-            "use fewer folds, fewer interactions, or more cells (donors) per group."
-        )
-    if n_used < n_folds * n_repeats:
-        logger.warning("the certificate uses %d folds; the others lack groups that the effects need", n_used)
-    return _table(rows, design, n_used, n_repeats)
+    plan = hold_out(design, donors, random_state, n_folds, n_repeats)
+    if plan.scheme == "pooled" or plan.n_folds != n_folds:
+        logger.info("certificate: %s", plan.reason)
+    whole: dict[str, FLDA] = {}
+    if plan.scheme == "pooled":
+        whole = {name: _fit_to_all(model, X, labels, donors) for name, model in models.items()}
+    alignments = {name: Alignment(model, X, design) for name, model in whole.items()}
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
+    for splits in plan.splits:
+        parts: dict[str, list[_Part]] = {name: [] for name in models}
+        for split in progress(splits, desc="certificate"):
+            tuned: dict[object, float] = {}
+            for name, model in models.items():
+                own = split.fit(model, X, labels, shrinkage=tuned.get(model.shrinkage, model.shrinkage))
+                tuned[model.shrinkage] = own.shrinkage_
+                rotation, centre = None, None
+                if name in alignments:
+                    rotation, centre = alignments[name].rotation(own), whole[name].means_.mean(axis=0)
+                parts[name].append(_Part.of(own, split, X, rotation, centre))
+        for name, of_model in parts.items():
+            found[name].append(_estimate(of_model, design, donors, plan))
+    tables = []
+    for name, of_repeats in found.items():
+        mean = pd.concat(of_repeats).groupby(level=0, sort=False).mean()
+        tables.append(_table(name, mean, design))
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(scheme=plan.scheme, n_folds=plan.n_folds, n_repeats=n_repeats)
 
 
-def _folds_with_two_donors(design: Design, donors: np.ndarray | None, n_folds: int) -> int:
-    """Return the largest number of folds, up to ``n_folds``, such that every fold holds out two donors per level.
+@dataclass(frozen=True)
+class _Part:
+    """What one fold says about the cells that it held out.
 
-    That takes four donors in every combination of levels that vary between donors. With two or three in some
-    combination, every fold holds out one donor of it, and a warning is logged. With a single one, ``n_folds`` is
-    returned.
+    Attributes
+    ----------
+    split
+        The fold.
+    axes
+        Names of the axes.
+    scores
+        Scores of the held-out cells in units of the training metric, (n, k), rotated and centred if they are pooled.
+    loadings, variances
+        Axes (p x k, rotated in the same way), and variance of every gene within groups of the training cells, (p,).
+    predicted
+        Effect name -> predicted levels of its factors, one row per held-out cell.
     """
-    if donors is None or not (between := between_factors(design, donors)):
-        return n_folds
-    fewest = int(np.bincount(donor_strata(design, donors)).min())
-    if fewest >= 4:
-        return min(n_folds, fewest // 2)
-    if fewest == 1:
-        return n_folds
-    logger.warning(
-        "a level of %s has %d donors: with fewer than 4 the certificate cannot subtract the noise of donors, and its "
-        "SNR for effects of %s is too high",
-        between[0], fewest, between[0],
-    )  # fmt: skip
-    return min(n_folds, fewest)
+
+    split: Split
+    axes: np.ndarray
+    scores: np.ndarray
+    loadings: np.ndarray
+    variances: np.ndarray
+    predicted: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, model: FLDA, split: Split, X, rotation: np.ndarray | None, centre: np.ndarray | None) -> _Part:
+        """Score the held-out cells of a fold with its model, which was fitted without them."""
+        scores, loadings = model.transform(X[split.test]), model.components_.T
+        predicted = _predicted(model, scores)
+        if rotation is not None and centre is not None:
+            scores = (scores - model.transform(centre[None])) @ rotation
+            loadings = loadings @ rotation
+        return cls(split, model.get_feature_names_out(), scores, loadings, model.within_sd_**2, predicted)
 
 
-def _accuracies(model: FLDA, scores: np.ndarray, held_out: Design) -> np.ndarray:
-    """Compute the balanced accuracy of the levels of the effect of each axis on held-out scores, (k,)."""
+def _fit_to_all(model: FLDA, X, labels: pd.DataFrame, donors: np.ndarray | None) -> FLDA:
+    """Fit a clone on all cells; the fit has been logged before, or is none of the user's."""
+    with quiet():
+        return clone(model).fit(X, labels, donors)
+
+
+def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None, plan: HoldOut) -> pd.DataFrame:
+    """Estimate SNR, standard errors and accuracy from the folds of one repeat, with one row per axis."""
+    variances = np.mean([part.variances for part in parts], axis=0)
+    scores = []
+    for part in parts:
+        length = np.sqrt(np.einsum("jk,j,jk->k", part.loadings, variances, part.loadings))
+        scores.append(part.scores / np.where(length > 0, length, 1))
+    folds = range(len(parts))
+    without = [[k for k in folds if k != out] for out in folds]  # the folds that remain if one is left out
+    if plan.scheme == "pooled":
+        cells = [part.split.test for part in parts]
+
+        def sums(kept: Sequence[int]) -> RatioSums | None:
+            chosen = np.concatenate([cells[k] for k in kept])
+            of_them = design.subset(chosen)
+            if of_them is None:
+                return None
+            return RatioSums.of(
+                np.concatenate([scores[k] for k in kept]), of_them, None if donors is None else donors[chosen]
+            )
+
+    else:
+        each = [
+            RatioSums.of(s, part.split.held_out, None if donors is None else donors[part.split.test])  # type: ignore[arg-type]
+            for s, part in zip(scores, parts, strict=True)
+        ]
+
+        def sums(kept: Sequence[int]) -> RatioSums | None:
+            total = reduce(add, [each[k] for k in kept]) / len(kept)
+            return total.correlated(OVERLAP) if plan.overlapping and len(kept) > 1 else total
+
+        if plan.overlapping:  # fold k holds out all parts but part k, so without part k only fold k remains
+            without = [[k] for k in folds]
+    return _with_errors(parts, sums, without, design)
+
+
+def _with_errors(
+    parts: Sequence[_Part],
+    sums: Callable[[Sequence[int]], RatioSums | None],
+    without: Sequence[Sequence[int]],
+    design: Design,
+) -> pd.DataFrame:
+    """Compute the estimates from all folds, and their standard errors from the folds that remain ``without`` a part."""
+    axes = parts[0].axes
+    everything = sums(range(len(parts)))
+    assert everything is not None  # the choice of the folds has checked this
+    table = pd.DataFrame(everything.snr(), index=axes)
+    own = [axis.rsplit("_", 1)[0] for axis in axes]
+    left = [found for kept in without if kept and (found := sums(kept)) is not None]
+    others = [[name for name in table.columns if name != effect] for effect in own]
+    table = table.add_prefix("snr_")
+    table["se_snr"] = everything.errors(left, [[effect] for effect in own])
+    table["se_crosstalk"] = everything.errors(left, others)
+    accuracy = {}
+    for effect in design.effects:
+        truth = np.concatenate([design.table.margin(effect)[design.codes[part.split.test]] for part in parts])
+        accuracy[effect.name] = _balanced_accuracy(truth, np.concatenate([p.predicted[effect.name] for p in parts]))
+    table["accuracy"] = [accuracy[name] for name in own]
+    return table
+
+
+def _predicted(model: FLDA, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Predict the levels of every effect for each row of scores: those whose fitted value is nearest."""
     design, table = model.design_, model.axes_
     centroids = model.transform(model.means_)
-    out = np.empty(len(table))
+    out = {}
     for effect in design.effects:
         axes = (table["effect"] == effect.name).to_numpy()
         levels, first = np.unique(design.table.margin(effect), axis=0, return_index=True)
         # fitted values of this effect alone, at every combination of its levels
         means = (design.fitted(effect) @ centroids[:, axes])[first]
         nearest = ((scores[:, None, axes] - means) ** 2).sum(axis=2).argmin(axis=1)
-        truth = held_out.table.margin(effect)[held_out.codes]
-        out[axes] = _balanced_accuracy(truth, levels[nearest])
+        out[effect.name] = levels[nearest]
     return out
 
 
@@ -198,32 +319,29 @@ def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0))
 
 
-def _table(rows: Mapping[str, Sequence[pd.DataFrame]], design: Design, n_used: int, n_repeats: int) -> pd.DataFrame:
-    """Compute means and standard deviations over folds, with one row per axis and model."""
+def _table(name: str, rows: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """Complete the estimates of a model: one row per axis, with what the row is about."""
     of_axis: dict[str, tuple[Effect, int]] = {
         f"{e.name}_{c + 1}": (e, c + 1) for e in design.effects for c in range(design.df(e))
     }
+    ratios = rows.filter(regex="^snr_")
     out = []
-    for name, parts in rows.items():
-        for axis, snr in pd.concat(parts).groupby(level=0, sort=False):
-            effect, component = of_axis[str(axis)]
-            accuracy = snr.pop(ACCURACY)
-            own, mean = effect.name, snr.mean()
-            out.append(
-                {
-                    "axis": axis,
-                    "genes": name,
-                    "effect": own,
-                    "component": component,
-                    "snr": mean[own],
-                    "crosstalk": mean.sum() - mean[own],
-                    **{f"snr_{other}": value for other, value in mean.items()},
-                    "sd_snr": snr[own].std(),
-                    "sd_crosstalk": (snr.sum(axis=1) - snr[own]).std(),
-                    "accuracy": accuracy.mean(),
-                    "chance": 1 / len(np.unique(design.table.margin(effect), axis=0)),
-                    "n_folds": n_used,
-                    "n_repeats": n_repeats,
-                }
-            )
+    for axis, row in rows.iterrows():
+        effect, component = of_axis[str(axis)]
+        own = f"snr_{effect.name}"
+        out.append(
+            {
+                "axis": axis,
+                "genes": name,
+                "effect": effect.name,
+                "component": component,
+                "snr": row[own],
+                "crosstalk": row[ratios.columns.drop(own)].sum(skipna=False),
+                **row[ratios.columns],
+                "se_snr": row["se_snr"],
+                "se_crosstalk": row["se_crosstalk"],
+                "accuracy": row["accuracy"],
+                "chance": 1 / len(np.unique(design.table.margin(effect), axis=0)),
+            }
+        )
     return pd.DataFrame(out)

@@ -82,14 +82,14 @@ def _separation(record: Record) -> Answer:
     first, certificate = best.iloc[0], record.certificate
     headline = (
         f"{first['effect']}: on held-out cells the signal-to-noise ratio (SNR) of the axis {first['axis']} is "
-        f"{number(first['snr'])}"
+        f"{_with_error(first)}"
     )
     few = certificate[(certificate["genes"] == "selected") & (certificate["axis"] == first["axis"])]
     if first["genes"] == "all" and len(few):
-        headline += f" with all genes, and {number(few['snr'].iloc[0])} with the selected genes alone"
+        headline += f" with all genes, and {_with_error(few.iloc[0])} with the selected genes alone"
     details = []
     if len(best) > 1:
-        rest = [f"{row.effect} {number(row.snr)} ({row.axis})" for row in best.iloc[1:].itertuples()]
+        rest = [f"{row['effect']} {_with_error(row)} ({row['axis']})" for _, row in best.iloc[1:].iterrows()]
         details.append(f"SNR of the best axes of the other effects: {listed(rest)}.")
     if "tests" in record:
         details.append(_tests(record.tests["table"]))
@@ -101,6 +101,12 @@ def _separation(record: Record) -> Answer:
             "1 or below the cross-talk of other effects."
         )
     return Answer(question, headline + ".", tuple(details))
+
+
+def _with_error(row: pd.Series) -> str:
+    """The SNR of a row of the certificate with its standard error, where there is one."""
+    error = row.get("se_snr", np.nan)
+    return number(row["snr"]) + (f" ± {number(error)}" if np.isfinite(error) else "")
 
 
 def _tests(table: pd.DataFrame) -> str:
@@ -138,8 +144,23 @@ def _purity(record: Record) -> Answer:
             f"The levels of {first['effect']} are predicted from its axes on held-out cells with a balanced accuracy "
             f"of {first['accuracy']:.2f} (chance: {first['chance']:.2f})."
         )
-    details.append(f"Measured by cross-validation with {int(first['n_folds'])} folds; everything is refitted in each.")
+    details.append(_scheme(first))
     return Answer(question, headline + ".", tuple(details))
+
+
+def _scheme(row: pd.Series) -> str:
+    """How the cells of the certificate were held out."""
+    n_folds = int(row["n_folds"])
+    if row.get("scheme", "folds") == "folds":
+        return (
+            f"Measured by cross-validation with {n_folds} folds; everything is refitted in each. The numbers after ± "
+            "are standard errors."
+        )
+    return (
+        f"There are too few cells or donors for folds with two of them from every group. Parts were left out one at a "
+        f"time ({n_folds} fits), and the held-out scores were pooled; the SNR of an absent effect may then be slightly "
+        "too high. The numbers after ± are standard errors."
+    )
 
 
 def _share(row: Any) -> str:

@@ -172,14 +172,19 @@ def _axes(record: Record) -> str:
     shown = table[["axis", "genes", "snr", "crosstalk"]].rename(columns={"snr": "SNR", "crosstalk": "cross-talk"})
     total = table["snr"] + table["crosstalk"].clip(lower=0)
     shown["own share"] = (table["snr"] / total).where(table["snr"] > 0, 0.0)
-    for column, name in {"sd_snr": "sd of SNR", "accuracy": "accuracy", "chance": "chance"}.items():
+    for column, name in {
+        "se_snr": "se of SNR",
+        "se_crosstalk": "se of cross-talk",
+        "accuracy": "accuracy",
+        "chance": "chance",
+    }.items():
         if column in table:
             shown[name] = table[column]
     return (
         small_table(shown)
         + '<p class="note">SNR is the signal-to-noise ratio: the variance of the axis\'s own effect on held-out cells, '
         "in units of the variance within groups. Cross-talk is the same ratio, summed over all other effects. Own "
-        "share is the SNR divided by the sum of SNR and cross-talk. Sd of SNR is its standard deviation over folds.</p>"
+        "share is the SNR divided by the sum of SNR and cross-talk. Se is the standard error of an estimate.</p>"
     )
 
 

@@ -25,7 +25,8 @@ def certify(
 
     Every fold refits the model of :func:`flda.tl.flda`. After :func:`flda.tl.rank_genes`, every fold also refits the
     model of the selected genes. Every fold tunes the shrinkage and selects the genes again. The signal-to-noise ratio
-    (SNR) is the variance of the axis's own effect in units of the variance within groups. See
+    (SNR) is the variance of the axis's own effect in units of the variance within groups. With too few cells (donors)
+    for folds, one is left out at a time and the scores are pooled; the column ``scheme`` says so. See
     :func:`flda.inference.certify`.
 
     Parameters
@@ -47,7 +48,8 @@ def certify(
     Raises
     ------
     ValueError
-        If no fold can be used, or if the fit has simulated cells. ``adata`` is then left as it was.
+        If no cell (donor) can be held out without losing an effect, or if the fit has simulated cells.
+        ``adata`` is then left as it was.
 
     Examples
     --------

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from anndata import AnnData
-from scipy.linalg import orthogonal_procrustes
 
 from .._adata.fitted import Fitted
 from .._adata.results import Step
-from .._design.design import Design
 from .._design.splits import folds
 from .._docs import documented
 from .._logging import quiet
 from .._progress import progress
-from ..estimators import FLDA
 from ..estimators._shrinkage import N_FOLDS
+from ..inference._alignment import Alignment
 
 
 @documented
@@ -23,9 +21,10 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
 
     With more genes than cells, fitted cells lie close to the means of their groups even if there is no effect. Held-out
     cells do not. :func:`flda.pl.scores` draws the held-out scores if they have been computed. A fold holds out an equal
-    share of every group, or whole donors if the fit had donors. The shrinkage is that of the fit. Within each effect,
-    the axes of a fold are rotated such that the values of the effect in the groups come as close as possible to those
-    of the fit (orthogonal Procrustes). This rotation moves no variance from one effect to another.
+    share of every group, or whole donors if the fit had donors. A fold may hold out a single donor, which is enough for
+    scores, but not for the estimates of :func:`flda.tl.certify`. The shrinkage is that of the fit. Within each effect,
+    the axes of a fold are rotated as close as possible to those of the fit (orthogonal Procrustes, in the metric of the
+    covariance within groups). This rotation moves no variance from one effect to another.
 
     Parameters
     ----------
@@ -62,12 +61,13 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
     with quiet():
         model = fitted.dense(shrinkage=fitted.shrinkage).fit(X, labels, fitted.donors)
 
+    alignment = Alignment(model, X, model.design_)
     scores = np.full((len(labels), len(model.axes_)), np.nan)
     for split in progress(folds(model.design_, donors, seed, n_folds), desc="held-out scores", total=n_folds):
         if split.training is None:
             continue
         fold = split.fit(model, X, labels)
-        scores[split.test] = fold.transform(X[split.test]) @ _rotation(fold, model, split.training)
+        scores[split.test] = fold.transform(X[split.test]) @ alignment.rotation(fold)
     if np.isnan(scores).all():
         raise ValueError(
             f"none of {n_folds} folds keeps every effect estimable; use fewer folds or fewer interactions."
@@ -75,16 +75,3 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
     of_all_cells = np.full((adata.n_obs, scores.shape[1]), np.nan)
     of_all_cells[fitted.cells] = scores
     return step.write(held_out_scores=of_all_cells)
-
-
-def _rotation(fold: FLDA, model: FLDA, part: Design) -> np.ndarray:
-    """Rotation (k x k) from the scores on a fold's axes to those of the whole fit, within each effect."""
-    present = (model.design_.table.groups[:, None] == part.table.groups).all(axis=2).any(axis=1)
-    whole, own = (m.means_ @ m.components_.T for m in (model, fold))
-    out = np.zeros((whole.shape[1], whole.shape[1]))
-    for effect in part.effects:
-        columns = np.flatnonzero(model.axes_["effect"] == effect.name)
-        theirs = (model.design_.fitted(effect) @ whole[:, columns])[present]
-        ours = part.fitted(effect) @ own[:, columns]
-        out[np.ix_(columns, columns)] = orthogonal_procrustes(ours, theirs)[0]
-    return out

@@ -38,7 +38,7 @@ def path(
     mode
         As in :func:`flda.tl.rank_genes`.
     n_folds
-        Number of folds.
+        The largest number of folds, as in :func:`flda.tl.certify`.
     {key}
     {copy}
 
@@ -52,7 +52,8 @@ def path(
     Raises
     ------
     ValueError
-        If a number of genes cannot be used, or if no fold can be used. ``adata`` is then left as it was.
+        If a number of genes cannot be used, or if no cell (donor) can be held out without losing an effect. ``adata``
+        is then left as it was.
 
     Examples
     --------

@@ -58,7 +58,8 @@ def choose_penalty(
     Raises
     ------
     ValueError
-        If no fold can be used, or if the fit has simulated cells. ``adata`` is then left as it was.
+        If no cell (donor) can be held out without losing an effect, or if the fit has simulated cells.
+        ``adata`` is then left as it was.
 
     Examples
     --------

@@ -6,7 +6,7 @@ import pytest
 
 from flda import FLDA
 from flda._design.design import make_design
-from flda._design.splits import Split, cell_folds, folds
+from flda._design.splits import Split, cell_folds, folds, hold_out
 
 from oracle import donor_problem, problem
 
@@ -107,3 +107,66 @@ def test_held_out_cells_of_groups_without_training_cells_have_no_prediction():
     np.testing.assert_array_equal(split.known_weights, [1, 1, 0.5, 0.5])
     with_interaction = Split(make_design(y), None, split.train, split.test)
     assert with_interaction.training is None
+
+
+def test_training_cells_without_a_pair_in_any_group_cannot_be_used():
+    y = pd.DataFrame({"A": np.repeat(["a", "b"], 2)})
+    assert Split(make_design(y), None, np.array([0, 2]), np.array([1, 3])).training is None
+    assert Split(make_design(y), None, np.array([0, 1, 2]), np.array([3])).training is not None
+
+
+@pytest.mark.parametrize(("n", "expected"), [(4, 2), (5, 2), (6, 3), (9, 4), (10, 5), (50, 5)])
+def test_a_certificate_holds_out_two_cells_of_every_group(n, expected):
+    y = pd.DataFrame({"A": np.repeat(["a", "b"], [n, 60])})
+    plan = hold_out(make_design(y), None, 0, 5, 2)
+    assert (plan.scheme, plan.n_folds, len(plan.splits)) == ("folds", expected, 2)
+    for splits in plan.splits:
+        np.testing.assert_array_equal(np.sort(np.concatenate([s.test for s in splits])), np.arange(n + 60))
+        assert min(s.held_out.counts.min() for s in splits) >= 2
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_certificate_holds_out_two_donors_of_every_group(within):
+    """Fourteen donors; a third of them lack one of the groups."""
+    rng = np.random.default_rng(0)
+    donors = np.repeat(np.arange(14), 12)
+    a = np.tile(["p", "q"], 84) if within else np.where(donors % 2 == 0, "p", "q")
+    b = rng.choice(["u", "v"], size=len(donors))
+    b[donors < 5] = "u"
+    design = make_design(pd.DataFrame({"A": a, "B": b}))
+    plan = hold_out(design, donors, 0, 5)
+    assert plan.scheme == "folds"
+    assert plan.n_folds >= 2
+    for split in plan.splits[0]:
+        assert not set(donors[split.train]) & set(donors[split.test])
+        of_groups = pd.Series(donors[split.test]).groupby(design.codes[split.test]).nunique()
+        assert of_groups.reindex(range(4)).min() >= 2
+
+
+def test_a_certificate_without_folds_leaves_out_one_unit():
+    y = pd.DataFrame({"A": np.repeat(["a", "b"], [2, 20])})
+    plan = hold_out(make_design(y), None, 0, 5)
+    assert (plan.scheme, plan.n_folds) == ("pooled", 22)
+    assert "a group has 2 cells" in plan.reason
+    donors = np.repeat(np.arange(2), 10)
+    paired = hold_out(make_design(pd.DataFrame({"A": np.tile(["a", "b"], 10)})), donors, 0, 5)
+    assert [set(donors[s.test]) for s in paired.splits[0]] == [{0}, {1}]
+    many = hold_out(make_design(pd.DataFrame({"A": np.repeat(["a", "b"], [2, 60])})), None, 0, 5)
+    assert (many.scheme, many.n_folds) == ("pooled", 5)
+    assert all(s.training is not None for s in many.splits[0])
+
+
+def test_what_no_certificate_can_hold_out_is_named():
+    y = pd.DataFrame({"A": list("aabb"), "B": list("uvuv")})
+    with pytest.raises(ValueError, match="'a x u', 'a x v', 'b x u', 'b x v' of A x B have one cell"):
+        hold_out(make_design(y), None, 0, 5)
+    with pytest.raises(ValueError, match=r"'b' of A has one donor.*add donors"):
+        hold_out(make_design(y[["A"]]), np.array([0, 1, 2, 2]), 0, 5)
+    with pytest.raises(ValueError, match="n_folds=1"):
+        hold_out(make_design(y), None, 0, 1)
+
+
+def test_a_single_training_donor_is_not_passed_on():
+    X, y, donors = donor_problem(2, 10, 6)
+    split = Split(make_design(y), codes_of(donors), np.flatnonzero(codes_of(donors) == 0), np.array([], dtype=int))
+    assert split.training_data(X, y)[2] is None

@@ -80,6 +80,14 @@ def test_inference_of_certificates(monkeypatch):
     assert {"all", "selected"} == set(table["genes"])
 
 
+def test_inference_of_small_certificates():
+    table = inference.small_certificates(1, n_sims=2)
+    assert set(table["scheme"]) == {"folds", "pooled"}
+    many = inference.many_genes(3, 1.5, 0)
+    assert many["scheme"] == "pooled"
+    assert 0 < many["snr / true"] < 2
+
+
 def test_inference_of_variances():
     table = inference.variances(1, n_sims=2000)
     np.testing.assert_allclose(table["corrected"], 0, atol=0.05)

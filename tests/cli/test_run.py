@@ -130,6 +130,33 @@ def test_warnings_reach_the_report_once(tmp_path, capsys, no_figures):
     assert len(kept) == len(err)
 
 
+def test_the_number_of_folds(file, tmp_path, no_figures, capsys):
+    options = ["--shrinkage", "0.3", "--n-genes", "4", "--folds", "3"]
+    assert run("run", file, *FACTORS, *options, "--out", tmp_path / "out") == 0
+    assert "(3 folds)" in capsys.readouterr().out
+    result = read_h5ad(tmp_path / "out" / "result.h5ad")
+    assert set(pd.read_csv(tmp_path / "out" / "certificate.csv")["n_folds"]) == {3}
+    again = result.copy()
+    flda.tl.held_out_scores(again, n_folds=3)
+    np.testing.assert_allclose(again.obsm["X_flda_held_out"], result.obsm["X_flda_held_out"])
+    with pytest.raises(SystemExit):
+        run("run", file, *FACTORS, "--folds", "1")
+    assert "2 folds or more" in capsys.readouterr().err
+
+
+def test_two_replicates_per_group_get_a_certificate(tmp_path, no_figures, capsys):
+    adata = flda.datasets.t4t5_simulated(n_obs=600, n_vars=60)
+    few = adata.obs.groupby(FACTORS[1:], observed=True).head(2).index
+    adata[few].write_h5ad(tmp_path / "x.h5ad")
+    options = ["--interactions", "none", "--n-genes", "3", "--shrinkage", "0.3", "--out", tmp_path / "out"]
+    assert run("run", tmp_path / "x.h5ad", *FACTORS, *options) == 0
+    table = pd.read_csv(tmp_path / "out" / "certificate.csv")
+    assert set(table["scheme"]) == {"pooled"}
+    assert set(table["n_folds"]) == {16}
+    assert "(pooled)" in capsys.readouterr().out
+    assert "pooled" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_without_any_fold_the_rest_of_the_analysis_stands(tmp_path, capsys, no_figures):
     adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=60)
     adata.obs["single"] = adata.obs["dendrite"].map({"T4": "d1", "T5": "d2"})

@@ -1,5 +1,8 @@
 """What scores say about every effect: unbiased, whatever the groups and donors."""
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +21,7 @@ from flda.metrics import (
     mutual_information_gap,
     total_products,
 )
+from flda.metrics._axes import RatioSums
 
 from array_kinds import SINGLE, kinds
 
@@ -36,6 +40,79 @@ def test_effect_snr_by_hand():
     # mean square of A: margins 2 and 8, so 2 * 3^2 = 18 on one degree of freedom; noise: v/n = 1 in each of the four
     # means, 1/2 in a margin
     assert got == pytest.approx({"A": (18 - 0.5) / 2, "B": (8 - 0.5) / 2, "A:B": (4 - 1) / 2})
+
+
+def test_without_variance_within_groups_there_is_no_ratio():
+    """Neither with one cell in every group, nor with equal cells; warnings are errors in these tests."""
+    single, _ = two_by_two(1)
+    equal, codes = two_by_two(3)
+    for scores, design in ((np.arange(4.0)[:, None], single), (codes[:, :1].astype(float), equal)):
+        assert all(np.isnan(v).all() for v in effect_snr(scores, design).values())
+        assert all(np.isnan(v).all() for v in RatioSums.of(scores, design).snr().values())
+
+
+@pytest.mark.parametrize(
+    ("n", "sd", "error"),
+    [((3,) * 4, (1,) * 4, 0.03), ((1, 4, 4, 4), (1,) * 4, 0.03), ((6, 6, 12, 30), (3, 1, 1, 0.5), 0.1)],
+)
+def test_corrected_ratios_are_unbiased(n, sd, error):
+    """True SNR 8 for A and 0 for the others; the plain ratio is too large by a fifth or more."""
+    group, sd = np.repeat(np.arange(4), n), np.array(sd, dtype=float)
+    design = make_design(pd.DataFrame({"A": (group // 2).astype(str), "B": (group % 2).astype(str)}))
+    means = (2 * (group // 2) - 1) * np.sqrt(8 / 2 * np.mean(sd**2))
+    scores = means[:, None] + sd[group][:, None] * np.random.default_rng(0).normal(size=(len(group), 2500))
+    found = RatioSums.of(scores, design).snr()
+    noise = 4 * found["A"].std() / np.sqrt(2500)
+    assert found["A"].mean() == pytest.approx(8, abs=noise + 8 * error)
+    assert effect_snr(scores, design)["A"].mean() > 8 * 1.18
+    for other in ("B", "A:B"):
+        assert abs(found[other].mean()) < 0.05
+
+
+def test_one_variance_has_the_classical_correction():
+    """(df - 2) / df M / V - sum Q_cc / n_c, on average over data sets; df is 8."""
+    design, _ = two_by_two(3)
+    scores = np.random.default_rng(0).normal(size=(12, 2000))
+    T, v = mean_products(scores, design)
+    for effect in design.effects:
+        Q = design.scatter_weights(effect)
+        M = np.einsum("cd,kcd->k", Q, T) + np.einsum("c,kc->k", np.diag(Q) / 3, group_variances(scores, design))
+        classical = 6 / 8 * M / v - np.trace(Q) / 3
+        difference = RatioSums.of(scores, design).snr()[effect.name] - classical
+        assert abs(difference.mean()) < 0.02
+
+
+def group_variances(scores, design):
+    """Variance of each group on each axis, (k, C)."""
+    return np.array([scores[design.codes == c].var(axis=0, ddof=1) for c in range(design.n_groups)]).T
+
+
+@pytest.mark.parametrize("n_donors", [3, 6])
+def test_corrected_ratios_with_paired_donors(n_donors):
+    """Donor slopes of sd 0.5 and levels of sd 1; the true SNR of B is 0, or 4 over the variance of a new cell."""
+    rng, k = np.random.default_rng(0), 1200
+    donors, b = np.repeat(np.arange(n_donors), 20), np.tile(np.repeat([0, 1], 10), n_donors)
+    design, sign = make_design(pd.DataFrame({"B": b.astype(str)})), (2 * b - 1)[:, None]
+    noise = rng.normal(size=(n_donors, k))[donors] + 0.5 * sign * rng.normal(size=(n_donors, k))[donors]
+    noise += rng.normal(size=(len(b), k))
+    for square in (0.0, 4.0):
+        found = RatioSums.of(noise + sign * np.sqrt(square / 2), design, donors).snr()["B"]
+        truth = square / (1 + 1 + 0.25)
+        assert found.mean() == pytest.approx(truth, abs=0.04 * truth + 3 * found.std() / np.sqrt(k))
+
+
+def test_sums_of_folds_and_their_errors():
+    """The sum of equal parts has the ratio of one part up to its correction, and errors that shrink as the root."""
+    rng = np.random.default_rng(0)
+    design, codes = two_by_two(25)
+    parts = [RatioSums.of(rng.normal(size=(100, 3)) + codes[:, :1], design) for _ in range(40)]
+    total = reduce(add, parts) / 40
+    np.testing.assert_allclose(total.snr()["A"], reduce(add, parts).snr()["A"])
+    left = [reduce(add, parts[:i] + parts[i + 1 :]) / 39 for i in range(40)]
+    assert total.errors(left[:1], [["A"]] * 3).tolist() == pytest.approx([np.nan] * 3, nan_ok=True)
+    error = total.errors(left, [["A"]] * 3)
+    spread = np.std([p.snr()["A"] for p in parts], axis=0) / np.sqrt(40)
+    np.testing.assert_allclose(error, spread, rtol=0.25)
 
 
 def test_explained_variance_by_hand():

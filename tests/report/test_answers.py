@@ -46,6 +46,21 @@ def test_the_answers_come_from_the_certificate(adata):
     assert "axon" not in every[LOST]
 
 
+def test_the_headline_has_a_standard_error_and_the_details_the_scheme(adata):
+    table = flda.get.certificate_df(adata)
+    table.loc[table["axis"] == "axon_1", ["snr", "se_snr"]] = 400.0, 12.0
+    write(adata, "flda", certificate=table)
+    first = answers(adata, flda.get.rank_genes_df(adata))
+    assert "axon_1 is 400 ± 12.0 with all genes, and 400 ± 12.0 with" in first[SEPARATION].headline
+    n_folds = table["n_folds"].iloc[0]
+    assert f"cross-validation with {n_folds} folds" in first[PURITY].details[-1]
+    write(adata, "flda", certificate=table.assign(scheme="pooled", n_folds=8))
+    pooled = answers(adata, flda.get.rank_genes_df(adata))[PURITY].details[-1]
+    assert "too few cells" in pooled
+    assert "8 fits" in pooled
+    assert "pooled" in pooled
+
+
 def test_tests_and_stability_are_quoted(adata):
     flda.tl.effect_tests(adata, n_resamples=19)
     tests = Record(adata).tests

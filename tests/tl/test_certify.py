@@ -69,7 +69,7 @@ def test_unlabelled_cells_and_masked_genes_take_no_part():
 def test_a_refusal_writes_nothing(fitted):
     fitted.obs["single"] = fitted.obs["dendrite"].map({"T4": "d1", "T5": "d2"})
     flda.tl.flda(fitted, FACTORS, donor="single", shrinkage=0.5)
-    with pytest.raises(ValueError, match="fold"):
+    with pytest.raises(ValueError, match="one donor"):
         flda.tl.certify(fitted)
     with pytest.raises(ValueError, match="'other'"):
         flda.tl.certify(fitted, key="other")

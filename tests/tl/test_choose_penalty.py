@@ -45,6 +45,6 @@ def test_the_fit_stays_as_it_is(fitted):
 def test_a_refusal_writes_nothing(fitted):
     fitted.obs["single"] = fitted.obs["dendrite"].map({"T4": "d1", "T5": "d2"})
     flda.tl.flda(fitted, FACTORS, donor="single", shrinkage=0.5)
-    with pytest.raises(ValueError, match="fold"):
+    with pytest.raises(ValueError, match="one donor"):
         flda.tl.choose_penalty(fitted)
     assert "penalties" not in fitted.uns["flda"]
