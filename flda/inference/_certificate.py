@@ -78,8 +78,9 @@ def certify(
     Every fold holds out two units (cells, or whole donors) or more of every group. Where that is impossible, for
     example with two or three replicates per group, one unit is left out at a time and the held-out scores are pooled;
     with more than 40 units, shares of all groups are left out in ``n_folds`` folds. The column ``scheme`` and a log
-    message say which was done. A pooled ratio understates strong effects and, with many genes, overstates absent ones. A cell that is alone in its group is never held out: it takes part in every fit, and the
-    certificate says nothing about its group.
+    message say which was done.
+    A pooled ratio understates strong effects and, with many genes, overstates absent ones. A cell that is alone in
+    its group is never held out: it takes part in every fit, and the certificate says nothing about its group.
 
     Parameters
     ----------
