@@ -68,7 +68,7 @@ class Cholesky:
 
         With the lower factor L these are the squared lengths of the columns of L^-1, which are zero above the diagonal.
         """
-        n, xp = len(self._factor), namespace(self._factor)
+        n = len(self._factor)
         if self._device:
             from cupyx.scipy.linalg import solve_triangular as solve
         else:
@@ -76,14 +76,14 @@ class Cholesky:
         out = np.empty(n)
         for start in range(0, n, COLUMNS):
             own = slice(start, min(start + COLUMNS, n))
-            unit = xp.eye(n - start, own.stop - start)
+            unit = asarray_like(self._factor, np.eye(n - start, own.stop - start))
             if self._panels:
                 columns = _forward(self._factor[start:, start:], unit)
             elif self._device:
                 columns = solve(self._factor[start:, start:], unit, lower=True, check_finite=False)
             else:  # the factor is the upper triangle U = L'
                 columns = solve(self._factor[start:, start:], unit, trans="T", lower=False, check_finite=False)
-            out[own] = to_numpy(xp.einsum("ij,ij->j", columns, columns))
+            out[own] = to_numpy((columns**2).sum(axis=0))
         return out
 
 
