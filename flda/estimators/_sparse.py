@@ -81,7 +81,9 @@ class SparseFLDA(FLDA):
     components_, eigenvalues_, design_, means_, within_sd_, shrinkage_, solver_, residual_, classes_
         As in :class:`FLDA`.
     prediction_
-        As in :class:`FLDA`, for a fit of all groups to the selected genes alone, which is what ``predict`` uses.
+        As in :class:`FLDA`, for a fit of all groups to the selected genes alone, which is what ``predict`` uses. The
+        genes were selected on all cells, so with far more genes than cells the probabilities are too confident; those
+        of :class:`FLDA` are calibrated.
 
     References
     ----------
