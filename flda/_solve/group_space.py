@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import eigh, null_space
+from scipy.linalg import cholesky, eigh, null_space, solve_triangular
 
 from .objective import Terms
 
@@ -73,15 +73,15 @@ class GroupSpace:
             return np.empty(0), self._to_weights
         basis = self._allowed(terms.nulled)
         own, against = terms.own @ self._root @ basis, terms.against @ self._root @ basis
-        numerator, denominator = own.T @ own, np.eye(basis.shape[1])
         if terms.ratio:
-            denominator = denominator + against.T @ against
+            # with the denominator L L' the axes are L'^-1 times the left singular vectors of L^-1 (a_S R)'
+            L = cholesky(np.eye(basis.shape[1]) + against.T @ against, lower=True)
+            left, sizes, _ = np.linalg.svd(solve_triangular(L, own.T, lower=True), full_matrices=False)
+            values, v = sizes**2, solve_triangular(L, left, lower=True, trans="T")
         else:
-            numerator = numerator - against.T @ against
-        values, v = eigh(numerator, denominator)
+            values, v = eigh(own.T @ own - against.T @ against)
         best = np.argsort(-values, kind="stable")[:n_components]
-        v = v[:, best] / np.linalg.norm(v[:, best], axis=0)
-        return values[best], self._to_weights @ basis @ v
+        return values[best], self._to_weights @ basis @ (v[:, best] / np.linalg.norm(v[:, best], axis=0))
 
     def _allowed(self, nulled: Sequence[np.ndarray]) -> np.ndarray:
         """Return an orthonormal basis of the directions v along which no effect with an infinite penalty varies."""

@@ -264,7 +264,7 @@ class _Loss:
             own = (z * self._own).sum(axis=1) / z.sum(axis=1)
             return -float(self._weights @ np.log(np.maximum(own, 1e-300)))
 
-        found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 0.02})
+        found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 0.05})
         return float(np.exp(found.x)), float(found.fun)
 
 
