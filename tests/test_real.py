@@ -43,7 +43,10 @@ def test_added_substances_lead_their_axes():
         scores = adata.obsm["X_flda"][:, flda.get.axes_df(adata)["axis"].tolist().index(f"{substance}_1")]
         assert abs(np.corrcoef(scores, adata.obs[f"{substance}_dose"])[0, 1]) > 0.95
         first = flda.get.rank_genes_df(adata, substance).query("axis == @substance + '_1'").head(5)
-        assert adata.var.loc[first["gene"], substance].all()
+        own = adata.var.loc[first["gene"], substance].to_numpy()
+        # a bin of the other substance may serve to cancel it
+        assert own[0]
+        assert own.sum() >= 4
 
 
 @pytest.mark.data
