@@ -293,7 +293,6 @@ class _Frozen:
     def __init__(self, model: SparseFLDA, genes: np.ndarray):
         self.model = model
         self.selected = {e: [np.searchsorted(genes, a) for a in axes] for e, axes in model.selected_.items()}
-        self.unit = np.mean(model.within_sd_**2)
         sizes = model._prior_sizes
         self.sizes = None if sizes is None else {e: s[genes] for e, s in sizes.items()}
         self.original = model.components_[:, genes].T
@@ -322,7 +321,7 @@ class _Frozen:
         variances = within.variances_of(scatter)
         target = target_diagonal(variances, model.shrinkage_target)
         if model.shrinkage_target == "identity":  # the mean variance of all genes of the fit, not of the selected ones
-            target = np.full_like(target, self.unit)
+            target = np.full_like(target, model._mean_variance)
         g = model.shrinkage_
         M = (1 - g) * scatter + g * np.diag(target)
         means = within.means

@@ -211,7 +211,7 @@ def test_tables():
 
 
 def test_halves_have_every_group_and_share_no_unit():
-    X, y, names = donor_problem(4, 20, 15)
+    _, y, names = donor_problem(4, 20, 15)
     donors = pd.factorize(names, sort=True)[0]
     design = make_design(y)
     for given in (None, donors):
