@@ -2,6 +2,7 @@
 
 from ._bootstrap import Bootstrap, bootstrap
 from ._certificate import certify
+from ._depth import depth_check
 from ._penalty import choose_penalty
 from ._stability import Stability, stability_selection
 from ._tests import EffectTests, effect_tests
@@ -13,6 +14,7 @@ __all__ = [
     "bootstrap",
     "certify",
     "choose_penalty",
+    "depth_check",
     "effect_tests",
     "stability_selection",
 ]
