@@ -281,8 +281,8 @@ class _Frozen:
     """The axes of a sparse model on its selected genes, which can be fitted again on any cells.
 
     An axis u of an effect with contrasts H (df x genes) in the denominator W satisfies ``u ~ W^-1 H' q``, where the
-    unit vector q is the direction of its contrasts H u. Its weights are taken as ``W^-1 H' q``. They are linear in the group
-    means if df = 1, and the axis normalised to ``u' M_e(g) u = 1`` is not.
+    unit vector q is the direction of its contrasts H u. Its weights are taken as ``W^-1 H' q``. They are linear in the
+    group means if df = 1, and the axis normalised to ``u' M_e(g) u = 1`` is not.
 
     Attributes
     ----------

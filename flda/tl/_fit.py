@@ -14,8 +14,8 @@ from .._adata import read
 from .._adata.results import Step, check_new_fit, check_storable
 from .._design.design import Design
 from .._design.effects import Effect
-from .._docs import documented
 from .._design.samples import sample_units
+from .._docs import documented
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
 from .._error.gene_f import gene_f
 from .._logging import get_logger, quiet

@@ -31,7 +31,7 @@ def test_frequencies_and_intervals_are_those_of_the_functions(fitted):
         assert table["frequency"].sum() == pytest.approx(part["frequency"].sum())
     stored = fitted.uns["flda"]["stability"]
     assert stored["params"] == {"n_resamples": 4, "n_bootstraps": 10, "unit": "cell", "random_state": 0}
-    intervals = inference.bootstrap(model.fit(*data), *data, n_resamples=10)
+    intervals = inference.bootstrap(model, *data, n_resamples=10)
     assert len(stored["scores"]) == len(intervals.scores) == 7 * 8
     np.testing.assert_allclose(stored["loadings"]["upper"], intervals.loadings["upper"])
     assert stored["loadings"]["gene"].tolist() == fitted.var_names[intervals.loadings["gene"]].tolist()
