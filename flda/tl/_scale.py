@@ -50,8 +50,8 @@ def scale_check(
 
     * ``table``: DataFrame ``effect, pval, pval_log_rate, n_genes, n_kept, share_kept, reading``, a row per interaction;
       read it with :func:`flda.get.scale_check_df`. The last column is a sentence that says what the numbers mean
-    * ``genes``: DataFrame ``effect, gene, pval_adj, pval_log_rate, kept``, a row per interaction and gene that has it on
-      the expression of the fit
+    * ``genes``: DataFrame ``effect, gene, pval_adj, pval_log_rate, kept``, a row per interaction and gene that has it
+      on the expression of the fit
 
     Raises
     ------
@@ -73,7 +73,7 @@ def scale_check(
     if layer not in adata.layers:
         names = [name for name in adata.layers if name is not None]
         raise ValueError(
-            f"there is no layer {layer!r} with raw counts; layers are {names}. Keep the counts before normalising, with "
+            f"there is no layer {layer!r} with raw counts; layers are {names}. Keep the counts before normalising: "
             f"adata.layers[{layer!r}] = adata.X.copy()."
         )
     counts = read.checked_expression(adata, layer)[fitted.cells]
