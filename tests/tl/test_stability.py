@@ -67,3 +67,16 @@ def test_a_refusal_writes_nothing(fitted):
     with pytest.raises(ValueError, match="=1"):
         flda.tl.stability(fitted, n_resamples=1)
     assert "stability" not in fitted.uns["flda"]
+
+
+def test_a_group_of_one_cell_has_frequencies_and_no_intervals(caplog):
+    adata = flda.datasets.t4t5_simulated(n_obs=320, n_vars=60)
+    alone = np.flatnonzero(adata.obs["subtype"] == "T5c")[1:]
+    adata = adata[np.setdiff1d(np.arange(320), alone)].copy()
+    flda.tl.flda(adata, FACTORS, interactions=None, shrinkage=0.5)
+    flda.tl.rank_genes(adata, n_genes=3)
+    flda.tl.stability(adata, n_resamples=2, n_bootstraps=10)
+    stored = adata.uns["flda"]["stability"]
+    assert set(stored) == {"genes", "params"}
+    assert stored["params"]["n_bootstraps"] == 0
+    assert "T5, c" in caplog.text
