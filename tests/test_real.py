@@ -8,6 +8,7 @@ from flda.inference._certificate import certify
 
 
 @pytest.mark.data
+@pytest.mark.filterwarnings("ignore:depth goes with 'amount'")  # by design
 def test_rnamix_axes_follow_the_designed_factors():
     adata = flda.datasets.rnamix()
     factors = ["mixture", "amount", "protocol"]
@@ -25,6 +26,7 @@ def test_rnamix_axes_follow_the_designed_factors():
 
 
 @pytest.mark.data
+@pytest.mark.filterwarnings("ignore:depth goes with 'amount'")  # by design
 def test_rnamix_with_interactions_names_the_empty_group(caplog):
     adata = flda.datasets.rnamix()
     flda.tl.flda(adata, ["mixture", "amount", "protocol"], shrinkage=0.9)

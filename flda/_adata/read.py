@@ -138,6 +138,38 @@ def warn_of_counts(layer: str | None, stacklevel: int = 3) -> None:
     )
 
 
+def depth(adata: AnnData, layer: str | None) -> tuple[np.ndarray, str] | None:
+    """Total counts of every cell, and where they come from, or None if they are not known.
+
+    They are columns of ``obs`` that quality control leaves, or sums of ``layers["counts"]`` if it is in memory.
+    """
+    obs = in_memory(adata.obs)
+    for name in ("total_counts", "n_counts"):
+        if name in obs and pd.api.types.is_numeric_dtype(obs[name]):
+            values = obs[name].to_numpy(dtype=float)
+            if (np.isfinite(values) & (values > 0)).all():
+                return values, f"obs[{name!r}]"
+    if layer != "counts" and "counts" in adata.layers:
+        counts = adata.layers["counts"]
+        if arrays.in_memory(counts) and counts.dtype.kind in "fiu":
+            values = np.asarray(counts.sum(axis=1), dtype=float).ravel()
+            if (np.isfinite(values) & (values > 0)).all():
+                return values, "layers['counts']"
+    return None
+
+
+def warn_of_depth(table: pd.DataFrame, limit: float, source: str, stacklevel: int = 3) -> None:
+    """Warn of every factor whose levels differ in depth by more than a limit."""
+    for row in table[table["ratio"] > limit].itertuples():
+        warnings.warn(
+            f"depth goes with {row.factor!r}: cells of level {row.highest!r} have {row.ratio:.1f} times the depth of "
+            f"those of {row.lowest!r} (geometric means of {source}), so its axes and p-values can show depth instead "
+            "of biology. Normalise the counts of every cell if that was not done, and add the depth as a nuisance "
+            "factor in bins, for example pandas.qcut of the log total counts.",
+            stacklevel=stacklevel,
+        )
+
+
 @dataclass(frozen=True)
 class Cells:
     """Expression and labels for a fit.

@@ -151,6 +151,7 @@ class Record:
     certificate = Slot[pd.DataFrame]("flda.tl.certify")
     stability = Slot[dict[str, Any]]("flda.tl.stability")
     path = Slot[pd.DataFrame]("flda.tl.path")
+    scale_check = Slot[dict[str, Any]]("flda.tl.scale_check")
     penalties = Slot[dict[str, Any]]("flda.tl.choose_penalty")
     held_out_scores = Slot[pd.DataFrame]("flda.tl.held_out_scores", "obsm", "X_{}_held_out", columns="axis_names")
     connectivity = Slot[dict[str, Any]]("flda.circuits.link_axes")

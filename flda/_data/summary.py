@@ -1,4 +1,4 @@
-"""One pass over the values of a matrix: sums, sums of squares, and the check that every value is finite."""
+"""One pass over the values of a matrix: sums, squares, detected genes, and the check that every value is finite."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .arrays import (
     reduce_rows,
     row_blocks,
 )
-from .device import OnDevice, is_device, to_numpy
+from .device import OnDevice, asarray_like, is_device, to_numpy
 
 
 class NonFiniteError(ValueError):
@@ -56,11 +56,15 @@ class Summary:
         Sum of the squared entries of each sample and gene, S x p.
     counts_like
         Whether X looks like raw counts: no value is negative or fractional, and some value exceeds 1.
+    log_detected
+        Sum over the rows of each sample, (S,), of the logarithm of the number of entries that are not zero (of a
+        sparse matrix: that are stored).
     """
 
     sums: np.ndarray
     squares: np.ndarray
     counts_like: bool
+    log_detected: np.ndarray
 
 
 def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = None) -> Summary:
@@ -90,8 +94,12 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         block = canonical(block)
-        out[:S] += block_sums(block, codes[rows], S)
-        out[S : 2 * S] += block_sums(_squared(block), codes[rows], S)
+        out[:S, :p] += block_sums(block, codes[rows], S)
+        out[S : 2 * S, :p] += block_sums(_squared(block), codes[rows], S)
+        # the last column takes what is known of the rows as a whole
+        detected = np.diff(to_numpy(block.indptr)) if is_sparse(block) else to_numpy((block != 0).sum(axis=1))
+        logs = np.bincount(codes[rows], np.log(np.maximum(detected, 1)), S)
+        out[:S, p] += asarray_like(out, logs)
         values = block.data if is_sparse(block) else block
         # the last two rows of out count what speaks against and for raw counts: values that are no counts, and values
         # above 1; once a value is negative or fractional, later blocks need not be searched
@@ -100,12 +108,13 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
             out[-2, 0] += fraction or bool(values.min() < 0)
             out[-1, 0] += bool(values.max() > 1)
 
-    total = to_numpy(reduce_rows(X, update, (2 * S + 2, p)))
+    total = to_numpy(reduce_rows(X, update, (2 * S + 2, p + 1)))
     # NaN and inf survive any sum, so X is searched only if a sum is not finite (it can also have overflowed)
     if not np.isfinite(total[:S]).all() and (bad := first_nonfinite(X)) is not None:
         raise NonFiniteError(*bad, names)
     counts_like = bool(X.dtype.kind != "b" and total[-2, 0] == 0 and total[-1, 0] > 0)
-    return Summary(total[:S], total[S : 2 * S], counts_like)
+    sums, squares = (np.ascontiguousarray(total[k * S : (k + 1) * S, :p]) for k in range(2))
+    return Summary(sums, squares, counts_like, total[:S, p].copy())
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:

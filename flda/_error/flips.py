@@ -52,7 +52,8 @@ class CellStatistics:
         n = self.n[:, None]
         self._contrasts = {e: design.contrasts[e] for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
-        self._floor = max(LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1), 1e-300)
+        least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
+        self._floor: float | np.ndarray = max(least, 1e-300)
         few = self.n.min() < FEW_UNITS
         self._priors = [
             prior_variance(q / max(k - 1, 1), k - 1) if few else (0.0, 1.0)
@@ -176,7 +177,7 @@ class DonorStatistics:
         self._add = np.eye(len(counts))[:, units.groups] if self._own else np.ones((1, self.n_units))
         self._observed = self._spread(self._parts(units.values), units.values)[0]
         variances = self._observed / (self._q * self._df[:, None])
-        self._floor = LEAST * max(variances.mean(), 1e-300)
+        self._floor: float | np.ndarray = LEAST * max(variances.mean(), 1e-300)
         few = (counts.min() if self._own else self._df[0]) < FEW_UNITS
         self._priors = [
             prior_variance(v, self._q * df) if few else (0.0, 1.0) for v, df in zip(variances, self._df, strict=True)
@@ -185,6 +186,11 @@ class DonorStatistics:
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,)."""
         return {self.effect: self._statistic(self._parts(self._values), self._values)[0]}
+
+    def at_least(self, variances: np.ndarray) -> None:
+        """Set the smallest variance of every unit and gene, (U, p), such as that of counting."""
+        of_groups = self._add @ variances / self._add.sum(axis=1, keepdims=True)
+        self._floor = np.maximum(of_groups, self._floor)
 
     def _parts(self, rows: np.ndarray, signs: np.ndarray | None = None) -> np.ndarray:
         """Compute the parts of flipped units, (F, k, q, p)."""

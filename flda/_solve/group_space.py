@@ -23,6 +23,10 @@ RANK_TOLERANCE = 1e-13
 ABSENT = 1e-12
 
 
+class NoDirectionError(ValueError):
+    """Infinite penalties, or axes that come first, leave no direction for an axis."""
+
+
 class GroupSpace:
     """The space of the group means in the metric of M_e(g).
 
@@ -66,7 +70,7 @@ class GroupSpace:
 
         Raises
         ------
-        ValueError
+        NoDirectionError
             If infinite penalties leave no direction.
         """
         if self.rank == 0:  # all group means are equal: there is no axis
@@ -96,7 +100,7 @@ class GroupSpace:
                 rows.append(row / norm)
         basis = null_space(np.vstack(rows), rcond=1e-11) if rows else np.eye(self.rank)
         if basis.shape[1] == 0:
-            raise ValueError(
+            raise NoDirectionError(
                 f"an infinite penalty leaves no direction: the group means span {self.rank} dimensions and the effects "
                 "with an infinite penalty take all of them. Use more genes or finite penalties."
             )

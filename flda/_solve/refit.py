@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from .group_space import GroupSpace
+from .group_space import GroupSpace, NoDirectionError
 from .objective import Terms
 from .rows import Rows, WithRows
 
@@ -67,12 +67,30 @@ class Refit:
         return float(values[0]), loadings[:, 0]
 
     def together(self, genes: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the best axes that share one support: eigenvalues and loadings (k x n_components)."""
+        """Compute the best axes that share one support: eigenvalues and loadings (k x n_components).
+
+        Raises
+        ------
+        NoDirectionError
+            If infinite penalties, and the axes added before, leave no direction on this support.
+        """
+        W = self.denominator(genes)[:, genes]
         H = self.H[:, genes]
-        Z = cho_solve(cho_factor(self.denominator(genes)[:, genes]), H.T)  # W_AA^-1 H_A'
-        own, subtracted, *zero = np.split(np.eye(len(H)), np.cumsum([len(rows) for rows in self._rows])[:-1])
-        # in the metric W the ratio has no further denominator, so both objectives are differences
-        terms = Terms(own, own, subtracted, zero, ratio=False)
-        values, w = GroupSpace(H @ Z).axes(terms, n_components)
-        U = Z @ w
+        try:
+            values, U = self._solve(H, W, n_components)
+        except NoDirectionError:
+            values, U = np.empty(0), np.empty((len(genes), 0))
+        if len(values) == 0:
+            # the rows of H do not span the space of the loadings, as if a gene is zero in all cells; further rows,
+            # which weigh nothing, make them span it
+            values, U = self._solve(np.vstack([H, np.diag(np.sqrt(np.diag(W)))]), W, n_components)
         return values, U / np.sqrt(np.einsum("ik,ij,jk->k", U, self.scatter(genes)[:, genes], U))
+
+    def _solve(self, H: np.ndarray, W: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compute eigenvalues and axes within the span of ``W^-1 H'``; rows of H after the known ones weigh nothing."""
+        Z = cho_solve(cho_factor(W), H.T)  # W_AA^-1 H_A'
+        ends = np.cumsum([len(rows) for rows in self._rows])
+        own, subtracted, *zero = np.split(np.eye(len(H))[: ends[-1]], ends[:-1])
+        # in the metric W the ratio has no further denominator, so both objectives are differences
+        values, w = GroupSpace(H @ Z).axes(Terms(own, own, subtracted, zero, ratio=False), n_components)
+        return values, Z @ w

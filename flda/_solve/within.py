@@ -31,7 +31,7 @@ Without donors the samples are the groups, and h_s is g_c.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -186,6 +186,13 @@ class Within:
         delta = donor_part(samples, weights, own, means, squares)
         centres = scaled_centres(own, means, samples, weights, delta)
         return cls(X, codes, counts, weights, means, samples.codes, own, centres, samples, delta)
+
+    def with_delta(self, delta: float) -> Within:
+        """Return the same with another share of the donors, as that of more genes."""
+        if self.samples is None:
+            return self
+        centres = scaled_centres(self.sample_means, self.means, self.samples, self.weights, delta)
+        return replace(self, centres=centres, delta=delta)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -252,6 +252,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         # all that predict needs
         self._predictor = self._find_predictor(solved)
         self.prediction_ = self._predictor.table()
+        # what the genes of sparse axes alone cannot estimate
+        self._delta, self._mean_variance = within.delta, float(np.mean(solver.variances))
         self._terms = solved.terms  # the bootstrap refits the axes with the objective of all genes
         self._n_features_out = len(axes.table)
         # sizes omega_S^2 of the effects under the prior of the group means; the bootstrap keeps them fixed

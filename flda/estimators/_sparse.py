@@ -190,6 +190,7 @@ class SparseFLDA(FLDA):
         self.n_genes_path_ = None
         if self.n_genes == "cv":
             sizes, self.n_genes_path_ = self._choose_sizes(solved)
+        self._n_candidates = int(self._allowed(solved).sum())
         scatter = ScatterRows(solved.solver, solved.g)
         effects = progress(solved.design.effects, desc="gene selection")
         found = [a for effect in effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]

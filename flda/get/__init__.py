@@ -1,7 +1,7 @@
 """Results as tidy DataFrames. Nothing in the AnnData is changed, and the tables are copies."""
 
 from ._axes import certificate_df, effect_tests_df, path_df, penalties_df
-from ._fit import axes_df, design_df, estimability_df, variance_df
+from ._fit import axes_df, design_df, estimability_df, scale_check_df, variance_df
 from ._genes import RANKING_COLUMNS as RANKING_COLUMNS
 from ._genes import gene_tests_df, rank_genes_df, stability_df
 
@@ -15,6 +15,7 @@ __all__ = [
     "path_df",
     "penalties_df",
     "rank_genes_df",
+    "scale_check_df",
     "stability_df",
     "variance_df",
 ]

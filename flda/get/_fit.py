@@ -116,3 +116,35 @@ def variance_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     ['dendrite', 'axon', 'dendrite:axon', 'within']
     """
     return Record(adata, key).variance
+
+
+@documented
+def scale_check_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return whether interactions hold on the log of mean counts, or may be the curvature of log1p.
+
+    Parameters
+    ----------
+    adata
+        AnnData with the results of :func:`flda.tl.flda` and :func:`flda.tl.scale_check`.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per interaction: ``effect, pval, pval_log_rate, n_genes, n_kept, share_kept, reading``, as in
+    :class:`flda.inference.ScaleCheck`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.scale_check` has not run.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.scale_check(adata, n_resamples=99)
+    >>> flda.get.scale_check_df(adata)["n_genes"].tolist()[0] >= 0
+    True
+    """
+    return Record(adata, key).scale_check["table"]

@@ -2,17 +2,22 @@
 
 from ._bootstrap import Bootstrap, bootstrap
 from ._certificate import certify
+from ._depth import depth_check
 from ._penalty import choose_penalty
+from ._scale import ScaleCheck, scale_check
 from ._stability import Stability, stability_selection
 from ._tests import EffectTests, effect_tests
 
 __all__ = [
     "Bootstrap",
     "EffectTests",
+    "ScaleCheck",
     "Stability",
     "bootstrap",
     "certify",
     "choose_penalty",
+    "depth_check",
     "effect_tests",
+    "scale_check",
     "stability_selection",
 ]

@@ -1,4 +1,10 @@
-"""Bootstrap of sparse axes on their genes: intervals for loadings and for the scores of group means."""
+"""Intervals for the loadings of sparse axes and for the scores of group means, by sample splitting and the bootstrap.
+
+Intervals that take selected genes as given are wrong if the same cells selected them: a gene is selected because it
+looked large, so its interval lies too far from zero. Here one half of the cells selects the genes, and the other half,
+which knows nothing of the selection, gives the loadings and the intervals (Cox, Biometrika 62:441, 1975; Rinaldo,
+Wasserman and G'Sell, Ann. Stat. 47:3438, 2019).
+"""
 
 from __future__ import annotations
 
@@ -9,16 +15,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes, sqrtm
+from scipy.stats import t
 
 from .._data import arrays
-from .._design.design import Design
+from .._design.design import Design, make_design
 from .._design.samples import Samples, between_factors, donor_strata
+from .._design.splits import Split
+from .._logging import get_logger
 from .._progress import progress
+from .._solve.group_space import NoDirectionError
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
 from .._solve.rows import MatrixRows
 from .._solve.within import Within, target_diagonal
 from ..estimators import SparseFLDA, donor_codes, expression, label_frame
+
+logger = get_logger(__name__)
+
+N_TRIES = 100  # random halves of the donors that are tried until both have all groups
+FEW_DONORS = 5  # with fewer donors per half and level, intervals are announced to be too narrow
+
+
+class NoHalvesError(ValueError):
+    """Some group cannot be split into two halves, or bootstrap samples lose it."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +47,21 @@ class Bootstrap:
     Attributes
     ----------
     loadings
-        One row per axis and gene: ``axis``, ``gene`` (its index), ``loading, lower, upper``.
+        One row per axis and gene that the first half selected: ``axis``, ``gene`` (its index), ``loading`` in the
+        second half, and its interval ``lower, upper``.
     scores
-        One row per axis and group: ``axis``, the levels of the factors, ``score`` of the group mean, ``lower, upper``.
+        One row per axis and group: ``axis``, the levels of the factors, ``score`` of the group mean of the second half
+        on the axis of the first half, and its interval ``lower, upper``.
     n_resamples
         The number of resamples that were used.
+    unit
+        What was split into halves and resampled: ``"cell"`` or ``"donor"``.
     """
 
     loadings: pd.DataFrame
     scores: pd.DataFrame
     n_resamples: int
+    unit: str
 
 
 def bootstrap(
@@ -50,32 +74,40 @@ def bootstrap(
     confidence: float = 0.95,
     random_state: int | None = 0,
 ) -> Bootstrap:
-    """Compute percentile intervals for the loadings, and for the scores of group means, of a fitted sparse model.
+    """Select genes on one half of the cells, and compute intervals for their loadings from the other half.
 
-    The selected genes are kept, and their weights are fitted again on every resample. The intervals therefore say how
-    precise the weights are given the genes, not how certain the selection is; for that see :func:`stability_selection`.
-    If donors are given, whole donors are drawn, within the levels of the factors that vary between donors, and then
-    cells within each drawn donor and group. Without donors, cells are drawn within groups. Resamples that lose a group
-    are left out.
+    The cells of every group are split into two random halves; with ``donor``, whole donors are. The first half selects
+    the genes, as a fit of ``model`` does. The second half estimates the loadings of these genes and gives the
+    intervals. So an interval keeps its level for every selected gene, also for one that was selected by chance. The
+    genes are those of half of the cells, so they can differ from the selection of a fit of all cells.
 
-    The axes of a resample are aligned with the original ones before the quantiles are taken. Axes with genes of their
-    own get the sign of the original axis. Axes that share their genes (``mode="marker"``) are rotated to the least
-    distance in the metric of M_e(g).
+    An interval of a loading is about the weight of the gene in the best axis of just these genes, at the shrinkage, and
+    with the weights of the effects, that the first half has chosen. The length of an axis is a convention, so weights
+    are given in units of the estimated axis, which has variance one within groups. An interval of a score is about the
+    mean of a group on the axis of the first half, relative to the mean of all groups.
+
+    Standard errors come from bootstrap samples of the second half: cells are drawn within groups. If donors are given,
+    whole donors are drawn, within the levels of the factors that vary between donors, and then cells within each drawn
+    donor and group. Samples that lose a group are left out. The intervals use quantiles of Student's t.
+
+    Axes have the orientation of the first half. An axis with genes of its own gets the sign with which its contrasts
+    resemble those of the first half. Axes that share their genes (``mode="marker"``) are rotated to the least distance
+    in the metric of M_e(g).
 
     Parameters
     ----------
     model
-        A fitted sparse model.
+        Estimator with the number of genes and the mode; it is cloned, and need not be fitted.
     X, y
-        Expression and labels of the cells that the model was fitted on, as in :meth:`FLDA.fit`.
+        Expression and labels, as in :meth:`FLDA.fit`.
     donor
         Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`.
     n_resamples
-        Number of resamples.
+        Number of bootstrap samples.
     confidence
         Nominal coverage of the intervals.
     random_state
-        Seed.
+        Seed of the halves and of the bootstrap samples.
 
     Returns
     -------
@@ -84,132 +116,269 @@ def bootstrap(
     Raises
     ------
     ValueError
-        If y does not have the cells of the fit, or fewer than two resamples keep every group.
+        If a group cannot be split, or fewer than two bootstrap samples keep every group.
+
+    References
+    ----------
+    Cox DR. A note on data-splitting for the evaluation of significance levels. Biometrika 62:441 (1975).
+
+    Rinaldo A, Wasserman L, G'Sell M. Bootstrapping and sample splitting for high-dimensional, assumption-lean
+    inference. Ann. Stat. 47:3438 (2019).
 
     Examples
     --------
     >>> from flda import SparseFLDA
     >>> from flda.datasets import t4t5_simulated
     >>> adata = t4t5_simulated(n_obs=600, n_vars=100)
-    >>> y = adata.obs[["dendrite", "axon"]]
-    >>> model = SparseFLDA(n_genes=3, shrinkage=0.5).fit(adata.X, y)
-    >>> bands = bootstrap(model, adata.X, y, n_resamples=50)
+    >>> model = SparseFLDA(n_genes=3, shrinkage=0.5)
+    >>> bands = bootstrap(model, adata.X, adata.obs[["dendrite", "axon"]], n_resamples=50)
     >>> part = bands.loadings.query("axis == 'dendrite_1'")
     >>> bool(((part["lower"] <= part["loading"]) & (part["loading"] <= part["upper"])).all())
     True
     """
     labels = label_frame(y)[0]
+    X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
-    design = model.design_
-    if len(labels) != len(design.codes):
-        raise ValueError(
-            f"the model was fitted on {len(design.codes)} cells and y has {len(labels)}; give the cells of the fit."
-        )
-    genes = np.unique(np.concatenate([axis for axes in model.selected_.values() for axis in axes]))
-    X = arrays.map_rows(expression(X, len(labels))[:, genes], lambda rows, block: arrays.dense(block), len(genes))
-    if not np.isfinite(X).all():
-        raise ValueError("X holds NaN or inf for a selected gene; give the cells that the model was fitted on.")
-    axes = _Frozen(model, genes)
-    original = model.components_[:, genes].T
-    metric = axes.of(X, design, donors)[2]
-    loadings, scores = [], []
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence}: use a number between 0 and 1.")
+    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
     rng = np.random.default_rng(random_state)
-    for cells, instances in progress(_resamples(design, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
-        part = design.subset(cells)
+    split = halves(design, donors, rng)
+    selecting = split.fit(model, X, labels)
+    part = split.held_out
+    assert part is not None
+    genes = np.unique(np.concatenate([axis for axes in selecting.selected_.values() for axis in axes]))
+    X = arrays.map_rows(X[split.test][:, genes], lambda rows, block: arrays.dense(block), len(genes))
+    if not np.isfinite(X).all():
+        raise ValueError("X holds NaN or inf for a selected gene; remove or impute such values first.")
+    if donors is not None:
+        donors = np.unique(donors[split.test], return_inverse=True)[1].ravel()
+    axes = _Frozen(selecting, genes)
+    own, means, metric = axes.estimate(X, part, donors)
+    own = axes.turned(own, means, metric)
+    length = np.sqrt(np.einsum("ij,ik,kj->j", own, metric, own))
+    loadings, scores = [], []
+    for cells, instances in progress(_resamples(part, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
+        drawn = part.subset(cells)
         # scores of groups can only be compared if every group is there, and some group needs two cells for a scatter
-        if part is None or part.n_groups < design.n_groups or len(cells) == part.n_groups:
+        if drawn is None or drawn.n_groups < part.n_groups or len(cells) == drawn.n_groups:
             continue
-        U, means, _ = axes.of(X[cells], part, instances)
-        U = axes.turned(U, original, metric)
-        loadings.append(U)
-        scores.append((means - means.mean(axis=0)) @ U)
+        try:
+            found, drawn_means, _ = axes.estimate(X[cells], drawn, instances)
+        except NoDirectionError:
+            continue
+        loadings.append(axes.turned(found, drawn_means, metric) / length)
+        scores.append(drawn_means @ axes.original)
     if len(loadings) < 2:
-        raise ValueError(
+        raise NoHalvesError(
             f"a bootstrap needs two resamples that keep every group, and {len(loadings)} of {n_resamples} do; increase "
             "n_resamples, or leave the donors out if they are too few."
         )
-    own = (model.means_ - model.means_.mean(axis=0)) @ model.components_.T
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(loadings, [tail, 100 - tail], axis=0)
-    low_score, high_score = np.percentile(scores, [tail, 100 - tail], axis=0)
+    own, own_scores = own / length, means @ axes.original
+    df, stretch, df_scores, stretch_scores = _precision(part, donors)
+    low, high = intervals(np.stack(loadings), own, confidence, df, stretch)
+    low_score, high_score = intervals(np.stack(scores), own_scores, confidence, df_scores, stretch_scores)
     weights, of_groups = [], []
-    for j, axis in enumerate(model.axes_["axis"]):
-        used = np.flatnonzero(model.components_[j, genes])
+    for j, axis in enumerate(selecting.axes_["axis"]):
+        used = np.flatnonzero(selecting.components_[j, genes])
         weights.append(
             pd.DataFrame(
                 {
                     "axis": axis,
                     "gene": genes[used],
-                    "loading": model.components_[j, genes[used]],
+                    "loading": own[used, j],
                     "lower": low[used, j],
                     "upper": high[used, j],
                 }
             )
         )
-        rows = design.group_levels().assign(score=own[:, j], lower=low_score[:, j], upper=high_score[:, j])
+        rows = part.group_levels().assign(score=own_scores[:, j], lower=low_score[:, j], upper=high_score[:, j])
         rows.insert(0, "axis", axis)
         of_groups.append(rows)
-    return Bootstrap(pd.concat(weights, ignore_index=True), pd.concat(of_groups, ignore_index=True), len(loadings))
+    return Bootstrap(
+        pd.concat(weights, ignore_index=True),
+        pd.concat(of_groups, ignore_index=True),
+        len(loadings),
+        "cell" if donors is None else "donor",
+    )
+
+
+def halves(design: Design, donors: np.ndarray | None, rng: np.random.Generator) -> Split:
+    """Split the cells, or whole donors, into a half that selects genes (training) and a half for intervals (held out).
+
+    Every group has cells in both halves. The odd unit of a stratum goes to the second half.
+
+    Raises
+    ------
+    NoHalvesError
+        If a group cannot be split.
+    """
+    strata = design.codes if donors is None else donor_strata(design, donors)
+    for _ in range(1 if donors is None else N_TRIES):
+        order = rng.permutation(len(strata))
+        rank = pd.Series(order).groupby(strata[order]).cumcount().to_numpy()
+        first = np.empty(len(strata), dtype=bool)
+        first[order] = rank % 2 == 1
+        of_cell = first if donors is None else first[donors]
+        split = Split(design, donors, np.flatnonzero(of_cell), np.flatnonzero(~of_cell))
+        parts = split.training, split.held_out
+        if all(half is not None and half.n_groups == design.n_groups < len(half.codes) for half in parts):
+            return split
+    levels = design.group_levels().astype(str).agg(", ".join, axis=1)
+    if donors is None:
+        few = levels[np.flatnonzero(design.counts == 1)]
+        unit = "cell"
+    else:
+        of_group = pd.Series(donors).groupby(design.codes).nunique()
+        few = levels[np.flatnonzero(of_group == 1)]
+        unit = "donor"
+    which = f"the group {few.iloc[0]!r} has one {unit} only" if len(few) else "no split of the donors does that"
+    raise NoHalvesError(
+        "intervals need two halves of the data with cells of every group in both, so that one half can select the "
+        f"genes, but {which}. Leave out such groups, or compute no intervals."
+    )
+
+
+def intervals(
+    values: np.ndarray, own: np.ndarray, confidence: float, df: float | np.ndarray, stretch: float | np.ndarray = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the estimates minus and plus their bootstrap standard error times a quantile of Student's t.
+
+    Parameters
+    ----------
+    values
+        Estimates of the resamples, (B, ...).
+    own
+        Estimates of the sample, (...).
+    confidence, df
+        Nominal coverage, and degrees of freedom of the standard error.
+    stretch
+        Factor of the standard error. A bootstrap of n units underestimates the variance of a mean by (n - 1) / n.
+    """
+    reach = t.ppf((1 + confidence) / 2, df) * stretch * np.std(values, axis=0, ddof=1)
+    return own - reach, own + reach
+
+
+def _precision(design: Design, donors: np.ndarray | None) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """Return df and stretch of the intervals of the loadings, and of those of the scores of each group, C x 1."""
+    units = design.counts
+    df, stretch = float(len(design.codes) - design.n_groups), 1.0
+    if donors is not None:
+        units = pd.Series(donors).groupby(design.codes).nunique().to_numpy()
+        drawn = np.bincount(donor_strata(design, donors))
+        if drawn.min() < FEW_DONORS:
+            logger.warning(
+                "the half of the donors that gives the intervals has only %d in some level; with fewer than %d, the "
+                "intervals are rough",
+                drawn.min(), FEW_DONORS,
+            )  # fmt: skip
+        df, stretch = max(drawn.sum() - len(drawn), 1.0), np.sqrt(drawn.min() / max(drawn.min() - 1, 1))
+    left = np.maximum(units - 1, 1)[:, None]
+    return df, stretch, left, np.sqrt((left + 1) / left)
 
 
 class _Frozen:
-    """The axes of a sparse model on its selected genes, which can be fitted again on any cells."""
+    """The axes of a sparse model on its selected genes, which can be fitted again on any cells.
+
+    An axis u of an effect with contrasts H (df x genes) in the denominator W satisfies ``u ~ W^-1 H' q``, where the
+    unit vector q is the direction of its contrasts H u. Its weights are taken as ``W^-1 H' q``. They are linear in the
+    group means if df = 1, and the axis normalised to ``u' M_e(g) u = 1`` is not.
+
+    Attributes
+    ----------
+    original, weights
+        Loadings and weights of the model, m x k.
+    """
 
     def __init__(self, model: SparseFLDA, genes: np.ndarray):
         self.model = model
         self.selected = {e: [np.searchsorted(genes, a) for a in axes] for e, axes in model.selected_.items()}
-        self.unit = np.mean(model.within_sd_**2)
         sizes = model._prior_sizes
         self.sizes = None if sizes is None else {e: s[genes] for e, s in sizes.items()}
+        self.original = model.components_[:, genes].T
+        self._means = model.means_[:, genes] - model.means_[:, genes].mean(axis=0)
+        self._of = {e: np.flatnonzero(model.axes_["effect"] == e.name) for e in model._terms}
+        self.weights = self._weights(self.original, self._means)
 
-    def of(self, X: np.ndarray, design: Design, donors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def estimate(
+        self, X: np.ndarray, design: Design, donors: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fit the axes on these cells.
 
         X holds the m selected genes only, and ``donors`` is the donor of each cell in this resample.
 
         Returns
         -------
-        Loadings (m x k), group means (C x m) and M_e(g) of the genes (m x m).
+        Weights (m x k), centred group means (C x m) and M_e(g) of the genes (m x m).
         """
         model, samples = self.model, None
         if model.donor_share_ is not None and donors is not None:
             samples = Samples.of(design.codes, donors)
             samples = samples if samples.show_donors() else None
-        within = Within.from_data(X, design.codes, design.counts, model.within, samples)
+        # a few genes cannot estimate the share of the donors, so it is that of all genes of the fit
+        within = Within.from_data(X, design.codes, design.counts, model.within, samples).with_delta(model._delta)
         scatter = within.gene_scatter()
         variances = within.variances_of(scatter)
         target = target_diagonal(variances, model.shrinkage_target)
         if model.shrinkage_target == "identity":  # the mean variance of all genes of the fit, not of the selected ones
-            target = np.full_like(target, self.unit)
+            target = np.full_like(target, model._mean_variance)
         g = model.shrinkage_
         M = (1 - g) * scatter + g * np.diag(target)
         means = within.means
         if self.sizes is not None:  # omega_S^2 are those of the fit, because a few selected genes cannot estimate them
             means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
-        U = np.zeros((X.shape[1], len(model.axes_)))
-        column = 0
-        for effect in design.effects:
-            refit = Refit(model._terms[effect], means - means.mean(axis=0), MatrixRows(M))
-            supports = self.selected[effect.name]
-            if model.mode == "marker":
-                _, weights = refit.together(supports[0], len(supports))
-                U[supports[0], column : column + weights.shape[1]] = weights
-            else:
-                for c, support in enumerate(supports):
-                    U[support, column + c] = refit.add(support)[1]
-            column += len(supports)
-        return U, means, M
+        return self.axes(means, M, design), within.means - within.means.mean(axis=0), M
 
-    def turned(self, U: np.ndarray, original: np.ndarray, metric: np.ndarray) -> np.ndarray:
-        """Return the axes with the signs, or rotated to the orientation, of the original ones."""
-        out = U * np.where(np.sum(U * (metric @ original), axis=0) < 0, -1.0, 1.0)
-        if self.model.mode == "marker":
-            # multiplied by the root of the metric, axes have the Euclidean distances that Procrustes needs
-            root = np.real(sqrtm(metric))
-            for effect in self.model.axes_["effect"].unique():
-                j = (self.model.axes_["effect"] == effect).to_numpy()
-                out[:, j] = U[:, j] @ orthogonal_procrustes(root @ U[:, j], root @ original[:, j])[0]
+    def axes(self, means: np.ndarray, M: np.ndarray, design: Design) -> np.ndarray:
+        """Compute the weights of the genes, m x k, from their group means and M_e(g)."""
+        means = means - means.mean(axis=0)
+        U = np.zeros((means.shape[1], len(self.model.axes_)))
+        for effect in design.effects:
+            terms, supports, of = self.model._terms[effect], self.selected[effect.name], self._of[effect]
+            refit = Refit(terms, means, MatrixRows(M))
+            if self.model.mode == "marker":
+                _, found = refit.together(supports[0], len(supports))
+                if found.shape[1] < len(supports):
+                    raise NoDirectionError(f"these cells have only {found.shape[1]} axes of {effect.name!r}.")
+                U[np.ix_(supports[0], of)] = found
+            else:
+                for column, support in zip(of, supports, strict=True):
+                    U[support, column] = refit.add(support)[1]
+        return self._weights(U, means)
+
+    def _weights(self, U: np.ndarray, means: np.ndarray) -> np.ndarray:
+        """Multiply axes with ``u' M_e(g) u = 1`` by ``|H u| / u' W u``, which gives ``W^-1 H' q``."""
+        out = U.copy()
+        for effect, of in self._of.items():
+            terms = self.model._terms[effect]
+            own = np.linalg.norm(terms.own @ means @ U[:, of], axis=0)
+            against = np.sum((terms.against @ means @ U[:, of]) ** 2, axis=0) if terms.ratio else 0.0
+            out[:, of] *= own / (1 + against)
         return out
+
+    def turned(self, U: np.ndarray, means: np.ndarray, metric: np.ndarray) -> np.ndarray:
+        """Return weights with the signs of the original axes, or rotated to their orientation.
+
+        Parameters
+        ----------
+        U
+            Weights, m x k.
+        means
+            Centred group means of the same cells, C x m.
+        metric
+            M_e(g) of the genes, in which axes that share their genes are rotated.
+        """
+        U = U.copy()
+        for effect, of in self._of.items():
+            # contrasts of one degree of freedom are a number, so that the sign is never in doubt
+            B = self.model._terms[effect].contrasts
+            agree = np.sum((B @ means @ U[:, of]) * (B @ self._means @ self.original[:, of]), axis=0)
+            U[:, of] *= np.where(agree < 0, -1.0, 1.0)
+            if self.model.mode == "marker" and len(of) > 1:
+                # multiplied by the root of the metric, axes have the Euclidean distances that Procrustes needs
+                root = np.real(sqrtm(metric))
+                U[:, of] @= orthogonal_procrustes(root @ U[:, of], root @ self.weights[:, of])[0]
+        return U
 
 
 def _resamples(

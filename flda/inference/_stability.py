@@ -27,7 +27,8 @@ class Stability:
         One row per effect and gene that was selected at least once, the most frequent first: ``effect``, ``gene`` (its
         index), ``frequency`` (the share of halves in which some axis of the effect uses the gene), and
         ``expected_false``. The last is an upper bound on the expected number of genes with at least this frequency that
-        are selected no more often than by chance; there is no bound, so it is NaN, for a frequency up to 1/2.
+        are selected no more often than by drawing candidates at random; there is no bound, so it is NaN, for a
+        frequency up to 1/2.
     n_resamples
         The number of halves that were used.
     unit
@@ -83,7 +84,8 @@ def stability_selection(
     Meinshausen N, Buehlmann P. Stability selection. J. R. Stat. Soc. B 72:417 (2010). Shah RD, Samworth RJ. Variable
     selection with error control: another look at stability selection. J. R. Stat. Soc. B 75:55 (2013), theorem 1: the
     expected number of such genes with frequency t or more is at most ``q^2 / (p (2 t - 1))``, where q is the mean
-    number of genes that a half selects.
+    number of genes that a half selects, and p the number of candidates: of the genes that may be selected, those that
+    vary within groups. It is also at most p.
 
     Examples
     --------
@@ -110,24 +112,26 @@ def stability_selection(
             f"{unit} only. Leave such groups out, or fit fewer interactions."
         )
 
-    def selected(half: Split) -> dict[str, np.ndarray]:
-        """Return the genes that one half selects for each effect."""
+    def selected(half: Split) -> tuple[dict[str, np.ndarray], int]:
+        """Return the genes that one half selects for each effect, and the number of its candidates."""
         own = half.fit(model, X, labels)
-        return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}
+        return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}, own._n_candidates
 
     results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(selected)(h) for h in halves)
     counts: dict[str, np.ndarray] = {}
-    for found in progress(results, desc="halves", total=len(halves)):
+    n_candidates = []
+    for found, candidates in progress(results, desc="halves", total=len(halves)):
+        n_candidates.append(candidates)
         for effect, genes in found.items():
             counts.setdefault(effect, np.zeros(X.shape[1], dtype=np.int64))[genes] += 1
-    tables = []
+    p, tables = np.mean(n_candidates), []
     for effect, count in counts.items():
         order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
         frequency = count[order] / len(halves)
         # the bound of Shah and Samworth (2013), theorem 1
         q, above = count.sum() / len(halves), frequency > 0.5
         bound = np.full(len(order), np.nan)
-        bound[above] = q**2 / (X.shape[1] * (2 * frequency[above] - 1))
+        bound[above] = np.minimum(q**2 / (p * (2 * frequency[above] - 1)), p)
         tables.append(pd.DataFrame({"effect": effect, "gene": order, "frequency": frequency, "expected_false": bound}))
     return Stability(pd.concat(tables, ignore_index=True), len(halves), "cell" if donors is None else "donor")
 

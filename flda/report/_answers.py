@@ -93,6 +93,8 @@ def _separation(record: Record) -> Answer:
         details.append(f"SNR of the best axes of the other effects: {listed(rest)}.")
     if "tests" in record:
         details.append(_tests(record.tests["table"]))
+    if "scale_check" in record:
+        details += record.scale_check["table"]["reading"].astype(str).tolist()
     rows = certificate[certificate["genes"] == first["genes"]]
     weak = rows[(rows["snr"] < 1) | (rows["snr"] < rows["crosstalk"])]
     if len(weak):
@@ -212,6 +214,11 @@ def _stability(record: Record, ranking: pd.DataFrame) -> Answer:
     if not lines:
         return Answer(question, "It was measured for none of the axes in this report.")
     how = f"Measured on {int(run['n_resamples'])} halves of the {run['unit']}s."
+    if int(run["n_bootstraps"]):
+        how += (
+            " Intervals of loadings (uns) are for the genes that one half selects, and come from the other half, so "
+            "they keep their level for every gene."
+        )
     return Answer(question, lines[0] + ".", (*(f"{line}." for line in lines[1:]), how))
 
 

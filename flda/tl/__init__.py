@@ -7,6 +7,7 @@ from ._path import path
 from ._penalty import choose_penalty
 from ._predict import predict
 from ._rank import rank_genes
+from ._scale import scale_check
 from ._stability import stability
 from ._tests import effect_tests
 from ._transform import transform
@@ -20,6 +21,7 @@ __all__ = [
     "path",
     "predict",
     "rank_genes",
+    "scale_check",
     "stability",
     "transform",
 ]

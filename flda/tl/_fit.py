@@ -14,7 +14,9 @@ from .._adata import read
 from .._adata.results import Step, check_new_fit, check_storable
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.samples import sample_units
 from .._docs import documented
+from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
 from .._error.gene_f import gene_f
 from .._logging import get_logger, quiet
 from ..estimators import FLDA
@@ -110,6 +112,13 @@ def flda(
     With another ``key_added``, the names contain it instead of ``flda`` (``X_<key>``, ``<key>``, ...). A new fit
     removes the results of all steps that followed an earlier fit under the same key.
 
+    Warns
+    -----
+    UserWarning
+        If the values look like raw counts, or if the cells of the levels of a factor differ much in depth: by more than
+        2 in the geometric mean of total counts (``obs["total_counts"]``, ``obs["n_counts"]`` or sums of
+        ``layers["counts"]``), or by more than 1.5 in that of detected genes if these are not there.
+
     Raises
     ------
     ValueError
@@ -167,6 +176,7 @@ def flda(
         prepared = model._prepare(*cells.of(cells.labelled))
         if prepared.summary.counts_like:
             read.warn_of_counts(layer)
+        _warn_of_depth(adata, cells, prepared, layer)
         model._fit(prepared)
     with read.naming(cells.names, cells.genes, layer):
         scores = model.transform(cells.X)
@@ -206,6 +216,19 @@ def flda(
         prediction=predictor.stored(),
         discriminants=predictor.discriminants,
     )
+
+
+def _warn_of_depth(adata: AnnData, cells: read.Cells, prepared: Prepared, layer: str | None) -> None:
+    """Warn if the levels of a factor differ much in depth: in total counts, or else in the number of detected genes."""
+    design, known = prepared.design, read.depth(adata, layer)
+    if known is None:
+        units = sample_units(design, prepared.donors)
+        log_depth = np.bincount(units.groups, prepared.summary.log_detected, design.n_groups)
+        limit, source = MANY_GENES, "the number of detected genes"
+    else:
+        log_depth = np.bincount(design.codes, np.log(known[0][cells.labelled]), design.n_groups)
+        limit, source = MANY_COUNTS, known[1]
+    read.warn_of_depth(depth_by_level(design, log_depth), limit, source, stacklevel=4)
 
 
 def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:

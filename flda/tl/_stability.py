@@ -11,7 +11,10 @@ from .. import inference
 from .._adata.fitted import Fitted
 from .._adata.results import Step
 from .._docs import documented
-from .._logging import quiet
+from .._logging import get_logger
+from ..inference._bootstrap import NoHalvesError
+
+logger = get_logger(__name__)
 
 
 @documented
@@ -30,13 +33,18 @@ def stability(
     See :func:`flda.inference.stability_selection` and :func:`flda.inference.bootstrap`. The shrinkage is that of the
     fit. If the fit had a ``donor``, halves and bootstrap samples consist of whole donors.
 
+    For the intervals, one half of the cells (or donors) selects the genes, and the other half gives the loadings and
+    their intervals. They keep their level for all genes in the table. These genes can differ from those of
+    :func:`flda.tl.rank_genes`, which selects them on all cells.
+
     Parameters
     ----------
     {adata_ranked}
     n_resamples
         Number of halves in which genes are selected again.
     n_bootstraps
-        Number of bootstrap samples for the intervals. With 0, no intervals are computed.
+        Number of bootstrap samples for the intervals. With 0, no intervals are computed. They are also left out, with
+        a warning in the log, if a group is too small to be split.
     {random_state}
     {n_jobs}
     {key}
@@ -48,9 +56,9 @@ def stability(
 
     * ``genes``: DataFrame ``effect, gene, frequency, expected_false``, the most frequent genes first; read it with
       :func:`flda.get.stability_df`
-    * ``loadings``: DataFrame ``axis, gene, loading, lower, upper``, and ``scores``: DataFrame ``axis``, levels,
-      ``score, lower, upper`` of the group means. The intervals are 95 % bootstrap intervals that take the selected
-      genes as given
+    * ``loadings``: DataFrame ``axis, gene, loading, lower, upper`` with 95 % intervals for the genes that one half of
+      the cells selects, and ``scores``: DataFrame ``axis``, levels, ``score, lower, upper`` of the means of the groups
+      in the other half, on the axes of the first
     * ``params``: ``n_resamples, n_bootstraps, unit`` (cell or donor), ``random_state``
 
     The frequencies also appear in :func:`flda.get.rank_genes_df` and in the ranking of :func:`flda.tl.rank_genes`.
@@ -85,9 +93,11 @@ def stability(
     params = {"n_resamples": halves.n_resamples, "n_bootstraps": 0, "unit": halves.unit, "random_state": random_state}
     found: dict[str, Any] = {"genes": named(halves.genes), "params": params}
     if n_bootstraps:
-        with quiet():
-            model.fit(*data)
-        intervals = inference.bootstrap(model, *data, n_resamples=n_bootstraps, random_state=random_state)
-        found |= {"loadings": named(intervals.loadings), "scores": intervals.scores}
-        params["n_bootstraps"] = intervals.n_resamples
+        try:
+            intervals = inference.bootstrap(model, *data, n_resamples=n_bootstraps, random_state=random_state)
+        except NoHalvesError as error:
+            logger.warning("no intervals: %s", error)
+        else:
+            found |= {"loadings": named(intervals.loadings), "scores": intervals.scores}
+            params["n_bootstraps"] = intervals.n_resamples
     return step.write(stability=found)

@@ -58,6 +58,7 @@ JUDGING = {
     "stability": flda.tl.stability,
     "held_out_scores": flda.tl.held_out_scores,
     "path": flda.tl.path,
+    "scale_check": flda.tl.scale_check,
     "choose_penalty": flda.tl.choose_penalty,
 }
 

@@ -5,7 +5,8 @@ import pytest
 import scipy.linalg as sl
 
 from flda._design.design import effect_penalties, make_design
-from flda._solve.objective import Objective
+from flda._solve.group_space import NoDirectionError
+from flda._solve.objective import Objective, Terms
 from flda._solve.refit import Refit
 from flda._solve.rows import MatrixRows
 
@@ -87,3 +88,20 @@ def test_a_shift_of_all_groups_does_not_matter(kind):
     found = [refit_of(1, 1.0, kind, means).add(SUPPORTS[0]) for means in (MEANS, MEANS + 9)]
     assert found[0][0] == pytest.approx(found[1][0])
     np.testing.assert_allclose(np.abs(found[0][1]), np.abs(found[1][1]), rtol=1e-6)
+
+
+def test_a_gene_that_is_zero_in_all_cells_leaves_the_next_axis_to_the_others():
+    """The group means span one direction, which the first axis takes; the second is what is left, with the value 0."""
+    own = np.array([[0.5, -0.5]])
+    terms = Terms(own, own, np.empty((0, 2)), [], ratio=True)
+    means = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    W = np.diag([2.0, 3.0])
+    refit, genes = Refit(terms, means, MatrixRows(W)), np.array([0, 1])
+    first, u = refit.add(genes)
+    second, v = refit.add(genes)
+    assert first == pytest.approx(0.5)  # (1)^2 / 2
+    np.testing.assert_allclose(np.abs(u), [1 / np.sqrt(2), 0], atol=1e-12)
+    assert second == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(np.abs(v), [0, 1 / np.sqrt(3)], atol=1e-12)
+    with pytest.raises(NoDirectionError):
+        refit.add(genes)

@@ -37,6 +37,30 @@ def test_true_genes_are_selected_in_most_halves_and_false_ones_are_bounded():
         assert np.sum(part.index[part["frequency"] >= 0.9].to_numpy() > max(true)) <= 1
 
 
+@pytest.mark.parametrize("constant", [0, 10])
+def test_the_bound_counts_candidates_and_holds_for_noise(constant):
+    """Pure noise, 30 of 300 genes are candidates, 12 are selected: the bound on false genes is that of 30 genes."""
+    candidates = np.arange(300) < 30 + constant
+    found, bounds = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(40, 300))
+        X[:, :constant] = 1.0  # a gene that does not vary cannot be selected either
+        y = pd.DataFrame({"A": np.repeat(["p", "q"], 20)})
+        model = SparseFLDA(n_genes=12, shrinkage=0.5, mode="marker", candidates=candidates)
+        genes = stability_selection(model, X, y, n_resamples=12, random_state=seed).genes
+        assert genes["gene"].between(constant, 29 + constant).all()
+        sure = genes[genes["frequency"] > 0.5]
+        expected = np.minimum(12**2 / (30 * (2 * sure["frequency"] - 1)), 30)
+        np.testing.assert_allclose(sure["expected_false"], expected)
+        for t in (0.6, 0.7, 0.8, 0.9):
+            found.append(np.sum(genes["frequency"] >= t))
+            bounds.append(12**2 / (30 * (2 * t - 1)))
+    # the mean number of genes, all of them false, stays below the bound at every threshold
+    assert (np.reshape(found, (8, 4)).mean(axis=0) <= np.reshape(bounds, (8, 4))[0]).all()
+    assert np.reshape(found, (8, 4))[:, 1].mean() > 1.2  # what p = 300 would promise
+
+
 def test_halves_are_complementary_and_share_every_group():
     _, y = planted()
     design = make_design(y)

@@ -31,7 +31,7 @@ def test_frequencies_and_intervals_are_those_of_the_functions(fitted):
         assert table["frequency"].sum() == pytest.approx(part["frequency"].sum())
     stored = fitted.uns["flda"]["stability"]
     assert stored["params"] == {"n_resamples": 4, "n_bootstraps": 10, "unit": "cell", "random_state": 0}
-    intervals = inference.bootstrap(model.fit(*data), *data, n_resamples=10)
+    intervals = inference.bootstrap(model, *data, n_resamples=10)
     assert len(stored["scores"]) == len(intervals.scores) == 7 * 8
     np.testing.assert_allclose(stored["loadings"]["upper"], intervals.loadings["upper"])
     assert stored["loadings"]["gene"].tolist() == fitted.var_names[intervals.loadings["gene"]].tolist()
@@ -67,3 +67,16 @@ def test_a_refusal_writes_nothing(fitted):
     with pytest.raises(ValueError, match="=1"):
         flda.tl.stability(fitted, n_resamples=1)
     assert "stability" not in fitted.uns["flda"]
+
+
+def test_a_group_of_one_cell_has_frequencies_and_no_intervals(caplog):
+    adata = flda.datasets.t4t5_simulated(n_obs=320, n_vars=60)
+    alone = np.flatnonzero(adata.obs["subtype"] == "T5c")[1:]
+    adata = adata[np.setdiff1d(np.arange(320), alone)].copy()
+    flda.tl.flda(adata, FACTORS, interactions=None, shrinkage=0.5)
+    flda.tl.rank_genes(adata, n_genes=3)
+    flda.tl.stability(adata, n_resamples=2, n_bootstraps=10)
+    stored = adata.uns["flda"]["stability"]
+    assert set(stored) == {"genes", "params"}
+    assert stored["params"]["n_bootstraps"] == 0
+    assert "T5, c" in caplog.text
