@@ -126,11 +126,12 @@ if "truth_dendrite" in adata.var:
 # %%
 new = adata[::10].copy()
 old = adata[[i for i in range(adata.n_obs) if i % 10]].copy()
-flda.tl.flda(old, ["dendrite", "axon"])
-flda.tl.transform(new, old)
-flda.tl.predict(new, old)
-right = (new.obs["flda_dendrite"] == new.obs["dendrite"]) & (new.obs["flda_axon"] == new.obs["axon"])
-print(f"scores {new.obsm['X_flda'].shape}; {right.mean():.1%} of the new cells have both levels right")
+flda.tl.flda(old, ["dendrite", "axon"], key_added="nine_tenths")
+flda.tl.transform(new, old, key="nine_tenths")
+flda.tl.predict(new, old, key="nine_tenths")
+predicted = new.obs[["nine_tenths_dendrite", "nine_tenths_axon"]].to_numpy()
+right = (predicted == new.obs[["dendrite", "axon"]].to_numpy()).all(axis=1)
+print(f"scores {new.obsm['X_nine_tenths'].shape}; {right.mean():.1%} of the new cells have both levels right")
 
 # %% [markdown]
 # Next: [what a table of groups can and cannot tell](02_design_donors_batch.ipynb), [genes](03_genes.ipynb), and [is it
