@@ -22,7 +22,7 @@ from scipy.stats import t as t_distribution
 
 from flda._error.wald import moderated, prior_variance
 
-AIM, N_AIM = 0.65, 60  # power of the best peer, and data sets that find its size
+AIM, N_AIM = 0.65, 40  # power of the best peer, and data sets that find its size
 
 
 def simes(p):
@@ -96,7 +96,7 @@ def size_for(name, p, n_changed):
     low, high = 0.0, 1.0
     while peer_power(name, p, n_changed, high, range(20)).max() < 0.95 and high < 30:
         high *= 2
-    for _ in range(7):
+    for _ in range(6):
         middle = (low + high) / 2
         above = peer_power(name, p, n_changed, middle, range(N_AIM)).max() > AIM
         low, high = (low, middle) if above else (middle, high)
@@ -125,20 +125,21 @@ def row(name, p, n_changed, n_sets, n_flips, jobs):
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0], 200)
+    columns = ["regime", "genes", "changed", "size", "data sets", "pval", "pval_sum", "pval_max", *PEERS]
+    extra = ["genes called", *(f"genes, {peer}" for peer in (W, M))]
     for p in args.genes:
         rows = []
-        for name in (name for name in args.names if REGIMES[name].peers):
-            for n_changed in (p // 5, 1):
+        for n_changed in (p // 5, 1):
+            for name in (name for name in args.names if REGIMES[name].peers):
                 start = time.perf_counter()
                 rows.append(row(name, p, n_changed, args.data_sets, args.flips, args.jobs))
                 print(rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
-        columns = ["regime", "genes", "changed", "size", "data sets", "pval", "pval_sum", "pval_max", *PEERS]
-        table = pd.DataFrame(rows)
-        table = table.reindex(columns=[*columns, "genes called", *(f"genes, {peer}" for peer in (W, M))])
-        if not args.quick:
-            store(table, "inference_power.csv", ["regime", "genes", "changed"])
+                if not args.quick:
+                    table = pd.DataFrame(rows[-1:]).reindex(columns=[*columns, *extra])
+                    store(table, "inference_power.csv", ["regime", "genes", "changed"])
         print(f"\n{p} genes, {args.data_sets} data sets\n")
-        markdown(table.fillna("-"), [c for c in columns if c not in ("genes", "data sets")])
+        table = pd.DataFrame(rows).reindex(columns=[*columns, *extra]).fillna("-")
+        markdown(table, [c for c in columns if c not in ("genes", "data sets")])
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ class Data:
     """One data set, for :func:`flda.inference.effect_tests` and for its peers.
 
     ``Y`` are the units that a peer compares (cells, means of donors, or means of samples), ``group`` their groups,
-    ``contrast`` the contrast of the groups that is the effect, ``block`` what units are paired by, and ``extra`` further
-    columns of a linear model of the units.
+    ``contrast`` the contrast of the groups that is the effect, ``block`` what units are paired by, and ``extra`` a
+    further column of a linear model of the units.
     """
 
     X: np.ndarray
@@ -80,7 +80,7 @@ def two_groups(rng, shift, sizes, sds=(1, 1), law="normal", blocks=0):
 
 
 def interaction(rng, shift, law="normal"):
-    """2 x 2 with 60, 60, 60 and 10 cells, the last group with sd 2.5; A moves half of the genes by 0.5 and B the rest."""
+    """2 x 2 with 60, 60, 60 and 10 cells, the last group with sd 2.5; A moves half of the genes by 0.5, B the rest."""
     group, p = np.repeat(np.arange(4), [60, 60, 60, 10]), len(shift)
     a, b = group // 2, group % 2
     X = noise(rng, len(group), p, law) * np.array([1, 1, 1, 2.5])[group][:, None]
@@ -352,11 +352,13 @@ def main() -> None:
         for name in args.names:
             start = time.perf_counter()
             rows.append(level(name, p, args.data_sets, args.flips, args.jobs))
-            print({k: round(float(v), 3) if isinstance(v, float) else v for k, v in rows[-1].items() if "se, " not in k},
-                  f"{time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
+            shown = {k: v if isinstance(v, str | int) else round(float(v), 3) for k, v in rows[-1].items()}
+            print(
+                {k: v for k, v in shown.items() if "se, " not in k}, f"{time.perf_counter() - start:.0f} s", flush=True
+            )
+            if not args.quick:
+                store(pd.DataFrame(rows[-1:]), "inference_levels.csv", ["regime", "genes"])
         table = pd.DataFrame(rows)
-        if not args.quick:
-            store(table, "inference_levels.csv", ["regime", "genes"])
         print(f"\n{p} genes, {args.data_sets} data sets\n")
         markdown(table, ["regime", "effect p <= .05", "null genes p <= .05", "any gene at FDR .1", "FDP at FDR .1",
                          "true genes called"])  # fmt: skip

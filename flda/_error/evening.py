@@ -17,9 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 MOST_TAKEN = 0.5 - 1e-9  # share of the variance of a unit that the fit takes, from which flips are left as they are
-LEAST_LEFT = (
-    0.05  # smallest share of a variance that is made good for; signs that leave less count as a small statistic
-)
+LEAST_LEFT = 0.05  # smallest share of a variance that is made good for
 
 
 def to_variance(C: np.ndarray, V: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ class CellFlips(CellStatistics):
             yield out
 
     def _even(self, effect: Effect, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the scale of the coefficients, (F, df, df), and of the squares, (F, C), from the sums of the signs."""
+        """Compute the scale of the coefficients, (F, df, df), and of squares, (F, C), from the sums of the signs."""
         B, n, stretch = self._contrasts[effect], self.n, self._stretch[effect][:, 0]
         if 1 - 1 / stretch.max() >= MOST_TAKEN:
             return np.eye(len(B)), np.ones((1, len(n)))
