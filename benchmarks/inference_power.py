@@ -33,9 +33,12 @@ def welch(data: Data, rng):
     """P-values of the contrast of group means, with the degrees of freedom of Satterthwaite."""
     groups = [data.Y[data.group == g] for g in np.unique(data.group)]
     noise = np.stack([c**2 * x.var(axis=0, ddof=1) / len(x) for c, x in zip(data.contrast, groups, strict=True)])
-    df = noise.sum(axis=0) ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(noise, groups, strict=True))
+    with np.errstate(invalid="ignore"):
+        df = noise.sum(axis=0) ** 2 / sum(v**2 / (len(x) - 1) for v, x in zip(noise, groups, strict=True))
     b = sum(c * x.mean(axis=0) for c, x in zip(data.contrast, groups, strict=True))
-    p = 2 * t_distribution.sf(np.abs(b) / np.sqrt(noise.sum(axis=0)), df)
+    with np.errstate(invalid="ignore"):
+        p = 2 * t_distribution.sf(np.abs(b) / np.sqrt(noise.sum(axis=0)), df)
+    p = np.where(noise.sum(axis=0) > 0, p, 1.0)  # constant genes
     return simes(p), p
 
 
