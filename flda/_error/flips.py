@@ -8,7 +8,8 @@ fitted with weights of one over the variance of a group, averaged over genes, an
 
 A flip leaves every sum of squares as it is, so the variance of group c is ``v_c* = (S_c - n_c g_c*^2) / (n_c - 1)``,
 with S_c the squares of its residuals and g_c* their mean after the flip. Where units are few, variances are moderated
-over genes, with the same prior in the data and in every flip.
+over genes, with the same prior in the data and in every flip. Coefficients and variances of a flip are scaled to the
+variance under the null that they have in the data (:mod:`flda._error.evening`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .._data.device import asarray_like, to_numpy
 from .._data.kernels import add_flips
 from .._design.design import Design
 from .._design.effects import Effect
+from .evening import MOST_TAKEN, to_one, to_variance
 from .units import Units
 from .wald import moderated, prior_variance, wald
 
@@ -64,8 +66,13 @@ class CellStatistics:
         """Compute the statistic of every gene, (p,), for each effect."""
         return {e: self._statistic(e, self.means[None], self._squares[None])[0] for e in self._contrasts}
 
-    def _statistic(self, effect: Effect, g: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """Compute the statistic from group means and the squares about them, (F, C, p)."""
+    def _statistic(
+        self, effect: Effect, g: np.ndarray, squares: np.ndarray, scale: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Compute the statistic from group means and the squares about them, (F, C, p).
+
+        ``scale``, (F, df, df), multiplies the coefficients.
+        """
         df, B = self.n - 1, self._contrasts[effect]
         v = squares / np.maximum(df, 1)[:, None]
         if len(single := np.flatnonzero(df == 0)):  # a group of one cell takes the pooled variance
@@ -74,7 +81,9 @@ class CellStatistics:
             if prior[0] > 0 and df[c] > 0:
                 v[:, c] = moderated(v[:, c], df[c], prior)
         g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
-        return wald(np.einsum("dc,fcp->fdp", B, g)[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
+        b = np.einsum("dc,fcp->fdp", B, g)
+        b = b if scale is None else scale @ b
+        return wald(b[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
 
 
 class CellFlips(CellStatistics):
@@ -93,10 +102,12 @@ class CellFlips(CellStatistics):
     def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
         super().__init__(design, effects, means, squares)
         self.X, self._seed = X, seed
-        weights = self.n / relative_variances(self._squares, self.n - 1)
+        self._relative = relative_variances(self._squares, self.n - 1)
+        weights = self.n / self._relative
         fits = {e: reduced_fit(design, e, weights) for e in effects}
         self._reduced = {e: H @ means for e, H in fits.items()}
         self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
+        self._taken = {e: H * (self._relative / self.n) for e, H in fits.items()}  # covariance of the fitted means
 
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
         """Yield the statistics, (F, p) for each effect, of blocks of F flips, n_flips in all."""
@@ -110,8 +121,20 @@ class CellFlips(CellStatistics):
                 g = (sums - signs * fitted) / n * np.sqrt(stretch)
                 # a flip leaves these squares as they are
                 about_fit = (self._squares + n * (self.means - fitted) ** 2) * stretch
-                out[effect] = self._statistic(effect, g, np.maximum(about_fit - n * g**2, 0))
+                scale, grow = self._even(effect, signs[:, :, 0])
+                out[effect] = self._statistic(effect, g, np.maximum(about_fit - n * g**2, 0) * grow[:, :, None], scale)
             yield out
+
+    def _even(self, effect: Effect, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the scale of the coefficients, (F, df, df), and of squares, (F, C), from the sums of the signs."""
+        B, n, stretch = self._contrasts[effect], self.n, self._stretch[effect][:, 0]
+        if 1 - 1 / stretch.max() >= MOST_TAKEN:
+            return np.eye(len(B)), np.ones((1, len(n)))
+        taken, noise = self._taken[effect], self._relative / n
+        left = B * np.sqrt(stretch) * signs[:, None, :] / n
+        C = (B * stretch * noise) @ B.T - left @ taken @ left.transpose(0, 2, 1)
+        means = stretch * (1 - signs**2 * np.diag(taken) / (n * self._relative))  # n times their variance, relative
+        return to_variance(C, (B * noise) @ B.T), to_one((n - means) / np.maximum(n - 1, 1))
 
     def _flipped_sums(self, start: int, F: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum expression times sign, (F, C, p), and the signs, (F, C, 1), over the cells of each group in F flips."""
@@ -205,13 +228,18 @@ class DonorStatistics:
             taken = taken.sum(axis=1, keepdims=True)
         return np.maximum(self._add @ np.sum(rows**2, axis=1) - taken, 0)
 
-    def _statistic(self, parts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        v = self._spread(parts, rows) / (self._q * self._df[:, None])
+    def _statistic(
+        self, parts: np.ndarray, rows: np.ndarray, scale: np.ndarray | None = None, grow: np.ndarray | float = 1.0
+    ) -> np.ndarray:
+        """Compute the statistic; ``scale``, (F, df, df), multiplies coefficients, and ``grow``, (F, V), variances."""
+        v = self._spread(parts, rows) / (self._q * self._df[:, None]) * np.atleast_2d(grow)[:, :, None]
         for c, prior in enumerate(self._priors):
             if prior[0] > 0:
                 v[:, c] = moderated(v[:, c], self._q * self._df[c], prior)
         w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
-        return wald(np.einsum("dk,fkqp->fdqp", self._B, parts), self._B, w / self._n[:, None])
+        b = np.einsum("dk,fkqp->fdqp", self._B, parts)
+        b = b if scale is None else np.einsum("fde,feqp->fdqp", np.broadcast_to(scale, (len(b), *scale.shape[1:])), b)
+        return wald(b, self._B, w / self._n[:, None])
 
 
 class DonorFlips(DonorStatistics):
@@ -231,14 +259,34 @@ class DonorFlips(DonorStatistics):
         super().__init__(effect, units)
         self._seed, D = seed, units.model[units.groups]
         weights = 1 / relative_variances(self._observed, self._q * self._df)[units.groups if self._own else 0]
-        H = _projection(np.delete(D, units.rows, axis=1), np.broadcast_to(weights, self.n_units))
-        self._rows = (units.values - np.tensordot(H, units.values, 1)) / np.sqrt(1 - np.diag(H))[:, None, None]
+        weights = np.broadcast_to(weights, self.n_units)
+        H = _projection(np.delete(D, units.rows, axis=1), weights)
+        self._most_taken, root = np.diag(H).max(), np.sqrt(1 - np.diag(H))
+        self._rows = (units.values - np.tensordot(H, units.values, 1)) / root[:, None, None]
+        # covariance of the residuals, in units of the variance of a gene
+        self._covariance = (np.eye(self.n_units) - H) / weights / np.outer(root, root)
+        coefficients = self._B @ self._to_parts
+        self._variance = (coefficients / weights) @ coefficients.T
+        self._expected = np.bincount(units.groups, 1 / weights) / self._n if self._own else 1.0
 
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
         """Yield the statistics, (F, p), of blocks of F flips; all of them if there are no more than ``n_flips``."""
         size = int(np.clip(BLOCK_BYTES // (8 * len(self._to_parts) * self._rows[0].size), 1, 256))
         for signs in _sign_blocks(self.n_units, n_flips, size, self._seed):
-            yield {self.effect: self._statistic(self._parts(self._rows, signs), self._rows)}
+            yield {self.effect: self._statistic(self._parts(self._rows, signs), self._rows, *self._even(signs))}
+
+    def _even(self, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the scale of the coefficients, (F, df, df), and of the variances, (F, V), for signs, (F, U)."""
+        if self._most_taken >= MOST_TAKEN:
+            return np.eye(len(self._B))[None], np.ones((1, len(self._add)))
+        maps = self._to_parts * signs[:, None, :]
+        parts = maps @ self._covariance @ maps.transpose(0, 2, 1)
+        taken = np.diagonal(parts, axis1=1, axis2=2) * self._n
+        if not self._own:
+            taken = taken.sum(axis=1, keepdims=True)
+        left = self._add @ np.diag(self._covariance) - taken
+        scale = to_variance(self._B @ parts @ self._B.T, self._variance)
+        return scale, to_one(left / (self._df * self._expected))
 
 
 def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:
