@@ -74,22 +74,20 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     group_means
         ``"observed"`` uses the group means as they are. ``"shrunken"`` uses their posterior means under the factorial
         prior, which moves the mean of a group of few cells towards the prediction of the main effects; the prior is
-        fitted again in every fold. Try this first when some groups are rare. With 3 to 10 cells in a group it raised
-        the held-out signal-to-noise ratio (SNR) on simulated cells and on the RNA mixtures; on blood cells the axes
-        were purer but had a lower SNR (``benchmarks/RESULTS.md``).
+        fitted again in every fold. It helped where few genes carry the effects, as the prior assumes (two simulations
+        and the RNA mixtures), and harmed three real data sets (``benchmarks/RESULTS.md``). So it is worth a try when
+        groups are rare, if the certificate agrees.
     shrinkage
         g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"`` for the value
-        of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``. On five data sets it came within 0.03 of the
-        best fixed g in mean held-out log(1 + SNR), while Ledoit-Wolf lost up to 0.23 (``benchmarks/RESULTS.md``).
+        of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``. No fixed value and no formula did better on
+        six data sets, and fixed values lost much on some of them (``benchmarks/RESULTS.md``).
     shrinkage_target
         The target T. ``"diagonal"`` holds the variance of each gene, so that the axes do not depend on the units of the
-        genes. ``"identity"`` is the mean variance of all genes times the identity, for genes on comparable scales. In
-        the same experiment, the diagonal target was clearly better on both real data sets, and the identity on one
-        simulation.
+        genes. ``"identity"`` is the mean variance of all genes times the identity, for genes on comparable scales; it
+        was never clearly better.
     within
         ``"pooled"`` divides the within-group sum of squares by N - C. ``"balanced"`` gives every group the same weight,
-        as the estimator of Qiao and Meister does. In the same experiment, pooled was never worse, and better where
-        groups are small.
+        as the estimator of Qiao and Meister does; it was never better.
     prior
         Prior probability of the levels in predictions: ``"equal"``, ``"frequency"`` for their shares in the fitted
         cells, or probabilities in the order of the levels. A dict holds one of these for each factor. Within a level
