@@ -23,9 +23,11 @@ from flda._design.design import make_design
 from flda._design.splits import hold_out
 from flda._logging import quiet
 from flda.datasets import t4t5_simulated
-from flda.inference import effect_tests, stability_selection
+from flda.inference import certify, effect_tests, stability_selection
 from flda.inference._certificate import certify_together
 from flda.metrics import effect_snr, mean_products
+
+from problems import PROBLEMS
 
 OUT = Path(__file__).parent / "results"
 
@@ -271,9 +273,34 @@ def flips(jobs, n_resamples=1000):
     return pd.DataFrame([{"effects": 3, "flips": n_resamples, "seconds": seconds, "one fit with tuning, s": fit}])
 
 
+def real(jobs, n_resamples=999):
+    """The whole of a fit, its certificate and its tests on real data; mice are the donors of mice_protein."""
+    rows = []
+    for name in ("mice_protein", "rnamix", "uch", "pbmc68k"):
+        X, y, interactions, donors = PROBLEMS[name]()
+        model, start = FLDA(interactions=interactions), time.perf_counter()
+        certificate = certify(model, X, y, donors)
+        middle = time.perf_counter()
+        tests = effect_tests(model, X, y, donors, n_resamples=n_resamples)
+        end = time.perf_counter()
+        found = tests.genes[tests.genes["pval_adj"] <= 0.1].groupby("effect").size()
+        for row in tests.table.itertuples():
+            first = certificate[certificate["effect"] == row.effect].iloc[0]
+            rows.append(
+                {
+                    "data": name, "effect": row.effect, "F": row.statistic, "pval": row.pval, "unit": row.unit,
+                    "units": row.n_units, "genes at FDR .1": int(found.get(row.effect, 0)), "of": X.shape[1],
+                    "SNR of first axis": first["snr"], "se": first["se_snr"], "crosstalk": first["crosstalk"],
+                    "scheme": first["scheme"], "certify, s": middle - start, "tests, s": end - middle,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 STUDIES = {
     f.__name__: f
     for f in (
+        real,
         certificate,
         small_certificates,
         certificates_of_many_genes,
