@@ -44,11 +44,9 @@ def test_added_substances_lead_their_axes():
     for substance in ("hippurate", "citrate"):
         scores = adata.obsm["X_flda"][:, flda.get.axes_df(adata)["axis"].tolist().index(f"{substance}_1")]
         assert abs(np.corrcoef(scores, adata.obs[f"{substance}_dose"])[0, 1]) > 0.95
-        first = flda.get.rank_genes_df(adata, substance).query("axis == @substance + '_1'").head(5)
-        own = adata.var.loc[first["gene"], substance].to_numpy()
-        # a bin of the other substance may serve to cancel it
-        assert own[0]
-        assert own.sum() >= 4
+        # what differs; the axis itself also uses bins that cancel the other effects
+        F = adata.varm["flda_F"][:, list(adata.uns["flda"]["effects"]).index(substance)]
+        assert adata.var[substance].iloc[np.argsort(-np.nan_to_num(F))[:6]].all()
 
 
 @pytest.mark.data

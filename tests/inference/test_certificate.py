@@ -178,8 +178,8 @@ def test_standard_errors_cover_the_spread_of_new_cells():
     tables = [
         certify(FLDA(shrinkage=0.5, interactions=None), X[:, :1], y) for X, y in (planted(10, s) for s in range(60))
     ]
-    spread = np.std([t.loc[0, "snr"] for t in tables])
-    assert np.mean([t.loc[0, "se_snr"] for t in tables]) == pytest.approx(spread, rel=0.3)
+    low, high = np.quantile([t.loc[0, "snr"] for t in tables], [0.16, 0.84])  # few ratios of 40 cells are far out
+    assert np.mean([t.loc[0, "se_snr"] for t in tables]) == pytest.approx((high - low) / 2, rel=0.3)
 
 
 @pytest.mark.slow
