@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import flda
+from flda._design.design import make_design
 from flda.inference._certificate import certify
 
 
@@ -80,3 +81,27 @@ def test_pbmc68k_reduced_with_five_empty_groups(caplog):
     assert leading & {"TYMS", "PCNA", "STMN1", "TUBA1B", "HMGB2", "CKS1B", "KIAA0101", "PTTG1", "CDC20", "HMGN2"}
     sc.pl.embedding(adata, basis="flda", color="phase", show=False)
     assert np.isfinite(adata.obsm["X_flda"]).all()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("left", [1, 3])
+def test_a_group_that_shrinks_to_a_few_cells_does_not_take_over_an_axis(left):
+    """Blood cells: a group of the training half loses all but a few of its cells; the other half judges the axis."""
+    sc = pytest.importorskip("scanpy", reason="scanpy is an extra")
+    adata = sc.datasets.pbmc68k_reduced().raw.to_adata()
+    X, y = adata.X.toarray(), adata.obs[["bulk_labels", "phase"]].astype(str).reset_index(drop=True)
+    codes = y.groupby(list(y)).ngroup().to_numpy()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        half = rng.permutation(len(y)) < len(y) // 2
+        large = [c for c in np.unique(codes) if np.sum(half & (codes == c)) >= 12]
+        cut = half.copy()
+        cut[np.flatnonzero(half & (codes == rng.choice(large)))[left:]] = False
+        scores, signal = [], []
+        for cells in (half, cut):
+            model = flda.FLDA(interactions=None).fit(X[cells], y[cells])
+            scores.append(model.transform(X[~half])[:, 0])
+            snr = flda.metrics.effect_snr(scores[-1][:, None], make_design(y[~half], interactions=None))
+            signal.append(snr["bulk_labels"][0])
+        assert signal[1] >= 0.8 * signal[0]
+        assert abs(np.corrcoef(*scores)[0, 1]) > 0.9
