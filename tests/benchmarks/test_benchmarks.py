@@ -11,7 +11,7 @@ import scale
 import sparse_axes
 import speed
 
-from flda import datasets
+from flda import FLDA, datasets
 
 from problems import PROBLEMS
 
@@ -43,9 +43,13 @@ def test_sparse_axes(capsys):
 
 
 def test_defaults():
-    row = defaults.row("small", "diagonal", "pooled", 0.5, 1)
-    assert row["log_snr"] > 0
-    assert row["g"] == 0.5
+    """Every option is one that FLDA has, and differs from its default."""
+    own = FLDA().get_params()
+    for name, options in defaults.OPTIONS.items():
+        assert options.keys() <= own.keys()
+        FLDA(**options)
+        assert any(own[key] != value for key, value in options.items()), name
+    assert list(defaults.variants()) == ["FLDA", *defaults.OPTIONS]
 
 
 @pytest.mark.parametrize("complete", [True, False])
