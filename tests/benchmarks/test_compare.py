@@ -171,7 +171,7 @@ def test_arena(monkeypatch, tmp_path, capsys, alone):
     if not alone:
         monkeypatch.setattr(compare, "measurable", lambda _: False)
     problem = compare.Problem.load("small")
-    results = [compare.run_fold(problem, split) for split in problem.splits(0, 3)]
+    results = [compare.run_fold(problem, split, peers.methods()) for split in problem.splits(0, 3)]
     axes = pd.DataFrame(compare.axis_rows(problem, 0, results, alone))
     levels = pd.DataFrame(compare.level_rows(problem, 0, results))
     assert set(axes["method"]) | set(levels["method"]) >= set(peers.methods())
