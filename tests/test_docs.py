@@ -77,7 +77,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
         assert found["snr"] == pytest.approx(17.7, rel=0.05)
         assert found["crosstalk"] == pytest.approx(0.01, abs=0.02)
     else:
-        assert certificate.loc[("bulk_labels_1", "all"), "snr"] > 20
+        assert certificate.loc[("bulk_labels_2", "all"), "snr"] > 10
 
 
 def test_the_readme_is_short_and_ci_finds_its_commands():

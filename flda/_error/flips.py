@@ -29,6 +29,7 @@ from .wald import moderated, prior_variance, wald
 
 BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
 CHUNK = 4096  # rows whose signs come from one random generator
+POOLED = 0.5  # share of the pooled variance of cells in the variance of each group
 FEW_UNITS = 5  # with fewer units in some group, variances are moderated over genes
 LEAST = 1e-6  # smallest variance of a gene, as a share of the mean variance of all genes
 
@@ -74,9 +75,12 @@ class CellStatistics:
         ``scale``, (F, df, df), multiplies the coefficients.
         """
         df, B = self.n - 1, self._contrasts[effect]
-        v = squares / np.maximum(df, 1)[:, None]
-        if len(single := np.flatnonzero(df == 0)):  # a group of one cell takes the pooled variance
-            v[:, single] = (squares.sum(axis=1) / df.sum())[:, None]
+        # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
+        # with its own variance alone such a group would weigh too much, which no flip shows. So half of every variance
+        # is the pooled one. A single cell has the pooled one only.
+        pooled = squares.sum(axis=1, keepdims=True) / df.sum()
+        own = squares / np.maximum(df, 1)[:, None]
+        v = np.where(df[:, None] > 0, (1 - POOLED) * own + POOLED * pooled, pooled)
         for c, prior in enumerate(self._priors):
             if prior[0] > 0 and df[c] > 0:
                 v[:, c] = moderated(v[:, c], df[c], prior)

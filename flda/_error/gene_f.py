@@ -20,9 +20,9 @@ def gene_f(design: Design, donors: np.ndarray | None, sums: np.ndarray, squares:
     """Compute the F ratio of every gene for every effect, nuisance effects included.
 
     It is ``b' V^-1 b / df``, with the coefficients b of the effect and their noise V, in which every group has a
-    variance of its own. It is about 1 for a gene without the effect. With donors it measures the effect against the
-    spread of the donors. An effect for which too few donors have the groups that it needs is measured against the
-    spread of cells.
+    variance of its own (of cells, half of it is the pooled one). It is about 1 for a gene without the effect. With
+    donors it measures the effect against the spread of the donors. An effect for which too few donors have the groups
+    that it needs is measured against the spread of cells.
 
     Parameters
     ----------

@@ -67,8 +67,9 @@ def effect_tests(
     """Test every effect, and every gene for each effect.
 
     The statistic of a gene is an F ratio of Wald's kind, ``b' V^-1 b / df``: b are the coefficients of the effect on
-    the group means, and V their noise, in which every group has a variance of its own. An effect is tested by the sum
-    of the F of all genes and by the largest one.
+    the group means, and V their noise. Every group has a variance of its own; with cells as units half of it is the
+    pooled one, so that a group that happens not to express a gene does not weigh too much. An effect is tested by the
+    sum of the F of all genes and by the largest one.
 
     With ``donor`` the units are donors, not cells. Every donor gives its own contrast of the factors that vary within
     donors, from the means of its samples, and these are compared between donors; see :mod:`flda._error.units`.

@@ -35,7 +35,8 @@ def by_hand(X, design, effect, grow=1.0):
     B = design.contrasts[effect]
     own = [X[design.codes == c] for c in range(design.n_groups)]
     means = np.stack([x.mean(axis=0) for x in own])
-    v = np.stack([x.var(axis=0, ddof=1) for x in own]) * np.reshape(grow, (-1, 1))
+    v = np.stack([x.var(axis=0, ddof=1) for x in own]) * np.broadcast_to(grow, len(own))[:, None]
+    v = (v + (design.counts - 1) @ v / (len(X) - len(own))) / 2  # half of it is the pooled one
     out = []
     for j in range(X.shape[1]):
         b, V = B @ means[:, j], B @ np.diag(v[:, j] / design.counts) @ B.T

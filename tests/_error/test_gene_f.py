@@ -21,11 +21,13 @@ def f_of(X, y, donors=None, **options):
     return gene_f(design, codes, found.sums, found.squares)
 
 
-def test_two_levels_are_welchs_test():
+def test_two_levels_are_welchs_test_with_half_of_each_variance_pooled():
     rng = np.random.default_rng(0)
     y = pd.DataFrame({"A": np.repeat(list("pq"), [12, 40])})
     X = rng.normal(size=(52, 8)) * np.repeat([3.0, 1.0], [12, 40])[:, None]
-    expected = ttest_ind(X[:12], X[12:], equal_var=False).statistic ** 2
+    a, b = X[:12].var(axis=0, ddof=1), X[12:].var(axis=0, ddof=1)
+    pooled = (11 * a + 39 * b) / 50
+    expected = (X[:12].mean(axis=0) - X[12:].mean(axis=0)) ** 2 / ((a + pooled) / 24 + (b + pooled) / 80)
     np.testing.assert_allclose(f_of(X, y)["A"], expected, rtol=1e-9)
 
 

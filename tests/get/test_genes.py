@@ -34,14 +34,14 @@ def test_ranking_columns_order_and_values(adata):
 
 
 def test_f_lets_every_group_have_its_own_variance(adata):
-    """``b' V^-1 b / df`` by its definition, on a balanced table, for one gene."""
+    """``b' V^-1 b / df`` by its definition, half of each variance pooled, on a balanced table, for one gene."""
     rng = np.random.default_rng(0)
     balanced = adata[np.concatenate([rng.choice(i, 20, replace=False) for i in
                                      adata.obs.groupby(FACTORS, observed=True).indices.values()])].copy()  # fmt: skip
     flda.tl.flda(balanced, FACTORS, shrinkage=0.5)
     x = balanced.X.toarray()[:, 7].astype(float)
     groups = balanced.obs.assign(x=x).groupby(FACTORS, observed=True)["x"]
-    means, noise = groups.mean().to_numpy(), (groups.var() / groups.size()).to_numpy()
+    means, noise = groups.mean().to_numpy(), ((groups.var() + groups.var().mean()) / 2 / groups.size()).to_numpy()
     a, b = np.array([[1.0, -1.0]]), np.eye(4)[:3] - 1 / 4
     rows = [np.kron(a, np.ones((1, 4))), np.kron(np.ones((1, 2)), b), np.kron(a, b)]
     ratios = []

@@ -188,7 +188,7 @@ def test_one_gene_is_unbiased(n):
     """True SNR 8 in a 2 x 2 with n cells per group."""
     table = benchmark().one_gene(n, [1, 1, 1, 1], 8.0, 200)
     assert table["snr"].mean() == pytest.approx(8, abs=3 * table["snr"].std() / np.sqrt(200))
-    assert table["snr"].mean() == pytest.approx(8, rel=0.25 if n == 3 else 0.1)
+    assert table["snr"].mean() == pytest.approx(8, rel=0.35 if n == 3 else 0.1)
     assert abs(table["snr_B"].mean()) < 3 * table["snr_B"].std() / np.sqrt(200)
 
 
