@@ -48,6 +48,7 @@ class CellStatistics:
     """
 
     unit = "cell"
+    pooled = POOLED
 
     def __init__(self, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray):
         self.codes, self.n, self.means = design.codes, design.counts, means
@@ -80,7 +81,7 @@ class CellStatistics:
         # is the pooled one. A single cell has the pooled one only.
         pooled = squares.sum(axis=1, keepdims=True) / df.sum()
         own = squares / np.maximum(df, 1)[:, None]
-        v = np.where(df[:, None] > 0, (1 - POOLED) * own + POOLED * pooled, pooled)
+        v = np.where(df[:, None] > 0, (1 - self.pooled) * own + self.pooled * pooled, pooled)
         for c, prior in enumerate(self._priors):
             if prior[0] > 0 and df[c] > 0:
                 v[:, c] = moderated(v[:, c], df[c], prior)

@@ -48,6 +48,8 @@ class LogRateFlips(CellFlips):
         Seed of the signs.
     """
 
+    pooled = 0.0  # on this scale the Poisson noise below keeps a group without counts from looking certain
+
     def __init__(
         self, rates, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray,
         inverse: np.ndarray, seed: int,
