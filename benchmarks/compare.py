@@ -45,7 +45,7 @@ therefore say how much the choice of folds matters, and are too small as errors 
 from __future__ import annotations
 
 import argparse
-import logging
+import contextlib
 import sys
 import time
 import warnings
@@ -62,6 +62,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from flda._design.design import Design, make_design
 from flda._design.splits import Split, folds
+from flda._logging import quiet
 from flda.metrics import effect_snr, mean_products
 
 from compare_output import draw, show
@@ -130,9 +131,19 @@ class Fold:
 # ---------------------------------------------------------------------------------------------------------- one fold
 
 
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence what hundreds of fits would repeat, and only within this context: tests call these functions too."""
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Only one sample available")  # groups of one cell in LDA
+        warnings.filterwarnings("ignore", "The least populated class")
+        yield
+
+
+@without_warnings()
 def run_fold(problem: Problem, split: Split, methods: Methods) -> Fold:
     """Fit all methods to the training cells of a fold."""
-    quiet()
     X = problem.X[split.train]
     genes = np.sort(np.argsort(-X.var(axis=0), kind="stable")[:N_GENES])
     cells = problem.training(split, genes)
@@ -150,13 +161,6 @@ def run_fold(problem: Problem, split: Split, methods: Methods) -> Fold:
             fold.levels[other] = posterior(problem.X[split.test][:, genes])
             fold.seconds.setdefault(other, fold.seconds[name])
     return fold
-
-
-def quiet() -> None:
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    warnings.filterwarnings("ignore", "Only one sample available")  # groups of one cell in LDA
-    warnings.filterwarnings("ignore", "The least populated class")
 
 
 def assigned(axes: np.ndarray, cells: Cells) -> dict[str, np.ndarray]:
@@ -400,7 +404,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.folds, args.only = 1, 2, ["correlated", "pbmc68k"]
-    quiet()
     found = [arena(name, args.seeds, args.folds, args.jobs, methods()) for name in args.only]
     tables = []
     for rows, names in zip(zip(*found, strict=True), (AXES, LEVELS), strict=True):

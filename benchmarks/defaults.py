@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from compare import AXES, LEVELS, OUT, arena, overall, quiet, summary
+from compare import AXES, LEVELS, OUT, arena, overall, summary
 
 from compare_output import differences
 from peers import Methods, ours
@@ -63,7 +63,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.folds, args.only = 1, 2, ["pbmc68k"]
-    quiet()
     found = [arena(name, args.seeds, args.folds, args.jobs, variants()) for name in args.only]
     axes, levels = (
         overall(summary(pd.DataFrame([r for part in rows for r in part]), names), names)

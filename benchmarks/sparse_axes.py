@@ -27,7 +27,6 @@ included (F ranking: one fit per effect; logistic: the path for all k). Prints M
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 from pathlib import Path
 
@@ -44,6 +43,7 @@ from flda._data.summary import summarise
 from flda._design.design import Design, make_design
 from flda._design.effects import Effect
 from flda._error.gene_f import gene_f
+from flda._logging import quiet
 from flda.metrics import effect_snr
 
 from problems import PROBLEMS
@@ -267,8 +267,8 @@ def report(rows: pd.DataFrame) -> pd.DataFrame:
 
 def one(name: str, split: int) -> list[dict]:
     """All methods on one split of one data set."""
-    logging.disable(logging.WARNING)
-    return compare(*(mixed(split) if name == "mixed" else halved(name, split)), name, split)
+    with quiet():
+        return compare(*(mixed(split) if name == "mixed" else halved(name, split)), name, split)
 
 
 def main() -> None:

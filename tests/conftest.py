@@ -34,6 +34,13 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="needs public data: set FLDA_DATA_DIR to its folder"))
 
 
+@pytest.fixture(autouse=True)
+def logging_stays_on():
+    """A test that switches logging off for the whole process would blind all that run after it."""
+    yield
+    assert logging.root.manager.disable == logging.NOTSET
+
+
 @pytest.fixture
 def flda_logger():
     """The package's logger, restored afterwards: the command line sets its level and handlers for the whole process."""
