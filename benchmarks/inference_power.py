@@ -20,7 +20,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import false_discovery_control
 from scipy.stats import t as t_distribution
 
-from flda._error.wald import moderated, prior_variance
+from flda._error.variances import moderated, prior_variance
 
 AIM, N_AIM = 0.65, 40  # power of the best peer, and data sets that find its size
 

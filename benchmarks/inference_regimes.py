@@ -121,6 +121,16 @@ def table_of_counts(rng, shift, effect):
     return Data(X, frame(a, b), effect, interactions="all", Y=X, group=group, contrast=contrast)
 
 
+def sparse_table(rng, shift):
+    """600 cells in a 2 x 4 table, log-normalised counts of which about four of five are zero; B moves its last level."""
+    group, p = np.repeat(np.arange(8), 75), len(shift)
+    a, b = group // 4, group % 4
+    rate = rng.lognormal(np.log(0.2), 1.0, size=p) * np.exp((b == 3)[:, None] * shift)
+    library = rng.lognormal(0, 0.35, size=(600, 1))
+    X = np.log1p(rng.poisson(rng.gamma(2, rate / 2, size=(600, p)) * library) / library)
+    return Data(X, frame(a, b), "B", interactions="all", Y=X, group=group)
+
+
 def cells(rng, n=300):
     group = rng.permutation(np.repeat(np.arange(4), np.round(SHARES * n).astype(int)))
     return group // 2, group % 2
@@ -239,6 +249,7 @@ REGIMES = {
     "the same, t3 noise: A:B": Regime(partial(interaction, law="t3"), 2.5, (W,)),
     "2 x 2 counts, shares 40 to 10 %: A": Regime(partial(table_of_counts, effect="A"), 0.6, (W,)),
     "2 x 2 counts, shares 40 to 10 %: A:B": Regime(partial(table_of_counts, effect="A:B"), 1.2, (W,)),
+    "2 x 4 sparse counts: B, 3 degrees of freedom": Regime(sparse_table, 1.0),
     "counts, same depth": Regime(counts, 0.7, (W, M, P)),
     "counts, depth x 2": Regime(partial(counts, depth=2.0), 0.7),
     "counts, depth x 2, 5 bins of depth": Regime(partial(counts, depth=2.0, correction=5), 0.7),

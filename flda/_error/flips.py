@@ -7,8 +7,8 @@ fitted with weights of one over the variance of a group, averaged over genes, an
 ``sqrt(1 - h)``, h its leverage, since a fit takes that much of its variance.
 
 A flip leaves every sum of squares as it is, so the variance of group c is ``v_c* = (S_c - n_c g_c*^2) / (n_c - 1)``,
-with S_c the squares of its residuals and g_c* their mean after the flip. Where units are few, variances are moderated
-over genes, with the same prior in the data and in every flip. Coefficients and variances of a flip are scaled to the
+with S_c the squares of its residuals and g_c* their mean after the flip. Variances are moderated over genes, with the
+same priors in the data and in every flip (:mod:`flda._error.variances`). Coefficients and variances of a flip are scaled to the
 variance under the null that they have in the data (:mod:`flda._error.evening`).
 """
 
@@ -25,12 +25,13 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .evening import MOST_TAKEN, to_one, to_variance
 from .units import Units
-from .wald import moderated, prior_variance, wald
+from .variances import GroupVariances
+from .wald import wald
 
 BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
+CACHE_BYTES = 2**20  # memory for the arrays of the flips whose statistics are computed together
 CHUNK = 4096  # rows whose signs come from one random generator
 POOLED = 0.5  # share of the pooled variance of cells in the variance of each group
-FEW_UNITS = 5  # with fewer units in some group, variances are moderated over genes
 LEAST = 1e-6  # smallest variance of a gene, as a share of the mean variance of all genes
 
 
@@ -58,11 +59,9 @@ class CellStatistics:
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
         least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
         self._floor: float | np.ndarray = max(least, 1e-300)
-        few = self.n.min() < FEW_UNITS
-        self._priors = [
-            prior_variance(q / max(k - 1, 1), k - 1) if few else (0.0, 1.0)
-            for q, k in zip(self._squares, self.n, strict=True)
-        ]
+        # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
+        # with its own variance alone such a group would weigh too much, which no flip shows.
+        self._variances = GroupVariances(self._squares, self.n - 1, self.pooled)
 
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,), for each effect."""
@@ -75,16 +74,7 @@ class CellStatistics:
 
         ``scale``, (F, df, df), multiplies the coefficients.
         """
-        df, B = self.n - 1, self._contrasts[effect]
-        # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
-        # with its own variance alone such a group would weigh too much, which no flip shows. So half of every variance
-        # is the pooled one. A single cell has the pooled one only.
-        pooled = squares.sum(axis=1, keepdims=True) / df.sum()
-        own = squares / np.maximum(df, 1)[:, None]
-        v = np.where(df[:, None] > 0, (1 - self.pooled) * own + self.pooled * pooled, pooled)
-        for c, prior in enumerate(self._priors):
-            if prior[0] > 0 and df[c] > 0:
-                v[:, c] = moderated(v[:, c], df[c], prior)
+        B, v = self._contrasts[effect], self._variances.of(squares)
         g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
         b = np.einsum("dc,fcp->fdp", B, g)
         b = b if scale is None else scale @ b
@@ -112,23 +102,29 @@ class CellFlips(CellStatistics):
         fits = {e: reduced_fit(design, e, weights) for e in effects}
         self._reduced = {e: H @ means for e, H in fits.items()}
         self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
+        n = self.n[:, None]  # squares about the fit, which no flip changes
+        self._about = {e: (self._squares + n * (means - m) ** 2) * self._stretch[e] for e, m in self._reduced.items()}
         self._taken = {e: H * (self._relative / self.n) for e, H in fits.items()}  # covariance of the fitted means
 
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
         """Yield the statistics, (F, p) for each effect, of blocks of F flips, n_flips in all."""
         C, p = self.means.shape
-        size, n = int(np.clip(BLOCK_BYTES // (8 * C * p), 1, 256)), self.n[:, None]
+        size = int(np.clip(BLOCK_BYTES // (8 * C * p), 1, 256))
         for start in range(0, n_flips, size):
             sums, signs = self._flipped_sums(start, min(size, n_flips - start))
-            out = {}
-            for effect, fitted in self._reduced.items():
-                stretch = self._stretch[effect]
-                g = (sums - signs * fitted) / n * np.sqrt(stretch)
-                # a flip leaves these squares as they are
-                about_fit = (self._squares + n * (self.means - fitted) ** 2) * stretch
-                scale, grow = self._even(effect, signs[:, :, 0])
-                out[effect] = self._statistic(effect, g, np.maximum(about_fit - n * g**2, 0) * grow[:, :, None], scale)
-            yield out
+            # the algebra that follows is faster on arrays that fit into a cache
+            few = max(1, CACHE_BYTES // (8 * C * p))
+            for first in range(0, len(sums), few):
+                some = slice(first, first + few)
+                yield {e: self._of_flips(e, sums[some], signs[some]) for e in self._reduced}
+
+    def _of_flips(self, effect: Effect, sums: np.ndarray, signs: np.ndarray) -> np.ndarray:
+        """Compute the statistic of one effect, (F, p), from what :meth:`_flipped_sums` returns."""
+        fitted, stretch, n = self._reduced[effect], self._stretch[effect], self.n[:, None]
+        g = (sums - signs * fitted) * (np.sqrt(stretch) / n)
+        scale, grow = self._even(effect, signs[:, :, 0])
+        squares = np.maximum(self._about[effect] - n * g**2, 0) * grow[:, :, None]
+        return self._statistic(effect, g, squares, scale)
 
     def _even(self, effect: Effect, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute the scale of the coefficients, (F, df, df), and of squares, (F, C), from the sums of the signs."""
@@ -206,10 +202,7 @@ class DonorStatistics:
         self._observed = self._spread(self._parts(units.values), units.values)[0]
         variances = self._observed / (self._q * self._df[:, None])
         self._floor: float | np.ndarray = LEAST * max(variances.mean(), 1e-300)
-        few = (counts.min() if self._own else self._df[0]) < FEW_UNITS
-        self._priors = [
-            prior_variance(v, self._q * df) if few else (0.0, 1.0) for v, df in zip(variances, self._df, strict=True)
-        ]
+        self._variances = GroupVariances(self._observed, self._q * self._df)
 
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,)."""
@@ -237,10 +230,7 @@ class DonorStatistics:
         self, parts: np.ndarray, rows: np.ndarray, scale: np.ndarray | None = None, grow: np.ndarray | float = 1.0
     ) -> np.ndarray:
         """Compute the statistic; ``scale``, (F, df, df), multiplies coefficients, and ``grow``, (F, V), variances."""
-        v = self._spread(parts, rows) / (self._q * self._df[:, None]) * np.atleast_2d(grow)[:, :, None]
-        for c, prior in enumerate(self._priors):
-            if prior[0] > 0:
-                v[:, c] = moderated(v[:, c], self._q * self._df[c], prior)
+        v = self._variances.of(self._spread(parts, rows) * np.atleast_2d(grow)[:, :, None])
         w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
         b = np.einsum("dk,fkqp->fdqp", self._B, parts)
         b = b if scale is None else np.einsum("fde,feqp->fdqp", np.broadcast_to(scale, (len(b), *scale.shape[1:])), b)

@@ -77,8 +77,8 @@ def effect_tests(
 
     The null distribution comes from random signs of the residuals of the units (:mod:`flda._error.flips`). It holds
     when groups differ in variance and size, and whatever the correlations between genes. It asks that units are
-    independent and, in groups of few units, that their errors are about symmetric. With fewer than five units in some
-    group, variances are moderated over genes (Smyth 2004).
+    independent and, in groups of few units, that their errors are about symmetric. Variances are moderated over genes
+    (Smyth 2004), which matters where units are few.
 
     The p-value of a gene compares its F with those of all genes under all flips. It is never below one over the number
     of distinct flips, because few donors cannot give small p-values, however many genes there are.
@@ -246,12 +246,14 @@ def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float) -> _Found:
     if not real.any():
         raise ValueError("every gene is constant, so there is nothing to test.")
     own, null = F[real], null[:, real]
-    sums, tops = np.r_[own.mean(), null.mean(axis=1)], np.r_[own.max(), null.max(axis=1)]
+    sums = np.r_[own.mean(), null.mean(axis=1)]
+    tops = np.r_[own.max(), null.max(axis=1)]
     # the p-values of the data and of every resample among all of them, for the sum and for the maximum
     ranks = np.stack([_share_above(sums), _share_above(tops)])
-    # the smaller one of both is a statistic itself
-    smaller = ranks.min(axis=0)
-    pval = np.mean(smaller <= smaller[0] * (1 + TIE))
+    # the smaller one of both is a statistic itself; where few resamples make it equal, the larger one decides
+    smaller, larger = ranks.min(axis=0), ranks.max(axis=0)
+    tied = np.isclose(smaller, smaller[0], rtol=TIE, atol=0)
+    pval = np.mean(np.where(tied, larger <= larger[0] * (1 + TIE), smaller < smaller[0]))
     row = {
         "statistic": sums[0], "null_mean": sums[1:].mean(), "null_95": np.quantile(sums[1:], 0.95), "pval": pval,
         "pval_sum": ranks[0, 0], "pval_max": ranks[1, 0], "n_resamples": B,

@@ -1,4 +1,4 @@
-"""The F ratio of every gene against tests of scipy and the definition."""
+"""The F ratio of every gene against tests of scipy and the definition. Fewer than ten genes have no common prior."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def test_two_levels_are_welchs_test_with_half_of_each_variance_pooled():
 
 
 def test_donors_of_two_levels_are_welchs_test_of_their_means():
-    X, y, donors = donor_problem(8, 15, 20)
+    X, y, donors = donor_problem(8, 15, 8)
     means = pd.DataFrame(X).groupby([donors, y["type"].to_numpy()]).mean().groupby(level=0).mean()
     treated = y["treatment"].groupby(donors).first().loc[means.index] == "yes"
     expected = ttest_ind(means[treated], means[~treated], equal_var=False).statistic ** 2
@@ -40,7 +40,7 @@ def test_donors_of_two_levels_are_welchs_test_of_their_means():
 
 
 def test_a_factor_within_donors_is_a_paired_test():
-    X, y, donors = donor_problem(8, 15, 20)
+    X, y, donors = donor_problem(8, 15, 8)
     means = pd.DataFrame(X).groupby([donors, y["type"].to_numpy()]).mean().unstack()
     p, q = (means.xs(level, axis=1, level=1) for level in ("p", "q"))
     one = y[["type"]]
@@ -57,8 +57,8 @@ def test_noise_alone_has_a_ratio_of_about_one(donors):
     else:
         _, y = problem(400, 1, (2, 3))
         F = f_of(rng.normal(size=(400, 2000)) * (1 + (y["A"] == "A1").to_numpy()[:, None]), y)
-    for effect in F:  # the expectation of F is df / (df - 2)
-        assert F[effect].mean() == pytest.approx(1.03, abs=0.09)
+    for effect in F:
+        assert F[effect].mean() == pytest.approx(1.0, abs=0.09)
 
 
 def test_nuisance_has_a_ratio_and_a_constant_gene_has_none():

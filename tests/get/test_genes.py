@@ -34,10 +34,10 @@ def test_ranking_columns_order_and_values(adata):
 
 
 def test_f_lets_every_group_have_its_own_variance(adata):
-    """``b' V^-1 b / df`` by its definition, half of each variance pooled, on a balanced table, for one gene."""
+    """``b' V^-1 b / df`` by its definition, half of each variance pooled, on a balanced table of few genes."""
     rng = np.random.default_rng(0)
-    balanced = adata[np.concatenate([rng.choice(i, 20, replace=False) for i in
-                                     adata.obs.groupby(FACTORS, observed=True).indices.values()])].copy()  # fmt: skip
+    cells = [rng.choice(i, 20, replace=False) for i in adata.obs.groupby(FACTORS, observed=True).indices.values()]
+    balanced = adata[np.concatenate(cells), :8].copy()
     flda.tl.flda(balanced, FACTORS, shrinkage=0.5)
     x = balanced.X.toarray()[:, 7].astype(float)
     groups = balanced.obs.assign(x=x).groupby(FACTORS, observed=True)["x"]
