@@ -122,7 +122,7 @@ def table_of_counts(rng, shift, effect):
 
 
 def sparse_table(rng, shift):
-    """600 cells in a 2 x 4 table, log-normalised counts of which about four of five are zero; B moves its last level."""
+    """600 cells in a 2 x 4 table, log-normalised counts of which four in five are zero; B moves its last level."""
     group, p = np.repeat(np.arange(8), 75), len(shift)
     a, b = group // 4, group % 4
     rate = rng.lognormal(np.log(0.2), 1.0, size=p) * np.exp((b == 3)[:, None] * shift)

@@ -8,8 +8,8 @@ fitted with weights of one over the variance of a group, averaged over genes, an
 
 A flip leaves every sum of squares as it is, so the variance of group c is ``v_c* = (S_c - n_c g_c*^2) / (n_c - 1)``,
 with S_c the squares of its residuals and g_c* their mean after the flip. Variances are moderated over genes, with the
-same priors in the data and in every flip (:mod:`flda._error.variances`). Coefficients and variances of a flip are scaled to the
-variance under the null that they have in the data (:mod:`flda._error.evening`).
+same priors in the data and in every flip (:mod:`flda._error.variances`). Coefficients and variances of a flip are
+scaled to the variance under the null that they have in the data (:mod:`flda._error.evening`).
 """
 
 from __future__ import annotations
