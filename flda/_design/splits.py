@@ -192,6 +192,7 @@ def hold_out(
     """Choose the folds of a certificate.
 
     The number of folds is the largest one up to ``n_folds`` for which every fold holds out two units of every group.
+    Without donors, groups of two or three cells are never held out if the effects can be estimated from the other groups.
     With three donors in a group, and no factor that varies between donors, the donors form three parts, and three folds
     hold out two parts each. (If a factor varies between donors, a fit needs two donors of a level to see the variance
     between them.) Where folds cannot be had, one unit is left out at a time. With more than :data:`MAX_LEFT_OUT` units,
@@ -221,16 +222,19 @@ def hold_out(
     present = _presence(design, donors)
     units = design.counts if present is None else present.sum(axis=0)
     fewest = int(units[units > 1].min()) if (units > 1).any() else 0
-    for k in range(min(n_folds, fewest // MIN_UNITS), 1, -1):
-        found = [_assigned(design, donors, present, rng, k, MIN_UNITS) for _ in range(n_repeats)]
-        if all(assigned is not None for assigned in found):
-            splits = [_usable(design, donors, fold, both=True) for fold in found if fold is not None]
-            if all(splits):
-                reason = f"every one of {k} folds holds out {MIN_UNITS} {unit}s or more of every group"
-                if (units == 1).any():
-                    reason += f", except {int((units == 1).sum())} groups of one {unit}"
-                return HoldOut("folds", splits, reason)
-            break  # fewer folds do not bring back the groups of one unit
+    # cells of groups that are too small for two folds can stay in training, if the other groups show every effect
+    for least in (2,) if donors is not None else (2, 2 * MIN_UNITS):
+        aside = units < least
+        for k in range(min(n_folds, int(units[~aside].min(initial=n_folds * MIN_UNITS)) // MIN_UNITS), 1, -1):
+            found = [_assigned(design, donors, present, rng, k, MIN_UNITS, least) for _ in range(n_repeats)]
+            if all(assigned is not None for assigned in found):
+                splits = [_usable(design, donors, fold, both=True) for fold in found if fold is not None]
+                if all(splits):
+                    reason = f"every one of {k} folds holds out {MIN_UNITS} {unit}s or more of every group"
+                    if aside.any():
+                        reason += f", except {int(aside.sum())} groups of fewer than {least} {unit}s"
+                    return HoldOut("folds", splits, reason)
+                break  # fewer folds do not bring back the groups that are left aside
     if donors is not None and fewest == 3 and not between_factors(design, donors):
         parts = [_assigned(design, donors, present, rng, 3, 1) for _ in range(n_repeats)]
         if all(assigned is not None for assigned in parts):
@@ -277,13 +281,14 @@ def _assigned(
     rng: np.random.RandomState,
     n_folds: int,
     least: int,
+    least_cells: int = 2,
 ) -> np.ndarray | None:
     """Assign each cell to a fold, such that each fold has ``least`` units of every group; None if that fails.
 
-    Groups of one unit are left aside.
+    Groups of one unit are left aside, and without donors all groups of fewer than ``least_cells`` cells.
     """
     if donors is None or present is None:
-        return cell_folds(design, rng, n_folds)
+        return cell_folds(design, rng, n_folds, least_cells)
     needed = present.sum(axis=0) > 1
     for _ in range(N_TRIES):
         fold = _spread(present, rng, n_folds)
@@ -354,15 +359,17 @@ def _impossible(design: Design, units: np.ndarray, unit: str) -> str:
     )
 
 
-def cell_folds(design: Design, random_state: int | np.random.RandomState | None, n_folds: int) -> np.ndarray:
-    """Assign each cell to a fold, in equal shares of every group; a cell that is alone in its group gets -1."""
+def cell_folds(
+    design: Design, random_state: int | np.random.RandomState | None, n_folds: int, least: int = 2
+) -> np.ndarray:
+    """Assign each cell to a fold, in equal shares of every group; cells of groups with fewer than ``least`` get -1."""
     rng = check_random_state(random_state)
     order = rng.permutation(len(design.codes))
     rank = pd.Series(design.codes[order]).groupby(design.codes[order]).cumcount().to_numpy()
     # each group starts at a random fold, so that small groups do not all fall into the first folds
     fold = np.empty(len(order), dtype=np.int64)
     fold[order] = (rank + rng.randint(n_folds, size=design.n_groups)[design.codes[order]]) % n_folds
-    fold[design.counts[design.codes] == 1] = -1
+    fold[design.counts[design.codes] < least] = -1
     return fold
 
 

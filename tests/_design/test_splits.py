@@ -156,6 +156,24 @@ def test_a_certificate_without_folds_leaves_out_one_unit():
     assert all(s.training is not None for s in many.splits[0])
 
 
+def test_groups_too_small_for_folds_stay_in_training_if_others_show_the_effects():
+    sizes = [3, 2, 1, 12, 12, 12, 12, 12, 12]
+    codes = np.repeat(np.arange(9), sizes)
+    y = pd.DataFrame({"A": codes // 3, "B": codes % 3}).astype(str)
+    plan = hold_out(make_design(y, interactions=None), None, 0, 5)
+    assert plan.scheme == "pooled"  # the small groups are all that there is of a level
+    codes = np.repeat(np.arange(9), np.array(sizes)[[0, 3, 4, 5, 1, 6, 7, 8, 2]])
+    y = pd.DataFrame({"A": codes // 3, "B": codes % 3}).astype(str)
+    design = make_design(y, interactions=None)
+    plan = hold_out(design, None, 0, 5)
+    assert (plan.scheme, plan.n_folds) == ("folds", 5)
+    assert "except 3 groups of fewer than 4 cells" in plan.reason
+    small = np.isin(codes, [0, 4, 8])
+    assert all(small[s.train].sum() == 6 and not small[s.test].any() for s in plan.splits[0])
+    with pytest.raises(ValueError, match="'2 x 2' of A x B has one cell"):  # the interaction needs them
+        hold_out(make_design(y), None, 0, 5)
+
+
 def test_what_no_certificate_can_hold_out_is_named():
     y = pd.DataFrame({"A": list("aabb"), "B": list("uvuv")})
     with pytest.raises(ValueError, match="'a x u', 'a x v', 'b x u', 'b x v' of A x B have one cell"):
