@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
-from .._design.design import effect_components, effect_penalties, make_design
+from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.samples import sample_units, samples_in_error
 from .._logging import get_logger
@@ -45,11 +45,34 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     ----------
     interactions
         The interactions in the fit. ``"all"`` includes every interaction that the groups identify, and logs the names
-        of those it leaves out. None includes main effects only. A list names the interactions, each as ``"a:b"`` or
-        ``("a", "b")``.
+        of those it leaves out. ``"estimable"`` also includes those of which the groups identify a part, with the
+        degrees of freedom of that part. None includes main effects only. A list names the interactions, each as
+        ``"a:b"`` or ``("a", "b")``.
     nuisance
         Columns of y, such as a batch, that enter the fit as additive effects without axes of their own. They are
         penalised like any other effect.
+    numeric
+        Columns of y that are numbers and not labels, such as a dose. Their effects are polynomials of the value, in
+        which every distinct value counts the same, and every degree is an effect of its own: ``dose.linear``,
+        ``dose.quadratic`` and so on, also in interactions (``drug:dose.linear``). A mapping gives for each column
+
+        * a degree (or ``"linear"``, ``"quadratic"``, ``"cubic"``): the polynomials up to this degree. What they leave
+          of the group means counts as lack of fit;
+        * ``"trend"``: ``dose.linear``, ``dose.quadratic`` and ``dose.rest`` with all other degrees. Together they are
+          the effect that the column has as a plain factor;
+        * ``"spline"``: ``dose.spline``, a natural cubic spline with three degrees of freedom.
+
+        A name, or a list of names, asks for the linear effects. An ordered categorical without numbers has the values
+        0, 1, 2 and so on. Cells with the same values of all columns form a group. Some groups need several cells.
+    contrasts
+        Named contrasts of groups, such as simple effects, each with an axis of its own:
+        ``{"stim in B": ({"type": "B", "condition": "stim"}, {"type": "B", "condition": "ctrl"})}`` is the first side
+        less the second. A side names levels, one or a list for each factor, and averages over all levels of the factors
+        that it does not name. Weights of groups are also possible, as a mapping or a Series with tuples of one level
+        of each factor that is not nuisance, ``{("B", "stim"): 1, ("B", "ctrl"): -1}``. A contrast is taken on the
+        fitted means. Against its axis count the effects that cannot contribute to it, because their coding is
+        orthogonal to it: for the contrast above, the differences between types. It counts against no axis itself, and
+        takes no part in the choice of the shrinkage.
     n_components
         Number of axes per effect. None takes all useful ones, which are as many as the effect has degrees of freedom. A
         dict maps effect names to numbers.
@@ -102,7 +125,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     effects_ : list of tuple of str
-        The effects that have axes.
+        The effects that have axes, and the named contrasts.
     axes_ : DataFrame
         One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is computed on the fitted cells; use
         :func:`flda.inference.certify` to judge the axes on held-out cells.
@@ -161,6 +184,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
+        numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
+        contrasts: Mapping[str, Any] | None = None,
         n_components: int | Mapping[str, int] | None = None,
         objective: str = "ratio",
         penalty: float | Mapping[str, float] = 1.0,
@@ -177,6 +202,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     ):
         self.interactions = interactions
         self.nuisance = nuisance
+        self.numeric = numeric
+        self.contrasts = contrasts
         self.n_components = n_components
         self.objective = objective
         self.penalty = penalty
@@ -197,6 +224,13 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
+
+    def design_of(self, labels: pd.DataFrame) -> Design:
+        """Return the groups and effects of cells with these labels, one column per factor."""
+        return make_design(
+            labels, interactions=self.interactions, nuisance=self.nuisance, numeric=self.numeric,
+            contrasts=self.contrasts,
+        )  # fmt: skip
 
     def fit(self, X, y, groups=None) -> Self:
         """Compute the axes of all effects from expression and labels.
@@ -358,7 +392,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         donors, donor_names = donor_codes(groups, X.shape[0])
         self._check_parameters()
 
-        design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
+        design = self.design_of(labels)
         N, p = X.shape
         if design.n_groups == N:
             raise ValueError(
