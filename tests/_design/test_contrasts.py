@@ -92,7 +92,7 @@ def test_a_contrast_of_doses():
 
 def test_an_empty_group_elsewhere_does_not_lose_a_simple_effect():
     labels = labels_of(lambda t, c, b: (t, c) != ("M", "stim"))[["type", "condition"]]
-    with pytest.raises(ValueError, match="'stim in B' needs the interaction 'type:condition'.*'estimable'"):
+    with pytest.raises(ValueError, match=r"'stim in B' needs the interaction 'type:condition'.*'estimable'"):
         make_design(labels, contrasts={"stim in B": IN_B})
     design = make_design(labels, interactions="estimable", contrasts={"stim in B": IN_B})
     assert design.df(Effect(("type", "condition"))) == 1

@@ -74,7 +74,7 @@ def test_ordered_levels_and_categories_of_numbers_have_values():
     assert design.numeric["stage"].tolist() == [0, 1, 2]
     numbers = pd.Categorical([10, 0, 1, 0], categories=[0, 1, 10], ordered=True)
     assert make_design(pd.DataFrame({"dose": numbers}), numeric="dose").numeric["dose"].tolist() == [0, 1, 10]
-    with pytest.raises(ValueError, match="numeric names 'stage', whose levels are not numbers.*to_numeric"):
+    with pytest.raises(ValueError, match=r"numeric names 'stage', whose levels are not numbers.*to_numeric"):
         make_design(pd.DataFrame({"stage": ["late", "early"]}), numeric="stage")
 
 
