@@ -55,6 +55,15 @@ class Contrast:
             out += weight * selected(table, selection)
         return out[:, None]
 
+    def text(self, levels: Mapping[str, np.ndarray]) -> str:
+        """Spell out the contrast, as in ``"cell_type=B, condition=stim less cell_type=B, condition=ctrl"``."""
+        if len(self.selections) == 2:
+            first, second = (self.selections[i] for i in np.argsort(-self.weights))
+            return f"{described(first, levels)} less {described(second, levels)}"
+        return " ".join(
+            f"{w:+.3g} ({described(s, levels)})" for w, s in zip(self.weights, self.selections, strict=True)
+        )
+
     def empty(self, table: Table, levels: Mapping[str, np.ndarray]) -> list[str]:
         """Describe the selections of which no group is occupied."""
         return [described(s, levels) for s in self.selections if not selected(table, s).any()]

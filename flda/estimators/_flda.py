@@ -16,6 +16,7 @@ from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
+from .._design.formula import parse_formula
 from .._design.samples import sample_units, samples_in_error
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
@@ -231,6 +232,49 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             labels, interactions=self.interactions, nuisance=self.nuisance, numeric=self.numeric,
             contrasts=self.contrasts,
         )  # fmt: skip
+
+    @classmethod
+    def from_formula(
+        cls, formula: str, data: pd.DataFrame, *, nuisance: Sequence[str] = (), **parameters: Any
+    ) -> tuple[Self, pd.DataFrame]:
+        """Return an estimator for the factors and interactions of a formula, and the labels y to fit it on.
+
+        It needs formulaic (``pip install "flda[formula]"``).
+
+        Parameters
+        ----------
+        formula
+            One side, such as ``"~ drug * dose + batch"``. A term is a column, ``C(column)`` if its numbers are labels,
+            ``poly(column, degree)``, or an interaction. Other columns of numbers have their linear effect.
+        data
+            The columns, one row per cell.
+        nuisance
+            Columns without axes; those that the formula does not name are added.
+        parameters
+            Further parameters of the estimator. ``numeric`` takes precedence over what the formula says of a column.
+
+        Raises
+        ------
+        ImportError, ValueError
+            If formulaic is not installed, or the formula cannot be used.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from flda import FLDA
+        >>> data = pd.DataFrame({"drug": ["a", "b"] * 4, "dose": [0.0, 0.0, 1.0, 1.0] * 2})
+        >>> model, y = FLDA.from_formula("~ drug * dose", data, shrinkage=0.1)
+        >>> model.interactions, model.numeric, list(y)
+        (['drug:dose'], {'dose': 1}, ['drug', 'dose'])
+        """
+        if "interactions" in parameters:
+            raise ValueError("a formula says which interactions are in the fit; leave interactions out.")
+        found = parse_formula(formula, data, nuisance, parameters.pop("numeric", None))
+        model = cls(
+            interactions=found.interactions or None, nuisance=found.nuisance, numeric=found.numeric or None,
+            **parameters,
+        )  # fmt: skip
+        return model, data[[*found.factors, *found.nuisance]]
 
     def fit(self, X, y, groups=None) -> Self:
         """Compute the axes of all effects from expression and labels.
