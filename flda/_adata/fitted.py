@@ -90,4 +90,7 @@ class Fitted:
 
     def _options(self) -> dict[str, Any]:
         stored = {name: value for name, value in self.record.params.items() if name in OPTIONS}
-        return {**stored, "contrasts": stored_contrasts(stored.get("contrasts"))}
+        contrasts = stored_contrasts(stored.get("contrasts"))
+        if contrasts is not None:  # a file does not keep their order
+            contrasts = {name: contrasts[name] for name in self.record.effects if name in contrasts}
+        return {**stored, "contrasts": contrasts}

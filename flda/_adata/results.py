@@ -210,7 +210,8 @@ class Record:
         """The factors of an effect, without the parts of numeric factors; for a named contrast, those that it names."""
         if "contrasts" in self and effect in self.contrasts:
             items = self.params["contrasts"][effect].values()
-            return list(dict.fromkeys(f for item in items for f in item["levels"]))
+            named = {f for item in items for f in item["levels"]}
+            return [f for f in (*self.params["factors"], *self.params["nuisance"]) if f in named]
         numeric = self.params.get("numeric") or ()
         parts = [name.rpartition(".") for name in effect.split(SEPARATOR)]
         return [head if dot and head in numeric else head + dot + tail for head, dot, tail in parts]
