@@ -250,7 +250,7 @@ def test_mammary():
     assert adata.obs.loc["MCL1.LF", manifest["factors"]].tolist() == ["luminal", "lactating"]
     counts = adata.layers["counts"]
     assert counts[0, adata.var_names.get_loc("497097")] == 438
-    np.testing.assert_allclose(counts.sum(axis=1), adata.obs["total_counts"], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(counts.sum(axis=1)).ravel(), adata.obs["total_counts"], rtol=1e-6)
     np.testing.assert_allclose(np.expm1(adata.X).sum(axis=1), 1e4, rtol=1e-4)
 
 
