@@ -21,15 +21,18 @@ def report(
     """Describe each effect in one row of a table: ``effect, df, estimable, left_out, missing, reason``.
 
     ``df`` are the degrees of freedom in the fit, or those that the effect would have had, and ``left_out`` those that
-    cannot be estimated. ``missing`` names the empty groups. ``reason`` says why an effect cannot be estimated, or only
-    in part, and what would make it estimable; it is empty if nothing is left out.
+    cannot be estimated. ``missing`` names the empty groups (those of numeric factors only if they matter). ``reason``
+    says why an effect cannot be estimated, or only in part, and what would make it estimable; it is empty if nothing is
+    left out.
     """
     rows = []
     for effect in effects:
-        names = group_names(table, levels, effect, table.missing(effect))
         whole = int(np.prod([table.basis(name).shape[1] for name in effect]))
         df = table.df(effect)
         left_out = whole - df if effect in kept else whole
+        # a curve over numbers needs few of their combinations
+        concerns = left_out > 0 or not any(name in table.parts for name in effect)
+        names = group_names(table, levels, effect, table.missing(effect)) if concerns else []
         reason = _reason(table, levels, effect, names) if left_out else ""
         if left_out and effect in kept:
             reason = f"{left_out} of {whole} degrees of freedom are left out, because {reason}"

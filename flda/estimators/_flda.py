@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
@@ -411,10 +410,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
         truth = label_frame(y)[0].to_numpy()
         predicted = label_frame(self.predict(X))[0].to_numpy()
+        # levels may be numbers that are no whole numbers, which metrics.accuracy_score does not take for labels
         return float(
-            np.mean(
-                [accuracy_score(t, q, sample_weight=sample_weight) for t, q in zip(truth.T, predicted.T, strict=True)]
-            )
+            np.mean([np.average(t == q, weights=sample_weight) for t, q in zip(truth.T, predicted.T, strict=True)])
         )
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:

@@ -293,6 +293,8 @@ class SparseFLDA(FLDA):
             scatter, centre, held_out = ScatterRows(inner.solver, solved.g), inner.solver.centre, X[split.known]
             for effect in design.effects:
                 warm: list[np.ndarray] = []
+                # the cells of groups that have no part in a named contrast say nothing about it
+                has_part = (training.margin(effect)[split.known_groups, 0] != 1) if effect in design.named else 1.0
                 criterion = Criterion(len(grid), inner.prepared.n_components[effect])
                 for i, k in enumerate(grid):
                     axes = model._axes_of(effect, k, inner, scatter, warm)
@@ -300,7 +302,7 @@ class SparseFLDA(FLDA):
                     s = np.column_stack([_scores(held_out, a, centre) for a in axes])
                     means = np.column_stack([inner.means[:, a.genes] @ a.loadings for a in axes])
                     e = (training.fitted(effect) @ means)[split.known_groups]
-                    criterion.add(i, e, s, split.known_weights)
+                    criterion.add(i, e, s, split.known_weights * has_part)
                 values[effect].append(criterion.values())
         rows, sizes = [], {}
         for effect, of_folds in values.items():

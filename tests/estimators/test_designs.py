@@ -15,7 +15,7 @@ from flda._error.units import donor_units
 from flda._error.wald import wald
 from flda.inference import bootstrap, certify, effect_tests, stability_selection
 
-DOSES = np.array([0.0, 1.0, 2.0, 4.0])
+DOSES = np.array([0.0, 0.5, 2.0, 4.0])
 STIM = ({"drug": "b", "dose": 4}, {"drug": "b", "dose": 0})
 
 
@@ -111,6 +111,7 @@ def test_every_axis_finds_its_gene():
     assert leading[:4].tolist() == [3, 0, 2, 1]
     assert set(np.argsort(-np.abs(model.components_[-1]))[:2]) <= {0, 1}
     assert model.predict(X)["dose"].isin(DOSES).all()
+    assert model.score(X, y) == pytest.approx((model.predict(X) == y).to_numpy().mean())
     assert clone(model).contrasts == model.contrasts
 
 
