@@ -68,10 +68,10 @@ IN_B = {"stim in B": ({"type": "B", "condition": "stim"}, {"type": "B", "conditi
 
 
 def contrast_of_donors(rng):
-    """The same with conditions within 8 donors of two genotypes, in mutants only; samples of a donor differ."""
-    rows = [(d, t, c) for d in range(8) for t in "BT" for c in ("ctrl", "stim") for _ in range(4 + d % 4)]
+    """The same with conditions within 14 donors of two genotypes, in mutants only; samples of a donor differ."""
+    rows = [(d, t, c) for d in range(14) for t in "BT" for c in ("ctrl", "stim") for _ in range(4 + d % 4)]
     y = pd.DataFrame(rows, columns=["donor", "type", "condition"])
-    y["genotype"] = np.where(y["donor"] < 4, "wt", "mut")
+    y["genotype"] = np.where(y["donor"] < 7, "wt", "mut")
     codes = y.groupby(["donor", "type", "condition"]).ngroup().to_numpy()
     X = rng.normal(size=(len(y), N_GENES)) + rng.normal(size=(codes.max() + 1, N_GENES))[codes]
     X[(y["condition"] == "stim").to_numpy() & (y["genotype"] == "wt").to_numpy()] += rng.normal(size=N_GENES)

@@ -85,6 +85,10 @@ class Permutations:
             )
         self.df = {effect: len(design.contrasts[effect])}
 
+    def units_of(self, effect: Effect) -> int:
+        """Return the number of units."""
+        return self.n_units
+
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,)."""
         return {self.effect: self._statistics(self._levels[None])[0]}

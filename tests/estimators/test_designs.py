@@ -146,6 +146,9 @@ def test_the_contrast_of_a_factor_is_its_effect_everywhere():
     tests = effect_tests(model, X, y, n_resamples=29).table.set_index("effect")
     assert tests.loc["c", "statistic"] == pytest.approx(tests.loc["drug", "statistic"])
     assert tests.loc["c", "pval_sum"] == tests.loc["drug", "pval_sum"]
+    simple = effect_tests(FLDA(contrasts={"s": ({"drug": "b", "dose": "4.0"}, {"drug": "a", "dose": "4.0"})}), X, y,
+                          effects=["s"], n_resamples=9)  # fmt: skip
+    assert simple.table["n_units"].item() == 24
 
 
 def donor_study(seed=0):
@@ -207,6 +210,10 @@ def test_contrasts_with_donors_are_tested_like_effects():
     for name, effect in {"stim": "condition", "mut": "genotype"}.items():
         assert table.loc[name, "statistic"] == pytest.approx(table.loc[effect, "statistic"])
     assert (table["unit"] == "donor").all()
+    # only mutants have a part in this contrast, so there are eight different flips
+    assert table.loc[["stim in mut B", "stim in B"], "n_units"].tolist() == [4, 8]
+    assert table.loc["stim in mut B", "n_distinct"] == 8
+    assert table.loc["stim in mut B", "pval"] >= 1 / 8
     genes = found.genes.set_index(["effect", "gene"])["statistic"]
     assert genes["stim in mut B"].idxmax() == 0
     certificate = certify(model, X, y, donor, n_folds=2).set_index("effect")
@@ -262,7 +269,7 @@ def test_permutations_refuse_a_contrast():
 
 def test_a_part_of_an_interaction_is_an_effect_with_its_own_axes():
     X, y = cells(20)
-    keep = ~((y["drug"] == "b") & (y["dose"] == 1)).to_numpy()
+    keep = ~((y["drug"] == "b") & (y["dose"] == 0.5)).to_numpy()
     model = FLDA(shrinkage=0.2, interactions="estimable")
     fitted = model.fit(X[keep], y[keep])
     assert fitted.axes_["effect"].tolist() == ["drug", *["dose"] * 3, *["drug:dose"] * 2]
