@@ -44,7 +44,8 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
       :func:`flda.tl.stability`
     * ``pval, pval_adj``: p-value of the gene for the effect, and its false discovery rate; NaN before
       :func:`flda.tl.effect_tests`
-    * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
+    * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects; for a named
+      contrast, over the contrast and the effects that count against its axis
     * ``kind``: ``cancelling`` if the gene has a larger and significant F for another effect, else ``pure``. A
       cancelling gene helps the axis by cancelling that effect in the other genes
 

@@ -144,7 +144,7 @@ def _one_axis(
     gap = np.diff(sorted(positions.values())).min() if len(positions) > 1 else 1.0
     if to_scale and color == by:  # one curve, not a colour for every value
         table["color"], known, color = "", {"": BLUE}, ""
-    step = 0 if color == by else 0.7 * gap / len(known)
+    step = 0 if color == by else (0.2 if to_scale else 0.7) * gap / len(known)  # numbers stay near their place
     offset = {level: step * (i - (len(known) - 1) / 2) for i, level in enumerate(known)}
     center = table["by"].map(positions) + table["color"].map(offset)
     rng = np.random.default_rng(0)
