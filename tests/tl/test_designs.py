@@ -101,6 +101,18 @@ def test_an_axis_of_a_number_is_drawn_to_scale(adata):
     plt.close("all")
 
 
+def test_a_number_of_many_values_has_a_table_without_numbers():
+    adata = dosed(n=8)
+    adata.obs["age"] = np.arange(adata.n_obs) // 2 * 0.5
+    flda.tl.flda(adata, ["drug", "age"], numeric=["age"], shrinkage=0.2)
+    assert not flda.get.estimability_df(adata)["missing"].any()
+    ax = flda.pl.design(adata)
+    assert not ax.texts
+    assert len(ax.get_xticklabels()) <= 60
+    flda.pl.scores(adata, "age.linear_1")
+    plt.close("all")
+
+
 def test_ordered_levels_are_drawn_in_their_order():
     adata = dosed()
     adata.obs["stage"] = pd.Categorical(
