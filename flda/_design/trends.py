@@ -87,7 +87,7 @@ def values_of(name: str, levels: np.ndarray, *, ordered: bool) -> np.ndarray:
     ValueError
         If the levels are neither numbers nor ordered, or a number is not finite.
     """
-    if pd.api.types.is_numeric_dtype(pd.Index(levels).dtype):
+    if pd.api.types.is_numeric_dtype(pd.Index(levels).infer_objects().dtype):
         values = np.asarray(levels, dtype=float)
         if not np.isfinite(values).all():
             raise ValueError(f"numeric factor {name!r} holds a value that is not finite; remove these cells.")

@@ -145,3 +145,11 @@ def test_names_of_parts_are_not_names_of_columns():
     with pytest.raises(ValueError, match=r"'dose\.linear'"):
         make_design(labels, numeric=["dose"])
     assert parse_numeric({"x": "cubic", "y": np.int64(2)}, ["x", "y"]) == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "int8", "float32", "category"])
+def test_numbers_of_every_type(dtype):
+    labels = pd.DataFrame({"dose": pd.Series([0, 1, 4, 0, 1, 4]).astype(dtype)})
+    design = make_design(labels, numeric=["dose"])
+    assert design.numeric["dose"].tolist() == [0, 1, 4]
+    assert design.df(design.effects[0]) == 1
