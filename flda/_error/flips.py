@@ -55,7 +55,7 @@ class CellStatistics:
         self.codes, self.n, self.means = design.codes, design.counts, means
         self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         n = self.n[:, None]
-        self._contrasts = {e: design.contrasts[e] for e in effects}
+        self._contrasts = {e: design.rows(e) for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
         least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
         self._floor: float | np.ndarray = max(least, 1e-300)
@@ -66,6 +66,10 @@ class CellStatistics:
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,), for each effect."""
         return {e: self._statistic(e, self.means[None], self._squares[None])[0] for e in self._contrasts}
+
+    def units_of(self, effect: Effect) -> int:
+        """Return the number of cells whose signs can change the coefficients of an effect."""
+        return int(self.n[_has_part(self._contrasts[effect])].sum())
 
     def _statistic(
         self, effect: Effect, g: np.ndarray, squares: np.ndarray, scale: np.ndarray | None = None
@@ -208,6 +212,10 @@ class DonorStatistics:
         """Compute the statistic of every gene, (p,)."""
         return {self.effect: self._statistic(self._parts(self._values), self._values)[0]}
 
+    def units_of(self, effect: Effect) -> int:
+        """Return the number of donors whose signs can change the coefficients of the effect."""
+        return int(_has_part(self._B @ self._to_parts).sum())
+
     def at_least(self, variances: np.ndarray) -> None:
         """Set the smallest variance of every unit and gene, (U, p), such as that of counting."""
         of_groups = self._add @ variances / self._add.sum(axis=1, keepdims=True)
@@ -304,7 +312,13 @@ def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 def reduced_fit(design: Design, effect: Effect, weights: np.ndarray) -> np.ndarray:
     """Return the matrix, C x C, that maps group means to their weighted least-squares fit without one effect."""
-    return _projection(design.table.model_matrix([e for e in design.contrasts if e != effect]), weights)
+    return _projection(design.without(effect), weights)
+
+
+def _has_part(rows: np.ndarray) -> np.ndarray:
+    """Return which columns of some rows are not zero."""
+    size = np.abs(rows).max(axis=0)
+    return np.asarray(size > 1e-9 * size.max())
 
 
 def _projection(D: np.ndarray, weights: np.ndarray) -> np.ndarray:

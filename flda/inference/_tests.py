@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 
 from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
@@ -39,7 +39,8 @@ class EffectTests:
         One row per effect: ``effect, statistic`` (the mean over genes of their F), ``null_mean`` and ``null_95`` (mean
         and 95 % quantile of that under the null), ``pval, pval_adj`` (Holm), ``pval_sum, pval_max`` (from the sum over
         genes and from the largest F; ``pval`` combines both), ``n_resamples, n_distinct`` (number of distinct
-        resamples), ``unit`` (``"cell"`` or ``"donor"``), ``n_units`` and ``method``.
+        resamples), ``unit`` (``"cell"`` or ``"donor"``), ``n_units`` (number of units with a part in the effect; of a
+        named contrast, those of its groups) and ``method``.
     null
         Statistic of every resample, one column per effect. NaN where an effect has fewer resamples.
     genes
@@ -136,7 +137,7 @@ def effect_tests(
     """
     labels = label_frame(y)[0]
     donors, names = donor_codes(donor, len(labels))
-    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    design = model.design_of(labels)
     wanted = _effects(design, effects)
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
@@ -220,12 +221,12 @@ def _run(engine: _Engine, effects: list[Effect], n_resamples: int) -> dict[Effec
         for effect, statistics in block.items():
             blocks[effect].append(statistics.astype(np.float32))
     permuted = isinstance(engine, Permutations)
-    distinct = engine.n_distinct if isinstance(engine, Permutations) else n_distinct(engine.n_units)
     out = {}
     for effect in effects:
-        df = engine.df[effect]
+        df, n_units = engine.df[effect], engine.units_of(effect)
+        distinct = engine.n_distinct if isinstance(engine, Permutations) else n_distinct(n_units)
         row, null, genes = _pvalues(observed[effect] / df, np.concatenate(blocks[effect]) / np.float32(df), distinct)
-        about = {"n_distinct": distinct, "unit": engine.unit, "n_units": engine.n_units}
+        about = {"n_distinct": distinct, "unit": engine.unit, "n_units": n_units}
         out[effect] = {**row, **about, "method": "permutation" if permuted else "flips"}, null, genes
     return out
 

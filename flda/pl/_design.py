@@ -13,6 +13,8 @@ from .._adata.results import Record
 from .._docs import documented
 from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, words
 
+MOST_NUMBERS = 60  # rows and columns that are labelled one by one
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
     """Draw the number of cells in every group of the design, with a row per level of the first factor.
 
-    Groups without cells are hatched. The title says which effects the design can estimate and which it cannot. Cells
-    are summed over the levels of nuisance factors.
+    Groups without cells are hatched. A table with more than 60 rows or columns has a scale instead of numbers. The
+    title says which effects the design can estimate and which it cannot. Cells are summed over the levels of nuisance
+    factors.
 
     Parameters
     ----------
@@ -46,14 +49,17 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     columns = list(dict.fromkeys(joined(counts, rest)))
     table = counts["n_cells"].to_numpy().reshape(len(rows), len(columns))
 
-    ax = new_axes(ax, max(3.6, 1.6 + 0.52 * len(columns)), 1.7 + 0.36 * len(rows))
-    sns.heatmap(table, ax=ax, cmap="Blues", vmin=0, cbar=False, linewidths=1, linecolor="white")
-    annotate(ax, table, table.astype(float), [[str(n) for n in row] for row in table])
-    hatch(ax, np.argwhere(table == 0))
-    ax.set_xticks(
-        np.arange(len(columns)) + 0.5, list(map(words, columns)), rotation=90 if max(map(len, columns)) > 5 else 0
-    )
-    ax.set_yticks(np.arange(len(rows)) + 0.5, list(map(words, rows)), rotation=0)
+    many = max(table.shape) > MOST_NUMBERS  # as with a numeric factor of many values
+    width, height = (min(n, MOST_NUMBERS) for n in reversed(table.shape))
+    ax = new_axes(ax, max(3.6, 1.6 + 0.52 * width), 1.7 + 0.36 * height)
+    sns.heatmap(table, ax=ax, cmap="Blues", vmin=0, cbar=many, linewidths=0 if many else 1, linecolor="white")
+    if not many:
+        annotate(ax, table, table.astype(float), [[str(n) for n in row] for row in table])
+        hatch(ax, np.argwhere(table == 0))
+    shown = np.arange(0, len(columns), -(-len(columns) // MOST_NUMBERS))
+    ax.set_xticks(shown + 0.5, [words(columns[i]) for i in shown], rotation=90 if max(map(len, columns)) > 5 else 0)
+    shown = np.arange(0, len(rows), -(-len(rows) // MOST_NUMBERS))
+    ax.set_yticks(shown + 0.5, [words(rows[i]) for i in shown], rotation=0)
     ax.set_xlabel(words(" × ".join(rest), 60))
     ax.set_ylabel(words(factors[0]) if len(factors) > 1 else "")
     n_empty = int((table == 0).sum())

@@ -27,8 +27,9 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     """Draw the held-out variance of every effect (columns) on every axis (rows).
 
     Numbers are variances on held-out cells, in units of the variance within groups. The boxed square is the axis's own
-    effect; all others in the row are cross-talk and should be pale. The estimates are unbiased, so the estimate of an
-    absent effect can be negative.
+    effect; all others in the row are cross-talk and should be pale. Named contrasts have columns too, which are no
+    cross-talk, and neither are the effects that contribute to the contrast of a row. The estimates are unbiased, so the
+    estimate of an absent effect can be negative.
 
     Parameters
     ----------

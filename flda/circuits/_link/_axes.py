@@ -55,6 +55,8 @@ def link_axes(
     ``held_out_r2`` measures how well wiring predicts the gene score of a type whose wiring was not used for the wiring
     axis.
 
+    Only axes of plain factors and their interactions are linked, not those of named contrasts and numeric factors.
+
     A link means that types that differ along the gene axis differ in wiring. With few types, two axes along which the
     types are arranged alike cannot be distinguished.
 
@@ -119,6 +121,11 @@ def link_axes(
     listed = check_directions(directions)
     record = Record(adata, key)
     axes = record.axes
+    plain = [record.factors_of(e) == list(Effect.parse(e)) for e in axes["effect"]]
+    if not all(plain):
+        left_out = axes.loc[~np.array(plain), "effect"].drop_duplicates().tolist()
+        logger.warning("wiring is linked to plain effects only; left out %s", ", ".join(map(repr, left_out)))
+        axes = axes[plain]
     scores, factors = _scores_of_types(record, groupby, held_out)
     labelled = factors.index
     design = design_of_types(factors, record.params["interactions"])
