@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("scanpy", "dask", "circuits", "data", "test")
+EXTRAS = ("scanpy", "dask", "circuits", "data", "formula", "test")
 
 
 def test_minimum_versions():

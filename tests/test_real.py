@@ -105,3 +105,20 @@ def test_a_group_that_shrinks_to_a_few_cells_does_not_take_over_an_axis(left):
             signal.append(snr["bulk_labels"][0])
         assert signal[1] >= 0.8 * signal[0]
         assert abs(np.corrcoef(*scores)[0, 1]) > 0.9
+
+
+@pytest.mark.data
+def test_added_amounts_as_numbers():
+    """The leading bins of both lines are the known ones, and neither axis shows the other substance."""
+    pytest.importorskip("rdata", reason="rdata is in the extra 'data'")
+    adata = flda.datasets.uch()
+    names = ["hippurate_dose", "citrate_dose"]
+    flda.tl.flda(adata, [*names, "time"], numeric=names, interactions=None, shrinkage=0.1)
+    flda.tl.certify(adata)
+    table = flda.get.certificate_df(adata).set_index("effect")
+    assert table.index.tolist() == ["hippurate_dose.linear", "citrate_dose.linear", "time"]
+    for name in names:
+        score = adata.varm["flda"][:, table.index.get_loc(f"{name}.linear")] * adata.var["flda_within_sd"]
+        assert adata.var[name.removesuffix("_dose")].iloc[np.argsort(-np.abs(score))[:6]].all()
+        assert table.loc[f"{name}.linear", "snr"] > 100
+        assert abs(table.loc[f"{name}.linear", "crosstalk"]) < 0.5

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from .._design.contrasts import stored_contrasts
 from ..estimators import FLDA, SparseFLDA
 from . import read
 from .results import Record
 
 # the parameters of the estimator that flda.tl.flda passes on
 OPTIONS = (
-    "interactions", "nuisance", "n_components", "objective", "penalty", "lack_of_fit", "weights", "reliability",
-    "group_means", "shrinkage", "random_state",
+    "interactions", "nuisance", "numeric", "contrasts", "n_components", "objective", "penalty", "lack_of_fit",
+    "weights", "reliability", "group_means", "shrinkage", "random_state",
 )  # fmt: skip
 
 
@@ -88,4 +89,8 @@ class Fitted:
         return SparseFLDA(**{**self._options(), **options})
 
     def _options(self) -> dict[str, Any]:
-        return {name: value for name, value in self.record.params.items() if name in OPTIONS}
+        stored = {name: value for name, value in self.record.params.items() if name in OPTIONS}
+        contrasts = stored_contrasts(stored.get("contrasts"))
+        if contrasts is not None:  # a file does not keep their order
+            contrasts = {name: contrasts[name] for name in self.record.effects if name in contrasts}
+        return {**stored, "contrasts": contrasts}

@@ -128,6 +128,7 @@ class Record:
     effects = Slot[list[str]](FIT)
     fit = Slot[dict[str, Any]](FIT)
     variance = Slot[pd.DataFrame](FIT)
+    contrasts = Slot[dict[str, dict[str, Any]]](FIT)
     versions = Slot[dict[str, str]](FIT)
     scores = Slot[pd.DataFrame](FIT, "obsm", "X_{}", columns="axis_names")
     loadings = Slot[pd.DataFrame](FIT, "varm", "{}", columns="axis_names", fill=0.0)
@@ -197,6 +198,23 @@ class Record:
     def effects_with_axes(self) -> list[str]:
         """All effects of the fit but the nuisance effects."""
         return self.axes["effect"].drop_duplicates().tolist()
+
+    def rivals(self, effect: str) -> list[str]:
+        """The effects that an effect, or a named contrast, is compared with, itself first."""
+        named = self.contrasts if "contrasts" in self else {}
+        if effect in named:
+            return [effect, *named[effect]["others"]]
+        return [effect, *(e for e in self.effects if e != effect and e not in named)]
+
+    def factors_of(self, effect: str) -> list[str]:
+        """The factors of an effect, without the parts of numeric factors; for a named contrast, those that it names."""
+        if "contrasts" in self and effect in self.contrasts:
+            items = self.params["contrasts"][effect].values()
+            named = {f for item in items for f in item["levels"]}
+            return [f for f in (*self.params["factors"], *self.params["nuisance"]) if f in named]
+        numeric = self.params.get("numeric") or ()
+        parts = [name.rpartition(".") for name in effect.split(SEPARATOR)]
+        return [head if dot and head in numeric else head + dot + tail for head, dot, tail in parts]
 
     @property
     def frequency(self) -> pd.DataFrame:

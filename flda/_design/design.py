@@ -12,9 +12,11 @@ G (C x p)               group means of p genes, so that B_S G are the coefficien
 Q_S = B_S' B_S / df_S   weights of the scatter of effect S, which is M_S = G' Q_S G
 ======================  =====================================================================
 
-A factor f with L_f levels is coded by an orthonormal basis H_f, L_f x (L_f - 1), of the vectors that sum to zero. An
-interaction is coded by the products of the columns of its factors. The least-squares effects alpha_S, with one row for
-every combination of the levels of S, are therefore ``kron(H_f, f in S) B_S G``, and ``M_S = alpha_S' alpha_S / df_S``.
+A factor f with L_f levels is coded by an orthonormal basis H_f, L_f x (L_f - 1), of the vectors that sum to zero. The
+columns of a factor that is called numeric are polynomials of its values, and those of different degrees belong to
+different effects (:mod:`flda._design.trends`). An interaction is coded by the products of the columns of its factors.
+The least-squares effects alpha_S, with one row for every combination of the levels of S, are therefore
+``kron(H_f, f in S) B_S G``, and ``M_S = alpha_S' alpha_S / df_S``.
 For a complete table this equals ``G' P_S G / (df_S prod_{f not in S} L_f)``, where the projector P_S is the Kronecker
 product of ``I - J / L_f`` for factors in S and ``J / L_f`` for the others (J is all ones): the scatters of Qiao and
 Meister (arXiv 2010.02171).
@@ -22,21 +24,24 @@ Meister (arXiv 2010.02171).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import null_space
 
 from .._logging import get_logger
-from .effects import SEPARATOR, Effect
-from .table import Table, refuse_confounded, report
+from .contrasts import Contrast, check_estimable, parse_contrasts
+from .effects import Effect
+from .estimability import group_names, refuse_confounded, report
+from .interactions import requested
+from .labels import encode
+from .table import Table
+from .trends import numeric_parts, parse_numeric, values_of
 
 logger = get_logger(__name__)
-
-MAX_NUMERIC_LEVELS = 20  # a numeric column with more distinct values is refused as a continuous measurement
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,17 @@ class Design:
     counts
         Number of cells in each group, (C,).
     effects
-        The effects that get axes: main effects first, then interactions.
+        The effects that get axes: main effects first, then interactions, then named contrasts.
     nuisance
         Names of the nuisance factors. Their effects are fitted and penalised, but they get no axes.
     contrasts
         Effect -> B_S (df_S x C), for every effect in the fit, nuisance effects included.
     report
-        One row per requested or implied effect: ``effect, df, estimable, missing, reason``.
+        One row per requested or implied effect: ``effect, df, estimable, left_out, missing, reason``.
+    numeric
+        Numeric factor -> the value of each of its levels.
+    named
+        The named contrasts. They have axes and are no effects of the fit.
     """
 
     table: Table
@@ -71,6 +80,8 @@ class Design:
     nuisance: tuple[str, ...]
     contrasts: dict[Effect, np.ndarray]
     report: pd.DataFrame
+    numeric: dict[str, np.ndarray] = field(default_factory=dict)
+    named: dict[Effect, Contrast] = field(default_factory=dict)
 
     @property
     def n_groups(self) -> int:
@@ -82,18 +93,76 @@ class Design:
         """The factors that are not nuisance, in the order given."""
         return tuple(f for f in self.table.factors if f not in self.nuisance)
 
+    @property
+    def judged(self) -> list[Effect]:
+        """All effects of the fit, nuisance effects included, and then the named contrasts."""
+        return [*self.contrasts, *self.named]
+
+    @property
+    def own_effects(self) -> list[Effect]:
+        """The effects of the fit that get axes, without the named contrasts."""
+        return [e for e in self.effects if e not in self.named]
+
     def df(self, effect: Effect) -> int:
         """Return the degrees of freedom of an effect, which is also the largest number of useful axes."""
-        return self.table.df(effect)
+        return 1 if effect in self.named else self.table.df(effect)
+
+    def rows(self, effect: Effect) -> np.ndarray:
+        """Return B_S (df_S x C) of an effect of the fit, or the weights of the group means in a named contrast."""
+        return self.contrasts[effect] if effect in self.contrasts else self.rows_by(effect, None)
+
+    def rows_by(self, effect: Effect, weights: np.ndarray | None) -> np.ndarray:
+        """Compute the weights of the group means in a named contrast, 1 x C, from the fit with weighted groups."""
+        effects = list(self.contrasts)
+        return self.named[effect].row(self.table, effects)[None] @ self.table.coefficients(effects, weights)
+
+    def others(self, effect: Effect) -> list[Effect]:
+        """Return the effects that count against an axis: for a named contrast, those that cannot contribute to it."""
+        if effect in self.named:
+            acting = self.named[effect].acting(self.table, list(self.contrasts))
+            return [e for e in self.contrasts if e not in acting]
+        return [e for e in self.contrasts if e != effect]
+
+    def coding(self, effect: Effect) -> np.ndarray:
+        """Compute X_S (C x df_S); of a named contrast, the weights of the selections that each group belongs to."""
+        return self.named[effect].coding(self.table) if effect in self.named else self.table.coding(effect)
+
+    def margin(self, effect: Effect) -> np.ndarray:
+        """Return the level codes of the factors of an effect, or the side of a named contrast (0, 1, 2), by group.
+
+        Side 1 are the groups that have no part in the contrast.
+        """
+        if effect in self.named:
+            return np.sign(self.coding(effect)).astype(np.int64) + 1
+        return self.table.margin(effect)
+
+    def sides(self, effect: Effect) -> dict[str, np.ndarray]:
+        """Return the groups of every combination of levels of an effect, boolean arrays (C,), by name.
+
+        A named contrast has the sides ``+`` and ``-``.
+        """
+        rows = self.margin(effect)
+        if effect in self.named:
+            return {"+": rows[:, 0] == 2, "-": rows[:, 0] == 0}
+        found = np.unique(rows, axis=0)
+        names = group_names(self.table, self.levels, effect, found)
+        return {name.replace(" x ", ":"): (rows == row).all(axis=1) for name, row in zip(names, found, strict=True)}
+
+    def without(self, effect: Effect) -> np.ndarray:
+        """Compute the columns of the model matrix if an effect or a named contrast is zero, C x m."""
+        effects = list(self.contrasts)
+        if effect not in self.named:
+            return self.table.model_matrix([e for e in effects if e != effect])
+        return self.table.model_matrix(effects) @ null_space(self.named[effect].row(self.table, effects)[None])
 
     def scatter_weights(self, effect: Effect) -> np.ndarray:
         """Compute Q_S (C x C), which gives the scatter of an effect as M_S = G' Q_S G."""
-        b = self.contrasts[effect]
+        b = self.rows(effect)
         return b.T @ b / self.df(effect)
 
     def fitted(self, effect: Effect) -> np.ndarray:
         """Compute X_S B_S (C x C), which maps group means to the fitted values of one effect in every group."""
-        return self.table.coding(effect) @ self.contrasts[effect]
+        return self.coding(effect) @ self.rows(effect)
 
     def group_levels(self) -> pd.DataFrame:
         """Return the level names of each group: one row per group and one categorical column per factor."""
@@ -135,14 +204,14 @@ class Design:
         present = np.flatnonzero(counts)
         if len(present) == 0:
             return None
-        table = Table(self.table.factors, self.table.n_levels, self.table.groups[present])
+        table = self.table.at(self.table.groups[present])
         effects = list(self.contrasts)
         if table.estimable(effects) != effects:
             return None
         codes = np.searchsorted(present, self.codes[cells])
         return Design(
             table, self.levels, codes, counts[present], self.effects, self.nuisance,
-            table.contrasts(effects), self.report,
+            table.contrasts(effects), self.report, self.numeric, self.named,
         )  # fmt: skip
 
 
@@ -151,6 +220,8 @@ def make_design(
     *,
     interactions: str | Iterable[str | Sequence[str]] | None = "all",
     nuisance: Iterable[str] = (),
+    numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
+    contrasts: Mapping[str, Any] | None = None,
 ) -> Design:
     """Build the design of a table of labels, which has one row per cell and one column per factor.
 
@@ -160,10 +231,16 @@ def make_design(
         Labels of the cells. Levels are ordered as the categories of a categorical column, and sorted otherwise;
         categories without cells are dropped.
     interactions
-        ``"all"`` includes every interaction that the table identifies. None includes main effects only. A list names
-        the interactions, each as ``"a:b"`` or ``("a", "b")``.
+        ``"all"`` includes every interaction that the table identifies, and ``"estimable"`` also those of which it
+        identifies a part. None includes main effects only. A list names the interactions, each as ``"a:b"`` or
+        ``("a", "b")``, with names of factors or of parts of numeric factors.
     nuisance
         Columns of ``labels`` that enter the fit as additive effects without axes of their own.
+    numeric
+        Columns of numbers, or of ordered levels, with the parts to fit; see :func:`flda._design.trends.numeric_parts`.
+        Names alone get their linear part.
+    contrasts
+        Named contrasts; see :func:`flda._design.contrasts.parse_contrasts`.
 
     Returns
     -------
@@ -173,7 +250,7 @@ def make_design(
     ------
     ValueError
         If labels are missing, a factor has a single level or is continuous, factors are nested or confounded, or a
-        listed interaction cannot be estimated.
+        listed interaction or a contrast cannot be estimated.
 
     Examples
     --------
@@ -182,7 +259,8 @@ def make_design(
     [('dendrite',), ('axon',), ('dendrite', 'axon')]
     """
     nuisance = tuple(nuisance)
-    columns = {name: _encode(labels[name]) for name in labels.columns}
+    kinds = parse_numeric(numeric, labels.columns)
+    columns = {name: encode(labels[name], called_numeric=name in kinds) for name in labels.columns}
     names = tuple(columns)
     factors = tuple(f for f in names if f not in nuisance)
     for name in nuisance:
@@ -196,33 +274,54 @@ def make_design(
         )
 
     levels = {name: lev for name, (_, lev) in columns.items()}
+    values = {
+        name: values_of(name, levels[name], ordered=bool(getattr(labels[name].dtype, "ordered", False)))
+        for name in kinds
+    }
+    parts = {p: part for name, kind in kinds.items() for p, part in numeric_parts(name, values[name], kind).items()}
+    if taken := [p for p in parts if p in names]:
+        raise ValueError(f"the column {taken[0]!r} has the name of a part of a numeric factor; rename it.")
     n_levels = tuple(len(levels[f]) for f in names)
     # one number for every combination of levels; sorted, they give the groups in lexicographic order
     cells = np.ravel_multi_index([codes for codes, _ in columns.values()], n_levels)
     codes, occupied = pd.factorize(cells, sort=True)
-    table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)))
+    table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)), parts)
 
-    mains = [Effect((f,)) for f in names]
-    wanted = _interactions(factors, interactions)
-    kept = table.estimable([*mains, *wanted])
+    mains = [Effect((p,)) for f in names for p in table.parts_of(f)]
+    wanted = requested(table, factors, interactions)
+    whole = table
+    if isinstance(interactions, str) and interactions == "estimable":
+        kept, table = table.estimable_in_part([*mains, *wanted])
+    else:
+        kept = table.estimable([*mains, *wanted])
     refuse_confounded(table, levels, [e for e in mains if e not in kept])
     dropped = [e for e in wanted if e not in kept]
     rows = report(table, levels, [*mains, *wanted], kept)
-    if dropped:
+    if dropped or table.estimable_parts:
         reasons = rows.set_index("effect")["reason"]
-        text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in dropped)
-        if interactions != "all":
-            raise ValueError(f"cannot estimate the interaction {text}. Leave it out of interactions.")
+        text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in [*dropped, *table.estimable_parts])
+        if not isinstance(interactions, str):
+            raise ValueError(
+                f"cannot estimate the interaction {text}. Leave it out of interactions, or use "
+                "interactions='estimable' for the part that can be estimated."
+            )
         logger.warning("left out interactions that the occupied groups cannot identify: %s", text)
+    named = parse_contrasts(contrasts, levels, factors)
+    for effect, contrast in named.items():
+        if effect in kept or effect.name in names:
+            raise ValueError(f"the contrast {effect.name!r} has the name of an effect or a factor; rename it.")
+        check_estimable(effect.name, contrast, whole, table, levels, [*mains, *wanted], kept)
     return Design(
         table=table,
         levels=levels,
         codes=codes,
         counts=np.bincount(codes),
-        effects=[e for e in kept if not set(e) & set(nuisance)],
+        effects=[*(e for e in kept if not set(table.factors_of(e)) & set(nuisance)), *named],
         nuisance=nuisance,
         contrasts=table.contrasts(kept),
         report=rows,
+        numeric=values,
+        named=named,
     )
 
 
@@ -281,67 +380,3 @@ def effect_components(design: Design, n_components: int | Mapping[str, int] | No
             )
         out[effect] = int(number)
     return out
-
-
-def _encode(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return the code of each cell and the levels of a factor; refuse a column that is not a factor."""
-    name = column.name
-    if isinstance(name, str) and SEPARATOR in name:
-        raise ValueError(
-            f"factor name {name!r} contains {SEPARATOR!r}, which joins the factors of an interaction; rename it."
-        )
-    if column.isna().any():
-        raise ValueError(
-            f"factor {name!r} has no label for {int(column.isna().sum())} of {len(column)} cells (NaN); "
-            "drop those cells or label them."
-        )
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = column.cat.remove_unused_categories()
-        codes, levels = used.cat.codes.to_numpy(), used.cat.categories.to_numpy()
-    else:
-        try:
-            codes, found = pd.factorize(column.to_numpy())  # hashing a million cells beats sorting them
-            levels, order = np.unique(found, return_inverse=True)
-            codes = order[codes]
-        except TypeError:
-            raise ValueError(f"factor {name!r} mixes types, such as text and numbers; convert it to text.") from None
-        if pd.api.types.is_numeric_dtype(column.dtype) and len(levels) > MAX_NUMERIC_LEVELS:
-            raise ValueError(
-                f"factor {name!r} holds {len(levels)} distinct numbers. Unknown label type: continuous. "
-                "Bin it with pandas.cut, or make it categorical if the numbers are labels."
-            )
-    if len(levels) < 2:
-        raise ValueError(
-            f"factor {name!r} has one level (class), {levels[0]!r}; a factor needs two or more, so leave it out."
-        )
-    return codes.astype(np.int64), levels
-
-
-def _interactions(factors: tuple[str, ...], interactions: str | Iterable[str | Sequence[str]] | None) -> list[Effect]:
-    """Return the requested interactions, lowest order first, each with its factors in the order of ``factors``."""
-    if interactions is None:
-        return []
-    if isinstance(interactions, str | bool):
-        if interactions != "all":
-            raise ValueError(f"interactions={interactions!r}: use 'all', None or a list such as ['a:b'].")
-        orders = range(2, len(factors) + 1)
-        return [Effect(e) for k in orders for e in itertools.combinations(factors, k)]
-    out: list[Effect] = []
-    for item in interactions:
-        parts = set(Effect.parse(item))
-        unknown = parts - set(factors)
-        if unknown or len(parts) < 2:
-            raise ValueError(
-                f"interaction {item!r} must join two or more of the factors {list(factors)}; correct its name."
-            )
-        effect = Effect(f for f in factors if f in parts)
-        if effect not in out:
-            out.append(effect)
-    for effect in out:
-        lacking = [Effect(m) for k in range(2, len(effect)) for m in itertools.combinations(effect, k) if m not in out]
-        if lacking:
-            raise ValueError(
-                f"interaction {effect.name!r} needs its lower-order interactions "
-                f"{[m.name for m in lacking]} in the list too."
-            )
-    return sorted(out, key=lambda e: (len(e), [factors.index(f) for f in e]))

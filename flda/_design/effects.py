@@ -1,4 +1,4 @@
-"""The effects of a design: its factors and their interactions."""
+"""The effects of a design: its factors, parts of them, their interactions, and named contrasts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ SEPARATOR = ":"
 
 
 class Effect(tuple[str, ...]):
-    """An effect, which is the tuple of its factors: one factor for a main effect, several for an interaction.
+    """An effect: one name for a main effect or a named contrast, several for an interaction.
+
+    A name is that of a factor, as in ``"drug"``, or of a part of a numeric factor, as in ``"dose.linear"``
+    (:mod:`flda._design.trends`).
 
     Examples
     --------
     >>> Effect(("dendrite", "axon")).name
     'dendrite:axon'
-    >>> Effect.parse("dendrite:axon")
-    ('dendrite', 'axon')
+    >>> Effect.parse("drug:dose.linear")
+    ('drug', 'dose.linear')
     """
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, effect: str | Iterable[str]) -> Effect:
-        """Return the effect that is named ``"a:b"``, or that consists of the factors ``("a", "b")``."""
+        """Return the effect that is named ``"a:b"``, or that consists of the names ``("a", "b")``."""
         return cls(effect.split(SEPARATOR) if isinstance(effect, str) else effect)
 
     @property
     def name(self) -> str:
-        """The factors joined by a colon, as in ``"dendrite:axon"``."""
+        """The names joined by a colon, as in ``"dendrite:axon"``."""
         return SEPARATOR.join(self)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
 from scipy.linalg import helmert
-from scipy.sparse.csgraph import connected_components
 
 from .effects import Effect
+from .trends import Part
+
+RANK_TOLERANCE = 1e-10  # singular values below this share of the largest are rounding error
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,17 @@ class Table:
         The number of levels of each factor.
     groups
         Level codes of the groups, (C, F).
+    parts
+        The parts of numeric factors, by name. A name that is not among them is that of a factor, with all its levels.
+    estimable_parts
+        Effect -> orthonormal columns V, for an interaction of which only the coefficients ``V' b_S`` are estimable.
     """
 
     factors: tuple[str, ...]
     n_levels: tuple[int, ...]
     groups: np.ndarray
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    estimable_parts: Mapping[Effect, np.ndarray] = field(default_factory=dict)
 
     def find(self, levels: np.ndarray) -> np.ndarray:
         """Return the group of each row of level codes.
@@ -43,26 +50,52 @@ class Table:
         known = np.ravel_multi_index(tuple(self.groups.T), self.n_levels)
         return np.searchsorted(known, np.ravel_multi_index(tuple(levels.T), self.n_levels))
 
+    def at(self, groups: np.ndarray) -> Table:
+        """Return the same factors with other groups, given as rows of level codes."""
+        return replace(self, groups=groups)
+
+    def of(self, columns: Sequence[int], groups: np.ndarray) -> Table:
+        """Return some of the factors, by their indices, with groups that are rows of level codes of these factors."""
+        factors = tuple(self.factors[j] for j in columns)
+        return Table(factors, tuple(self.n_levels[j] for j in columns), groups, self.parts)
+
+    def factor(self, name: str) -> str:
+        """Return the factor with this name, or the factor of the part with this name."""
+        return self.parts[name].factor if name in self.parts else name
+
+    def factors_of(self, effect: Effect) -> Effect:
+        """Return the factors of an effect, without their parts."""
+        return Effect(map(self.factor, effect))
+
+    def parts_of(self, factor: str) -> list[str]:
+        """Return the names of the parts of a factor in the order of their degrees; a plain factor is its only part."""
+        return [name for name, part in self.parts.items() if part.factor == factor] or [factor]
+
+    def basis(self, name: str) -> np.ndarray:
+        """Return the coding of the levels of a factor, or of a part of one, L x k."""
+        return self.parts[name].basis if name in self.parts else _sum_to_zero(self.n_levels[self.factors.index(name)])
+
     def margin(self, effect: Effect) -> np.ndarray:
         """Return the level codes of the factors of ``effect``, one row per group."""
-        return self.groups[:, [self.factors.index(f) for f in effect]]
+        return self.groups[:, [self.factors.index(f) for f in self.factors_of(effect)]]
 
     def df(self, effect: Effect) -> int:
-        """Return the degrees of freedom of an effect: the product of (number of levels - 1) over its factors."""
-        return int(np.prod([self.n_levels[self.factors.index(f)] - 1 for f in effect]))
+        """Return the degrees of freedom of an effect: the product over its factors, or the estimable part of it."""
+        if effect in self.estimable_parts:
+            return self.estimable_parts[effect].shape[1]
+        return int(np.prod([self.basis(name).shape[1] for name in effect]))
 
     def coding(self, effect: Effect) -> np.ndarray:
         """Compute X_S (C x df_S), the sum-to-zero coding of an effect on the groups."""
         columns = np.ones((len(self.groups), 1))
-        for factor in effect:
-            j = self.factors.index(factor)
-            coded = _sum_to_zero(self.n_levels[j])[self.groups[:, j]]
+        for name in effect:
+            coded = self.basis(name)[self.groups[:, self.factors.index(self.factor(name))]]
             columns = (columns[:, :, None] * coded[:, None, :]).reshape(len(columns), -1)
-        return columns
+        return columns @ self.estimable_parts[effect] if effect in self.estimable_parts else columns
 
     def missing(self, effect: Effect) -> np.ndarray:
         """Return the combinations of levels of ``effect`` that no group has, as level codes."""
-        sizes = [self.n_levels[self.factors.index(f)] for f in effect]
+        sizes = [self.n_levels[self.factors.index(f)] for f in self.factors_of(effect)]
         seen = np.zeros(sizes, dtype=bool)
         seen[tuple(self.margin(effect).T)] = True
         return np.argwhere(~seen)
@@ -74,16 +107,40 @@ class Table:
         columns are linearly independent of all kept effects of lower order and of all other effects of its own order
         together. An interaction is dropped together with any of its margins.
         """
+        return self._estimable(effects, in_part=False)[0]
+
+    def estimable_in_part(self, effects: Sequence[Effect]) -> tuple[list[Effect], Table]:
+        """Return the effects of which the groups identify some coefficients, and the table with these alone.
+
+        An interaction b_S that is not estimable as a whole is kept with the coefficients ``V' b_S`` that are, given all
+        effects of lower order and all others of its own order. Main effects are kept as a whole or not at all.
+        """
+        kept, found = self._estimable(effects, in_part=True)
+        return kept, replace(self, estimable_parts=found)
+
+    def _estimable(self, effects: Sequence[Effect], *, in_part: bool) -> tuple[list[Effect], dict[Effect, np.ndarray]]:
         kept: list[Effect] = []
+        found: dict[Effect, np.ndarray] = {}
         for order in sorted({len(e) for e in effects}):
             peers = [e for e in effects if len(e) == order and _margins(e) <= {*map(frozenset, kept)}]
-            base = [np.ones((len(self.groups), 1)), *map(self.coding, kept)]
-            full = _rank([*base, *map(self.coding, peers)])
-            # an effect is identified if leaving it out lowers the rank by all of its degrees of freedom
-            kept += [
-                e for e in peers if full - _rank([*base, *(self.coding(o) for o in peers if o != e)]) == self.df(e)
-            ]
-        return [e for e in effects if e in kept]
+            of_kept = [self.coding(e) @ found[e] if e in found else self.coding(e) for e in kept]
+            base = [np.ones((len(self.groups), 1)), *of_kept]
+            codings = {e: self.coding(e) for e in peers}
+            full = _rank([*base, *codings.values()])
+            for effect in peers:
+                others = [*base, *(X for o, X in codings.items() if o != effect)]
+                # an effect is identified if leaving it out lowers the rank by all of its degrees of freedom
+                rank = full - _rank(others)
+                if rank == self.df(effect):
+                    kept.append(effect)
+                elif in_part and order > 1 and rank:
+                    # what the others leave of the columns has the estimable coefficients as its row space
+                    U, s, _ = np.linalg.svd(np.hstack(others), full_matrices=False)
+                    Q = U[:, s > s[0] * RANK_TOLERANCE]
+                    left = codings[effect] - Q @ (Q.T @ codings[effect])
+                    found[effect] = np.linalg.svd(left)[2][:rank].T
+                    kept.append(effect)
+        return [e for e in effects if e in kept], found
 
     def model_matrix(self, effects: Sequence[Effect]) -> np.ndarray:
         """Compute ``D = [1, X_S for every S]`` (C x m), the intercept and the coding of effects on the groups."""
@@ -108,89 +165,13 @@ class Table:
         return dict(zip(effects, parts, strict=True))
 
 
-def report(
-    table: Table, levels: Mapping[str, np.ndarray], effects: Sequence[Effect], kept: Sequence[Effect]
-) -> pd.DataFrame:
-    """Describe each effect in one row of a table: ``effect, df, estimable, missing, reason``.
-
-    ``missing`` names the empty groups, and ``reason`` says why the effect cannot be estimated (empty if it can).
-    """
-    rows = []
-    for effect in effects:
-        missing = table.missing(effect)
-        names = [" x ".join(str(levels[f][i]) for f, i in zip(effect, m, strict=True)) for m in missing]
-        n_all = int(np.prod([len(levels[f]) for f in effect]))
-        reason = ""
-        if effect not in kept and names:
-            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            reason = f"{len(names)} of {n_all} groups are empty ({listed})"
-        elif effect not in kept:
-            reason = "the occupied groups confound it with the other effects"
-        rows.append(
-            {
-                "effect": effect.name,
-                "df": table.df(effect),
-                "estimable": effect in kept,
-                "missing": ", ".join(names),
-                "reason": reason,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def refuse_confounded(table: Table, levels: Mapping[str, np.ndarray], lost: Sequence[Effect]) -> None:
-    """Raise an error that explains why main effects cannot be separated, if some of them are lost.
-
-    Parameters
-    ----------
-    table, levels
-        The occupied groups, and the levels of each factor.
-    lost
-        Main effects that the groups do not identify.
-
-    Raises
-    ------
-    ValueError
-        If ``lost`` is not empty. The message names factors that are confounded, nested, or fall into blocks.
-    """
-    if not lost:
-        return
-    for (a,), (b,) in itertools.permutations(lost, 2):
-        pairs = np.unique(table.margin(Effect((a, b))), axis=0)
-        if len(pairs) == len(levels[a]):  # each level of a occurs with only one level of b
-            if len(pairs) == len(levels[b]):
-                raise ValueError(
-                    f"factors {a!r} and {b!r} are perfectly confounded: each level of one occurs with only one level "
-                    "of the other. Keep one of them."
-                )
-            raise ValueError(
-                f"factor {a!r} is nested in {b!r}: each level of {a!r} occurs with only one level of {b!r}, so "
-                f"their effects cannot be separated. Leave one out, or fit {a!r} within each level of {b!r}."
-            )
-    for (a,), (b,) in itertools.combinations(lost, 2):
-        # a graph whose nodes are the levels of a and of b, and whose edges are the occupied pairs
-        links = np.zeros((len(levels[a]) + len(levels[b]),) * 2)
-        rows = table.margin(Effect((a, b)))
-        links[rows[:, 0], len(levels[a]) + rows[:, 1]] = 1
-        n_blocks = connected_components(links, directed=False)[0]
-        if n_blocks > 1:
-            raise ValueError(
-                f"the table of {a!r} x {b!r} falls into {n_blocks} blocks that share no level, so the effects of the "
-                "two factors cannot be separated. Fit each block alone, or leave one factor out."
-            )
-    raise ValueError(
-        f"the effects of {', '.join(repr(e.name) for e in lost)} cannot be separated on the occupied groups. "
-        "Leave one of them out."
-    )
-
-
 def _sum_to_zero(n_levels: int) -> np.ndarray:
     """Return an orthonormal basis, L x (L - 1), of the vectors of L entries that sum to zero."""
     return helmert(n_levels).T
 
 
 def _margins(effect: Effect) -> set[frozenset[str]]:
-    """Return every proper, non-empty subset of the factors of an effect."""
+    """Return every proper, non-empty subset of the names of an effect."""
     return {frozenset(s) for k in range(1, len(effect)) for s in itertools.combinations(effect, k)}
 
 

@@ -26,7 +26,7 @@ def depth_by_level(design: Design, log_depth: np.ndarray) -> pd.DataFrame:
     DataFrame with a row per factor: ``factor``, ``ratio`` of the largest to the smallest geometric mean depth of a
     level, and these levels, ``lowest, highest``.
     """
-    factors = list(dict.fromkeys(f for effect in design.effects for f in effect))
+    factors = list(dict.fromkeys(f for effect in design.own_effects for f in design.table.factors_of(effect)))
     rows = []
     for factor in factors:
         codes = design.table.groups[:, design.table.factors.index(factor)]

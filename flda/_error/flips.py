@@ -55,7 +55,7 @@ class CellStatistics:
         self.codes, self.n, self.means = design.codes, design.counts, means
         self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         n = self.n[:, None]
-        self._contrasts = {e: design.contrasts[e] for e in effects}
+        self._contrasts = {e: design.rows(e) for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
         least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
         self._floor: float | np.ndarray = max(least, 1e-300)
@@ -304,7 +304,7 @@ def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 def reduced_fit(design: Design, effect: Effect, weights: np.ndarray) -> np.ndarray:
     """Return the matrix, C x C, that maps group means to their weighted least-squares fit without one effect."""
-    return _projection(design.table.model_matrix([e for e in design.contrasts if e != effect]), weights)
+    return _projection(design.without(effect), weights)
 
 
 def _projection(D: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 
 
 def gene_f(design: Design, donors: np.ndarray | None, sums: np.ndarray, squares: np.ndarray) -> pd.DataFrame:
-    """Compute the F ratio of every gene for every effect, nuisance effects included.
+    """Compute the F ratio of every gene for every effect, nuisance effects and named contrasts included.
 
     It is ``b' V^-1 b / df``, with the coefficients b of the effect and their noise V, in which every group has a
     variance of its own (of cells, half of it is the pooled one). It is about 1 for a gene without the effect. With
@@ -38,7 +38,7 @@ def gene_f(design: Design, donors: np.ndarray | None, sums: np.ndarray, squares:
     -------
     DataFrame with p rows and one column per effect; NaN for a gene that is constant.
     """
-    samples, effects, found = sample_units(design, donors), list(design.contrasts), {}
+    samples, effects, found = sample_units(design, donors), design.judged, {}
     by_cells = effects
     if donors is not None:
         by_cells = []

@@ -49,15 +49,18 @@ class Permutations:
 
     def __init__(self, effect: Effect, design: Design, X, donors: np.ndarray | None, seed: int):
         self.effect, self._design, self._seed = effect, design, seed
-        others = [e.name for e in design.contrasts if e != effect and set(e) & set(effect)]
+        if effect in design.named:
+            raise ValueError(f"method='permutation' cannot test the contrast {effect.name!r}; use method='flips'.")
+        own = design.table.factors_of(effect)
+        others = [e.name for e in design.contrasts if e != effect and set(design.table.factors_of(e)) & set(own)]
         if others:
             raise ValueError(
                 f"method='permutation' cannot test {effect.name!r} in a fit with {others}, which permuted labels would "
                 "destroy; fit without interactions, or use method='flips'."
             )
         between = () if donors is None else between_factors(design, donors)
-        self.unit = "donor" if set(effect) & set(between) else "cell"
-        table, columns = design.table, np.array([design.table.factors.index(f) for f in effect])
+        self.unit = "donor" if set(own) & set(between) else "cell"
+        table, columns = design.table, np.array([design.table.factors.index(f) for f in own])
         if self.unit == "donor":
             assert donors is not None
             self._levels = donor_levels(design, donors)

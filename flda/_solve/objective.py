@@ -6,7 +6,8 @@ With u an axis, G the group means (C x p) and B_T the contrasts of effect T, the
     u' M_S u / u' (M_e(g) + sum_{T != S} lambda_T M_T + lambda_0 M_lof) u
 
 so all that the effects S does not want adds to the noise. M_lof is what no effect of the fit explains of the group
-means. The difference of the paper is ``u' (M_S - sum lambda_T M_T) u / u' M_e(g) u``.
+means. The difference of the paper is ``u' (M_S - sum lambda_T M_T) u / u' M_e(g) u``. Against the axis of a named
+contrast count the effects that cannot contribute to it, and a named contrast counts against no axis.
 
 Three refinements of the ratio need ``K = G M_e(g)^-1 G'``, the inner products of the group means, and the noise
 ``d = tr(M_e(g)^-1 M_e)`` that one cell has in this metric; a group of n_c cells has the noise d / n_c:
@@ -111,30 +112,29 @@ class Objective:
             Inner products of the group means, C x C, and their noise. Only random weights and reliability need them.
         """
         ratio = self.kind == "ratio"
-        contrasts, rest = design.contrasts, np.empty((0, design.n_groups))
+        contrasts, rest, w = design.contrasts, np.empty((0, design.n_groups)), None
         if ratio and design.table.df_left(list(contrasts)):
-            contrasts, rest = self._fit(design, K, noise)
+            contrasts, rest, w = self._fit(design, K, noise)
         halves = {e: b / np.sqrt(len(b)) for e, b in contrasts.items()}  # M_T = |halves[T] G|^2
         out = {}
         for effect in design.effects:
-            own = halves[effect]
+            rows = design.rows_by(effect, w) if effect in design.named else contrasts[effect]
+            own = rows / np.sqrt(len(rows))
             if ratio and self.reliability:
                 assert K is not None
                 assert noise is not None
                 own = reliability_root(own, K, noise) @ own
-            others = [(h, self.penalties[e]) for e, h in halves.items() if e != effect]
+            others = [(halves[e], self.penalties[e]) for e in design.others(effect)]
             against = np.vstack([rest, *(np.sqrt(penalty) * h for h, penalty in others if penalty < np.inf)])
             if len(against) > design.n_groups:  # C rows are enough for the same squares
                 against = qr(against, mode="r")[0][: design.n_groups]
-            out[effect] = Terms(
-                contrasts[effect], own, against, [h for h, penalty in others if np.isinf(penalty)], ratio
-            )
+            out[effect] = Terms(rows, own, against, [h for h, penalty in others if np.isinf(penalty)], ratio)
         return out
 
     def _fit(
         self, design: Design, K: np.ndarray | None, noise: Noise | None
-    ) -> tuple[dict[Effect, np.ndarray], np.ndarray]:
-        """Return the contrasts of all effects, and rows whose squares add up to ``lambda_0 M_lof``."""
+    ) -> tuple[dict[Effect, np.ndarray], np.ndarray, np.ndarray | None]:
+        """Return the contrasts of all effects, rows whose squares add up to ``lambda_0 M_lof``, and the weights."""
         table, effects, C = design.table, list(design.contrasts), design.n_groups
         weights = None
         if self.weights == "random":
@@ -142,7 +142,7 @@ class Objective:
             assert noise is not None
             weights = 1 / (lack_of_fit_variance(table, effects, K, noise) + 1 / noise.counts)
         left = np.eye(C) - table.model_matrix(effects) @ table.coefficients(effects, weights)
-        return table.contrasts(effects, weights), np.sqrt(self.lack_of_fit / table.df_left(effects)) * left
+        return table.contrasts(effects, weights), np.sqrt(self.lack_of_fit / table.df_left(effects)) * left, weights
 
 
 def lack_of_fit_variance(table: Table, effects: Sequence[Effect], K: np.ndarray, noise: Noise) -> float:

@@ -92,7 +92,7 @@ class FactorialMeans:
 
     def at(self, groups: np.ndarray) -> np.ndarray:
         """Compute posterior means of groups, (n, p), that are given as rows of level codes and may be empty."""
-        table = type(self.design.table)(self.design.table.factors, self.design.table.n_levels, groups)
+        table = self.design.table.at(groups)
         return self.intercept + sum(table.coding(e) @ b for e, b in self.coefficients.items())
 
     def draw(self, rng: np.random.Generator) -> FactorialMeans:

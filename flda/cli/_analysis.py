@@ -31,9 +31,11 @@ def analyse(
 def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
     tl.flda(
         adata,
-        args.factors,
+        args.formula or args.factors,
         interactions=args.interactions,
         nuisance=args.nuisance,
+        numeric=dict(args.numeric) if args.numeric else None,
+        contrasts=dict(args.contrast) if args.contrast else None,
         donor=args.donor,
         layer=args.layer,
         mask_var=args.mask_var,
@@ -76,7 +78,7 @@ def _write_files(adata: AnnData, title: str, folder: Path) -> None:
         (folder / "figures" / f"{figure.name}.png").write_bytes(figure.png)
     report.write(adata, folder / "report.html", title=title, figures=figures)
     adata.write_h5ad(folder / "result.h5ad")
-    lost = record.estimability[~record.estimability["estimable"].astype(bool)]
+    lost = record.estimability[record.estimability["left_out"] > 0]
     write_summary(
         folder,
         {

@@ -25,7 +25,17 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
 
     demo = command("demo", "analyse simulated T4/T5 cells, offline, in about a minute")
     _fit_options(demo)
-    demo.set_defaults(interactions="all", nuisance=None, donor=None, layer=None, mask_var=None, n_components=None)
+    demo.set_defaults(
+        interactions="all",
+        nuisance=None,
+        formula=None,
+        numeric=None,
+        contrast=None,
+        donor=None,
+        layer=None,
+        mask_var=None,
+        n_components=None,
+    )
 
     run = command("run", "analyse an h5ad file and write rankings, tables, figures and a report")
     _design_options(run)
@@ -38,7 +48,7 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     _predict_options(command("predict", "predict the levels of new cells from a result.h5ad"))
 
     power = command("power", "estimate how many cells and donors per group a study needs")
-    _design_options(power)
+    _design_options(power, factors_alone=True)
     _power_options(power)
 
     data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
@@ -49,10 +59,13 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     return out
 
 
-def _design_options(sub: argparse.ArgumentParser) -> None:
-    """The file, and the columns of its design."""
+def _design_options(sub: argparse.ArgumentParser, *, factors_alone: bool = False) -> None:
+    """The file, and the columns of its design; ``factors_alone`` leaves out formulas, numbers and contrasts."""
     sub.add_argument("file", type=Path, metavar="FILE.h5ad")
-    sub.add_argument("--factors", nargs="+", required=True, metavar="COLUMN", help="obs columns of the factors")
+    design = sub.add_mutually_exclusive_group(required=True)
+    design.add_argument("--factors", nargs="+", metavar="COLUMN", help="obs columns of the factors")
+    if not factors_alone:
+        _model_options(sub, design)
     sub.add_argument(
         "--nuisance",
         nargs="+",
@@ -64,7 +77,28 @@ def _design_options(sub: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["all"],
         metavar="A:B",
-        help="all (default), none, or names such as A:B",
+        help="all (default), estimable, none, or names such as A:B",
+    )
+
+
+def _model_options(sub: argparse.ArgumentParser, design: argparse._MutuallyExclusiveGroup) -> None:
+    """Formulas, numbers and contrasts."""
+    design.add_argument(
+        "--formula", metavar="FORMULA", help="a formula such as '~ drug * dose + batch' instead (needs formulaic)"
+    )
+    sub.add_argument(
+        "--numeric",
+        nargs="+",
+        type=_numeric,
+        metavar="NAME[:KIND]",
+        help="columns that are numbers; KIND is a degree (default 1), trend or spline",
+    )
+    sub.add_argument(
+        "--contrast",
+        action="append",
+        type=_contrast,
+        metavar="NAME=SIDE vs SIDE",
+        help="a named contrast, with sides such as 'type:B,condition:stim'; can be given several times",
     )
 
 
@@ -209,6 +243,25 @@ def _folds(text: str) -> int:
     if number < 2:
         raise argparse.ArgumentTypeError(f"{number} is too few; use 2 folds or more")
     return number
+
+
+def _numeric(text: str) -> tuple[str, int | str]:
+    """Read ``NAME`` or ``NAME:KIND``."""
+    name, colon, kind = text.rpartition(":")
+    if not colon:
+        return text, 1
+    return name, int(kind) if kind.isdigit() else kind
+
+
+def _contrast(text: str) -> tuple[str, tuple[dict[str, str], dict[str, str]]]:
+    """Read ``NAME=FACTOR:LEVEL,FACTOR:LEVEL vs FACTOR:LEVEL``."""
+    name, _, given = text.partition("=")
+    sides = [dict(part.strip().partition(":")[::2] for part in side.split(",")) for side in f" {given} ".split(" vs ")]
+    if not name or len(sides) != 2 or not all(level for side in sides for level in side.values()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no contrast; write it like 'stim in B=type:B,condition:stim vs type:B,condition:ctrl'"
+        )
+    return name.strip(), (sides[0], sides[1])
 
 
 def _number_or_name(text: str) -> float | str:

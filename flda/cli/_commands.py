@@ -24,6 +24,8 @@ from .._adata import read
 from .._adata.results import Record, prediction_name
 from .._data.device import NoDevice
 from .._design.design import make_design
+from .._design.effects import Effect
+from .._design.formula import parse_formula
 from .._logging import quiet
 from ..simulate._power import power
 from ._analysis import analyse
@@ -42,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser(commands).parse_args(argv)
     mpl.use("Agg")  # figures go to files
     args.warnings = _log_to_stderr()
-    if getattr(args, "interactions", None) in (["all"], ["none"]):
-        args.interactions = {"all": "all", "none": None}[args.interactions[0]]
+    if getattr(args, "interactions", None) in (["all"], ["estimable"], ["none"]):
+        args.interactions = None if args.interactions == ["none"] else args.interactions[0]
     try:
         with warnings.catch_warnings(), _terminated_like_interrupted():
             warnings.simplefilter("default", UserWarning)
@@ -87,22 +89,33 @@ def run(args: argparse.Namespace) -> None:
 def check(args: argparse.Namespace) -> None:
     """Print the number of cells per group, and which effects the design can estimate."""
     adata = _read(args.file, backed=True)
-    nuisance = args.nuisance or []
-    labels = read.labels(adata, [*args.factors, *nuisance])
+    factors, interactions, nuisance = args.factors, args.interactions, args.nuisance or []
+    numeric = dict(args.numeric) if args.numeric else None
+    if args.formula:
+        found = parse_formula(args.formula, read.in_memory(adata.obs), nuisance, numeric)
+        factors, interactions, numeric = found.factors, found.interactions or None, found.numeric
+    labels = read.labels(adata, [*factors, *nuisance])
     labelled = labels.notna().all(axis=1)
     if not labelled.all():
         print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")
     with quiet():
-        design = make_design(labels[labelled], interactions=args.interactions, nuisance=nuisance)
+        design = make_design(
+            labels[labelled], interactions=interactions, nuisance=nuisance, numeric=numeric,
+            contrasts=dict(args.contrast) if args.contrast else None,
+        )  # fmt: skip
     table = design.counts_table()
-    index, columns = (args.factors[:-1], args.factors[-1]) if len(args.factors) > 1 else (args.factors, None)
+    index, columns = (factors[:-1], factors[-1]) if len(factors) > 1 else (factors, None)
     wide = table.pivot_table(index=index, columns=columns, values="n_cells", aggfunc="sum", observed=False)
     print(f"{adata.n_obs:,} cells x {adata.n_vars:,} genes; cells per group:\n")
     print(wide.astype(int).to_string())
     print("\neffects:")
     for row in design.report.itertuples():
-        role = "nuisance, no axes" if row.effect in nuisance else f"{row.df} axes" if row.df > 1 else "1 axis"
+        of_nuisance = set(design.table.factors_of(Effect.parse(row.effect))) & set(nuisance)
+        role = "nuisance, no axes" if of_nuisance else f"{row.df} axes" if row.df > 1 else "1 axis"
+        role += f"; {row.reason}" if row.left_out else ""
         print(f"  {row.effect:<30} {role if row.estimable else 'cannot be estimated: ' + row.reason}")
+    for effect, contrast in design.named.items():
+        print(f"  {effect.name:<30} 1 axis: {contrast.text(design.levels)}")
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
         print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other mean")

@@ -1,6 +1,8 @@
 """Example data: simulated cells with known truth, and public data sets whose files are verified by checksum."""
 
 from ._files import fetch, manifests, verify
+from ._l1000 import l1000_a375
+from ._mammary import mammary
 from ._mice import mice_protein
 from ._rnamix import rnamix
 from ._simulated import t4t5_simulated
@@ -21,6 +23,8 @@ __all__ = [
     "flyvis_connectome",
     "flywire_connectivity",
     "flywire_optic_types",
+    "l1000_a375",
+    "mammary",
     "manifests",
     "mice_protein",
     "rnamix",

@@ -9,13 +9,13 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
-from .._design.design import effect_components, effect_penalties, make_design
+from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
+from .._design.formula import parse_formula
 from .._design.samples import sample_units, samples_in_error
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
@@ -45,11 +45,34 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     ----------
     interactions
         The interactions in the fit. ``"all"`` includes every interaction that the groups identify, and logs the names
-        of those it leaves out. None includes main effects only. A list names the interactions, each as ``"a:b"`` or
-        ``("a", "b")``.
+        of those it leaves out. ``"estimable"`` also includes those of which the groups identify a part, with the
+        degrees of freedom of that part. None includes main effects only. A list names the interactions, each as
+        ``"a:b"`` or ``("a", "b")``.
     nuisance
         Columns of y, such as a batch, that enter the fit as additive effects without axes of their own. They are
         penalised like any other effect.
+    numeric
+        Columns of y that are numbers and not labels, such as a dose. Their effects are polynomials of the value, in
+        which every distinct value counts the same, and every degree is an effect of its own: ``dose.linear``,
+        ``dose.quadratic`` and so on, also in interactions (``drug:dose.linear``). A mapping gives for each column
+
+        * a degree (or ``"linear"``, ``"quadratic"``, ``"cubic"``): the polynomials up to this degree. What they leave
+          of the group means counts as lack of fit;
+        * ``"trend"``: ``dose.linear``, ``dose.quadratic`` and ``dose.rest`` with all other degrees. Together they are
+          the effect that the column has as a plain factor;
+        * ``"spline"``: ``dose.spline``, a natural cubic spline with three degrees of freedom.
+
+        A name, or a list of names, asks for the linear effects. An ordered categorical without numbers has the values
+        0, 1, 2 and so on. Cells with the same values of all columns form a group. Some groups need several cells.
+    contrasts
+        Named contrasts of groups, such as simple effects, each with an axis of its own:
+        ``{"stim in B": ({"type": "B", "condition": "stim"}, {"type": "B", "condition": "ctrl"})}`` is the first side
+        less the second. A side names levels, one or a list for each factor, and averages over all levels of the factors
+        that it does not name. Weights of groups are also possible, as a mapping or a Series with tuples of one level
+        of each factor that is not nuisance, ``{("B", "stim"): 1, ("B", "ctrl"): -1}``. A contrast is taken on the
+        fitted means. Against its axis count the effects that cannot contribute to it, because their coding is
+        orthogonal to it: for the contrast above, the differences between types. It counts against no axis itself, and
+        takes no part in the choice of the shrinkage.
     n_components
         Number of axes per effect. None takes all useful ones, which are as many as the effect has degrees of freedom. A
         dict maps effect names to numbers.
@@ -102,7 +125,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     effects_ : list of tuple of str
-        The effects that have axes.
+        The effects that have axes, and the named contrasts.
     axes_ : DataFrame
         One row per axis: ``axis, effect, component, eigenvalue``. The eigenvalue is computed on the fitted cells; use
         :func:`flda.inference.certify` to judge the axes on held-out cells.
@@ -161,6 +184,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         *,
         interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
+        numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
+        contrasts: Mapping[str, Any] | None = None,
         n_components: int | Mapping[str, int] | None = None,
         objective: str = "ratio",
         penalty: float | Mapping[str, float] = 1.0,
@@ -177,6 +202,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     ):
         self.interactions = interactions
         self.nuisance = nuisance
+        self.numeric = numeric
+        self.contrasts = contrasts
         self.n_components = n_components
         self.objective = objective
         self.penalty = penalty
@@ -197,6 +224,56 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
+
+    def design_of(self, labels: pd.DataFrame) -> Design:
+        """Return the groups and effects of cells with these labels, one column per factor."""
+        return make_design(
+            labels, interactions=self.interactions, nuisance=self.nuisance, numeric=self.numeric,
+            contrasts=self.contrasts,
+        )  # fmt: skip
+
+    @classmethod
+    def from_formula(
+        cls, formula: str, data: pd.DataFrame, *, nuisance: Sequence[str] = (), **parameters: Any
+    ) -> tuple[Self, pd.DataFrame]:
+        """Return an estimator for the factors and interactions of a formula, and the labels y to fit it on.
+
+        It needs formulaic (``pip install "flda[formula]"``).
+
+        Parameters
+        ----------
+        formula
+            One side, such as ``"~ drug * dose + batch"``. A term is a column, ``C(column)`` if its numbers are labels,
+            ``poly(column, degree)``, or an interaction. Other columns of numbers have their linear effect.
+        data
+            The columns, one row per cell.
+        nuisance
+            Columns without axes; those that the formula does not name are added.
+        parameters
+            Further parameters of the estimator. ``numeric`` takes precedence over what the formula says of a column.
+
+        Raises
+        ------
+        ImportError, ValueError
+            If formulaic is not installed, or the formula cannot be used.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from flda import FLDA
+        >>> data = pd.DataFrame({"drug": ["a", "b"] * 4, "dose": [0.0, 0.0, 1.0, 1.0] * 2})
+        >>> model, y = FLDA.from_formula("~ drug * dose", data, shrinkage=0.1)
+        >>> model.interactions, model.numeric, list(y)
+        (['drug:dose'], {'dose': 1}, ['drug', 'dose'])
+        """
+        if "interactions" in parameters:
+            raise ValueError("a formula says which interactions are in the fit; leave interactions out.")
+        found = parse_formula(formula, data, nuisance, parameters.pop("numeric", None))
+        model = cls(
+            interactions=found.interactions or None, nuisance=found.nuisance, numeric=found.numeric or None,
+            **parameters,
+        )  # fmt: skip
+        return model, data[[*found.factors, *found.nuisance]]
 
     def fit(self, X, y, groups=None) -> Self:
         """Compute the axes of all effects from expression and labels.
@@ -333,10 +410,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
         truth = label_frame(y)[0].to_numpy()
         predicted = label_frame(self.predict(X))[0].to_numpy()
+        # levels may be numbers that are no whole numbers, which metrics.accuracy_score does not take for labels
         return float(
-            np.mean(
-                [accuracy_score(t, q, sample_weight=sample_weight) for t, q in zip(truth.T, predicted.T, strict=True)]
-            )
+            np.mean([np.average(t == q, weights=sample_weight) for t, q in zip(truth.T, predicted.T, strict=True)])
         )
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
@@ -358,7 +434,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         donors, donor_names = donor_codes(groups, X.shape[0])
         self._check_parameters()
 
-        design = make_design(labels, interactions=self.interactions, nuisance=self.nuisance)
+        design = self.design_of(labels)
         N, p = X.shape
         if design.n_groups == N:
             raise ValueError(

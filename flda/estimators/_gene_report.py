@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -65,8 +64,9 @@ def gene_report(
         score = signs[j] * U[genes, j] * within_sd[genes]
         order = np.lexsort((names[genes].astype(str), -np.abs(score)))
         genes, score = genes[order], score[order]
-        share, kind = specificity(ratios.iloc[genes], effect, {e.name: design.df(e) for e in design.contrasts})
         own = next(e for e in design.effects if e.name == effect)
+        rivals = [effect, *(e.name for e in design.others(own))]
+        share, kind = specificity(ratios.iloc[genes][rivals], effect, {e.name: design.df(e) for e in design.judged})
         tables.append(
             pd.DataFrame(
                 {
@@ -89,15 +89,8 @@ def gene_report(
 
 
 def _level_means(effect: Effect, means: np.ndarray, design: Design) -> dict[str, np.ndarray]:
-    """Average the group means over every occupied combination of the levels of an effect."""
-    margin = design.table.margin(effect)
-    out = {}
-    for levels in itertools.product(*(range(len(design.levels[f])) for f in effect)):
-        rows = (margin == levels).all(axis=1)
-        if rows.any():
-            name = ":".join(str(design.levels[f][i]) for f, i in zip(effect, levels, strict=True))
-            out[f"mean_{name}"] = means[rows].mean(axis=0)
-    return out
+    """Average the group means over every occupied combination of the levels of an effect, or side of a contrast."""
+    return {f"mean_{name}": means[groups].mean(axis=0) for name, groups in design.sides(effect).items() if groups.any()}
 
 
 def _collinear(genes, rows, shrinkage, within_sd, means, names) -> list[tuple]:

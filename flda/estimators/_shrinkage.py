@@ -70,9 +70,10 @@ def cross_validate(
 ) -> tuple[float, pd.DataFrame]:
     """Choose the g of a grid that maximises the held-out criterion of :mod:`flda._solve.criterion`.
 
-    The criterion is averaged over effects. Each fold holds out whole donors if donors are given, and an equal share of
-    the cells of every group otherwise. Folds in which an effect cannot be estimated are left out. The target T is that
-    of all cells. Without any usable fold, g is that of Ledoit and Wolf, and a warning is logged.
+    The criterion is averaged over effects, without named contrasts. Each fold holds out whole donors if donors are
+    given, and an equal share of the cells of every group otherwise. Folds in which an effect cannot be estimated are
+    left out. The target T is that of all cells. Without any usable fold, g is that of Ledoit and Wolf, and a warning is
+    logged.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def cross_validate(
     -------
     The chosen g, and a DataFrame with columns ``shrinkage, criterion``.
     """
-    criteria = {e: Criterion(len(grid), n_components[e]) for e in design.effects}
+    criteria = {e: Criterion(len(grid), n_components[e]) for e in design.own_effects}
     used = 0
     for split in progress(folds(design, donors, random_state, N_FOLDS), desc="shrinkage", total=N_FOLDS):
         training = split.training

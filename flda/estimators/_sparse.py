@@ -59,8 +59,10 @@ class SparseFLDA(FLDA):
     candidates
         Genes that may be selected, a boolean array (p,). None allows all. Other genes still contribute to the
         shrinkage.
-    interactions, nuisance, n_components, objective, penalty, lack_of_fit, weights, reliability, group_means
+    interactions, nuisance, numeric, contrasts, n_components, objective, penalty, lack_of_fit
         As in :class:`FLDA`. With ``n_components=None`` an effect has no more axes than genes per axis.
+    weights, reliability, group_means
+        As in :class:`FLDA`.
     shrinkage, shrinkage_target, within, prior, solver, random_state
         As in :class:`FLDA`.
 
@@ -111,6 +113,8 @@ class SparseFLDA(FLDA):
         candidates: np.ndarray | None = None,
         interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
+        numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
+        contrasts: Mapping[str, Any] | None = None,
         n_components: int | Mapping[str, int] | None = None,
         objective: str = "ratio",
         penalty: float | Mapping[str, float] = 1.0,
@@ -126,10 +130,10 @@ class SparseFLDA(FLDA):
         random_state: int | np.random.RandomState | None = 0,
     ):
         super().__init__(
-            interactions=interactions, nuisance=nuisance, n_components=n_components, objective=objective,
-            penalty=penalty, lack_of_fit=lack_of_fit, weights=weights, reliability=reliability,
-            group_means=group_means, shrinkage=shrinkage, shrinkage_target=shrinkage_target, within=within,
-            prior=prior, solver=solver, random_state=random_state,
+            interactions=interactions, nuisance=nuisance, numeric=numeric, contrasts=contrasts,
+            n_components=n_components, objective=objective, penalty=penalty, lack_of_fit=lack_of_fit, weights=weights,
+            reliability=reliability, group_means=group_means, shrinkage=shrinkage, shrinkage_target=shrinkage_target,
+            within=within, prior=prior, solver=solver, random_state=random_state,
         )  # fmt: skip
         self.n_genes = n_genes
         self.mode = mode
@@ -289,6 +293,8 @@ class SparseFLDA(FLDA):
             scatter, centre, held_out = ScatterRows(inner.solver, solved.g), inner.solver.centre, X[split.known]
             for effect in design.effects:
                 warm: list[np.ndarray] = []
+                # the cells of groups that have no part in a named contrast say nothing about it
+                has_part = (training.margin(effect)[split.known_groups, 0] != 1) if effect in design.named else 1.0
                 criterion = Criterion(len(grid), inner.prepared.n_components[effect])
                 for i, k in enumerate(grid):
                     axes = model._axes_of(effect, k, inner, scatter, warm)
@@ -296,7 +302,7 @@ class SparseFLDA(FLDA):
                     s = np.column_stack([_scores(held_out, a, centre) for a in axes])
                     means = np.column_stack([inner.means[:, a.genes] @ a.loadings for a in axes])
                     e = (training.fitted(effect) @ means)[split.known_groups]
-                    criterion.add(i, e, s, split.known_weights)
+                    criterion.add(i, e, s, split.known_weights * has_part)
                 values[effect].append(criterion.values())
         rows, sizes = [], {}
         for effect, of_folds in values.items():

@@ -73,8 +73,9 @@ def estimability_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with a row per effect: ``effect, df, estimable`` (boolean) and ``reason``, which is empty for effects that
-    can be estimated.
+    DataFrame with a row per effect: ``effect, df, estimable`` (boolean), ``left_out`` (degrees of freedom that cannot
+    be estimated), ``missing`` (empty groups) and ``reason``, which says what is in the way and what would help. It is
+    empty for effects that can be estimated as a whole.
 
     {not_fitted}
 

@@ -65,7 +65,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     record = Record(adata, key)
     sparse = "sparse_axes" in record
     axes, loadings = (record.sparse_axes, record.sparse_loadings) if sparse else (record.axes, record.loadings)
-    df = record.variance.set_index("effect")["df"].to_dict()
+    df = dict.fromkeys(record.effects, 1) | record.variance.set_index("effect")["df"].to_dict()
     names, sd, F = record.gene_names.to_numpy(), record.within_sd.to_numpy(), record.F.reset_index(drop=True)
     unknown = pd.DataFrame(np.nan, record.gene_names, record.effects_with_axes)
     tested = "pval" in record
@@ -80,7 +80,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
             continue
         loading, dense_score = loadings[axis].to_numpy(), record.loadings[axis].to_numpy() * sd
         score = loading * sd
-        share, kind = specificity(F, own, df)
+        share, kind = specificity(F[record.rivals(own)], own, df)
         order = np.lexsort((names.astype(str), -np.abs(dense_score), -np.abs(score)))
         table = pd.DataFrame(
             {

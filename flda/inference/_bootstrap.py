@@ -18,7 +18,7 @@ from scipy.linalg import orthogonal_procrustes, sqrtm
 from scipy.stats import t
 
 from .._data import arrays
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.samples import Samples, between_factors, donor_strata
 from .._design.splits import Split
 from .._logging import get_logger
@@ -141,7 +141,7 @@ def bootstrap(
     donors, _ = donor_codes(donor, len(labels))
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence}: use a number between 0 and 1.")
-    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    design = model.design_of(labels)
     rng = np.random.default_rng(random_state)
     split = halves(design, donors, rng)
     selecting = split.fit(model, X, labels)

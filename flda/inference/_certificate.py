@@ -43,7 +43,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.metrics import recall_score
 
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.effects import Effect
 from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
@@ -104,14 +104,16 @@ def certify(
 
     * ``axis, effect, component``
     * ``snr``: the SNR of the effect of the axis
-    * ``crosstalk``: the sum of the SNR of all other effects
-    * ``snr_<effect>``: the SNR of every effect in the fit
+    * ``crosstalk``: the sum of the SNR of all other effects; for a named contrast, of the effects that cannot
+      contribute to it
+    * ``snr_<effect>``: the SNR of every effect in the fit and of every named contrast
     * ``se_snr, se_crosstalk``: standard errors of the estimates, by the jackknife over folds, or over units if they are
       left out one at a time. They describe the noise of the held-out units. Two folds give a rough value; more repeats
       make it more precise
     * ``accuracy``: balanced accuracy with which all axes of the effect predict the levels of its factors; each held-out
       cell gets the levels whose fitted value in the training cells is nearest
-    * ``chance``: one over the number of levels (for an interaction, of combinations of levels)
+    * ``chance``: one over the number of levels (for an interaction, of combinations of levels; 1/2 for a contrast,
+      whose accuracy is that of telling the cells of its two sides apart)
     * ``scheme``: ``"folds"`` or ``"pooled"``
     * ``n_folds, n_repeats``: the number of folds that were used in each repeat, and of repeats
 
@@ -165,7 +167,7 @@ def certify_together(
     X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
-    design = make_design(labels, interactions=first.interactions, nuisance=first.nuisance)
+    design = first.design_of(labels)
     plan = hold_out(design, donors, random_state, n_folds, n_repeats)
     if plan.scheme == "pooled" or plan.n_folds != n_folds:
         logger.info("certificate: %s", plan.reason)
@@ -286,14 +288,18 @@ def _with_errors(
     table = pd.DataFrame(everything.snr(), index=axes)
     own = [axis.rsplit("_", 1)[0] for axis in axes]
     left = [found for kept in without if kept and (found := sums(kept)) is not None]
-    others = [[name for name in table.columns if name != effect] for effect in own]
+    against = {e.name: [o.name for o in design.others(e)] for e in design.effects}
+    others = [against[effect] for effect in own]
     table = table.add_prefix("snr_")
     table["se_snr"] = everything.errors(left, [[effect] for effect in own])
     table["se_crosstalk"] = everything.errors(left, others)
     accuracy = {}
     for effect in design.effects:
-        truth = np.concatenate([design.table.margin(effect)[design.codes[part.split.test]] for part in parts])
-        accuracy[effect.name] = _balanced_accuracy(truth, np.concatenate([p.predicted[effect.name] for p in parts]))
+        truth = np.concatenate([design.margin(effect)[design.codes[part.split.test]] for part in parts])
+        guess = np.concatenate([p.predicted[effect.name] for p in parts])
+        if effect in design.named:  # only the cells of its two sides
+            truth, guess = truth[truth[:, 0] != 1], guess[truth[:, 0] != 1]
+        accuracy[effect.name] = _balanced_accuracy(truth, guess)
     table["accuracy"] = [accuracy[name] for name in own]
     return table
 
@@ -305,9 +311,15 @@ def _predicted(model: FLDA, scores: np.ndarray) -> dict[str, np.ndarray]:
     out = {}
     for effect in design.effects:
         axes = (table["effect"] == effect.name).to_numpy()
-        levels, first = np.unique(design.table.margin(effect), axis=0, return_index=True)
-        # fitted values of this effect alone, at every combination of its levels
-        means = (design.fitted(effect) @ centroids[:, axes])[first]
+        levels, first = np.unique(design.margin(effect), axis=0, return_index=True)
+        if effect in design.named:
+            # the weighted means of the groups on both sides, which differ in nothing that counts against the axis
+            weights, levels = design.coding(effect)[:, 0], np.array([[0], [2]])
+            sides = np.stack([np.maximum(-weights, 0), np.maximum(weights, 0)])
+            means = sides / sides.sum(axis=1, keepdims=True) @ centroids[:, axes]
+        else:
+            # fitted values of this effect alone, at every combination of its levels
+            means = (design.fitted(effect) @ centroids[:, axes])[first]
         nearest = ((scores[:, None, axes] - means) ** 2).sum(axis=2).argmin(axis=1)
         out[effect.name] = levels[nearest]
     return out
@@ -337,12 +349,12 @@ def _table(name: str, rows: pd.DataFrame, design: Design) -> pd.DataFrame:
                 "effect": effect.name,
                 "component": component,
                 "snr": row[own],
-                "crosstalk": row[ratios.columns.drop(own)].sum(skipna=False),
+                "crosstalk": row[[f"snr_{e.name}" for e in design.others(effect)]].sum(skipna=False),
                 **row[ratios.columns],
                 "se_snr": row["se_snr"],
                 "se_crosstalk": row["se_crosstalk"],
                 "accuracy": row["accuracy"],
-                "chance": 1 / len(np.unique(design.table.margin(effect), axis=0)),
+                "chance": 1 / (2 if effect in design.named else len(np.unique(design.margin(effect), axis=0))),
             }
         )
     return pd.DataFrame(out)

@@ -14,7 +14,6 @@ from scipy.stats import false_discovery_control
 
 from .._data import arrays
 from .._data.summary import summarise
-from .._design.design import make_design
 from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._error.log_rates import LogRateFlips, log_rate_flips_of_donors
@@ -116,7 +115,7 @@ def scale_check(
     """
     labels = label_frame(y)[0]
     donors, _ = donor_codes(donor, len(labels))
-    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    design = model.design_of(labels)
     wanted = [e for e in _effects(design, effects) if len(e) > 1]
     if not wanted:
         raise ValueError(

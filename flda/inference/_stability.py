@@ -10,7 +10,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.samples import donor_strata
 from .._design.splits import Split
 from .._progress import progress
@@ -100,7 +100,7 @@ def stability_selection(
     labels = label_frame(y)[0]
     X = expression(X, len(labels))
     donors, _ = donor_codes(donor, len(labels))
-    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    design = model.design_of(labels)
     if n_resamples < 2:
         raise ValueError(f"n_resamples={n_resamples}: use 2 or more.")
     pairs = _pairs(design, donors, (n_resamples + 1) // 2, np.random.default_rng(random_state))

@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 
 from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
@@ -136,7 +136,7 @@ def effect_tests(
     """
     labels = label_frame(y)[0]
     donors, names = donor_codes(donor, len(labels))
-    design = make_design(labels, interactions=model.interactions, nuisance=model.nuisance)
+    design = model.design_of(labels)
     wanted = _effects(design, effects)
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")

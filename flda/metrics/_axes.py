@@ -112,9 +112,9 @@ def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = N
 
     Returns
     -------
-    Effect name -> SNR of each axis, (k,). It is NaN if the scores show no variance within groups, for example because
-    every group has a single cell: nothing then says how large the noise is. The ratio itself is slightly too large
-    with few cells; the certificate (:func:`flda.inference.certify`) corrects this.
+    Effect name -> SNR of each axis, (k,), named contrasts included. It is NaN if the scores show no variance within
+    groups, for example because every group has a single cell: nothing then says how large the noise is. The ratio
+    itself is slightly too large with few cells; the certificate (:func:`flda.inference.certify`) corrects this.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = N
     """
     T, v = mean_products(scores, design, donors)
     v = np.where(v > 0, v, np.nan)
-    return {e.name: np.einsum("cd,kcd->k", design.scatter_weights(e), T) / v for e in design.contrasts}
+    return {e.name: np.einsum("cd,kcd->k", design.scatter_weights(e), T) / v for e in design.judged}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class RatioSums:
         T, v = mean_products(scores, design, donors)
         own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
         squares = group_sums((scores - own[units.codes]) ** 2, units.codes, len(donor))
-        weights = {e.name: design.scatter_weights(e) for e in design.contrasts}
+        weights = {e.name: design.scatter_weights(e) for e in design.judged}
         found = [_moments(m, s, units, donor, weights) for m, s in zip(own.T, squares.T, strict=True)]
         return cls(
             {name: np.einsum("cd,kcd->k", Q, T) for name, Q in weights.items()},
@@ -295,7 +295,8 @@ def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS
 
     The scores on an axis are cut into equally wide bins. For a main effect this is the mutual information of the bins
     with the levels of the factor. For an interaction it is what the combinations of levels tell beyond its margins:
-    ``I_S = I(u; levels of S) - sum of I_T over proper subsets T``. Every group counts the same. The counting bias of
+    ``I_S = I(u; levels of S) - sum of I_T over proper subsets T``. The parts of a numeric factor have the levels of the
+    factor, and so its information. Every group counts the same. The counting bias of
     Miller and Madow, ``(bins - 1) (levels - 1) / 2 n`` nats, is subtracted, where bins are those that hold cells and n
     is the effective number of cells. An axis without information is therefore near 0, and may be below.
 

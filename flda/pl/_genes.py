@@ -103,7 +103,7 @@ def genes(
     """
     record = Record(adata, key)
     fit, table = record.params, leading(adata, axis, n_genes, key).sort_values("loading", ascending=False)
-    factors, own = fit["factors"], str(table["effect"].iloc[0]).split(":")
+    factors, own = fit["factors"], record.factors_of(str(table["effect"].iloc[0]))
     groups, means = _group_means(adata, table["gene"].tolist(), factors, [*factors, *fit["nuisance"]], fit["layer"])
     means = means - means.mean(axis=0)
     others = [f for f in factors if f not in own]

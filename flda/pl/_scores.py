@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy.stats import t as student
 from .._adata.read import in_memory
 from .._adata.results import Record
 from .._docs import documented
-from ._common import MISSING, check_axis, level_colors, new_axes, words
+from ._common import BLUE, MISSING, check_axis, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,8 @@ def scores(
     """Draw the scores of the cells on one axis, by the levels of its effect, or on a pair of axes.
 
     With ``x`` alone, cells are drawn by the levels of the axis's effect, with the mean of the groups and its 95 %
-    confidence band for every level of ``color``. On an axis of a main effect the lines of all levels lie close together
+    confidence band for every level of ``color``. A numeric factor is drawn to scale, with the curve of the degree that
+    the fit gives it. On an axis of a main effect the lines of all levels lie close together
     and run in parallel; lines that are not parallel show an interaction. Without ``x``, or with ``x`` and ``y``, the
     figure is a scatter plot with the mean of every group of the design.
 
@@ -75,7 +77,7 @@ def scores(
         if name is not None:
             check_axis(name, names)
     factors, obs = record.params["factors"], in_memory(adata.obs)
-    of_effect = dict(zip(names, axes["effect"].str.split(":"), strict=True))
+    of_effect = dict(zip(names, map(record.factors_of, axes["effect"]), strict=True))
     if held_out is None:
         held_out = "held_out_scores" in record
     values = record.held_out_scores if held_out else record.scores
@@ -83,7 +85,7 @@ def scores(
     values, obs = values[scored], obs[scored]
     note = ", held out" if held_out else ""
     if x is not None and y is None:
-        ax = _one_axis(adata, obs, values[x], of_effect[x], factors, color, ax)
+        ax = _one_axis(adata, obs, values[x], of_effect[x], factors, color, record.params.get("numeric"), ax)
         ax.set_ylabel(words(f"{x} score{note}", 60))
         return ax
     firsts = axes.drop_duplicates("effect")["axis"].tolist()
@@ -122,27 +124,32 @@ def _pair(
 
 def _one_axis(
     adata: AnnData, obs: pd.DataFrame, scores: pd.Series, own: list[str], factors: list[str], color: str | None,
-    ax: Axes | None,
+    numeric: Mapping[str, int | str] | Sequence[str] | None, ax: Axes | None,
 ) -> Axes:  # fmt: skip
     """Cells of one axis by the levels of a factor of its effect, with means and bands by a second factor."""
+    kinds = {} if numeric is None else dict(numeric) if isinstance(numeric, Mapping) else dict.fromkeys(numeric, 1)
+    own = sorted(own, key=lambda f: f in kinds)  # numbers last, on the horizontal axis
     if color is None:
         others = [f for f in factors if f not in own] or own[:-1] or own
         color = (own[:-1] or others)[0]
     known = level_colors(adata, color, obs)
     by = next((f for f in reversed(own) if f != color), own[0])
-    positions = {level: i for i, level in enumerate(level_colors(adata, by, obs))}
+    positions, to_scale = _positions(adata, by, obs, by in kinds)
     columns = {"by": by, "color": color, **{f"factor{i}": f for i, f in enumerate(factors)}}
     labelled = obs[list(set(columns.values()))].notna().all(axis=1).to_numpy()
     table = pd.DataFrame({name: obs.loc[labelled, c].astype(str) for name, c in columns.items()})
     table["score"] = scores[labelled]
 
     ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), 3.4)
-    step = 0 if color == by else 0.7 / len(known)
+    gap = np.diff(sorted(positions.values())).min() if len(positions) > 1 else 1.0
+    if to_scale and color == by:  # one curve, not a colour for every value
+        table["color"], known, color = "", {"": BLUE}, ""
+    step = 0 if color == by else 0.7 * gap / len(known)
     offset = {level: step * (i - (len(known) - 1) / 2) for i, level in enumerate(known)}
     center = table["by"].map(positions) + table["color"].map(offset)
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(table))[:SHOWN]
-    jitter = rng.uniform(-1, 1, len(drawn)) * (0.4 * step or 0.25)
+    jitter = rng.uniform(-1, 1, len(drawn)) * (0.4 * step or 0.25 * gap)
     ax.scatter(
         center.to_numpy()[drawn] + jitter, table["score"].to_numpy()[drawn], s=np.clip(2000 / len(drawn), 1.5, 9),
         c=[known[v] for v in table["color"].iloc[drawn]], linewidths=0, alpha=0.35, rasterized=True,
@@ -154,7 +161,7 @@ def _one_axis(
         order = np.argsort(at.to_numpy())
         at, line = at.to_numpy()[order], line.iloc[order]
         if color != by and len(line) > 1:
-            ax.plot(at, line["mean"], color=shade, linewidth=1.2, zorder=2)
+            _curve(ax, at, line["mean"].to_numpy(), kinds.get(by) if to_scale else None, shade)
             ax.fill_between(
                 at, line["mean"] - line["half"], line["mean"] + line["half"], color=shade, alpha=0.3, linewidth=0
             )
@@ -163,12 +170,33 @@ def _one_axis(
             elinewidth=1, capsize=2, markersize=6, zorder=3, label=words(level),
         )  # fmt: skip
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    names = list(map(words, positions))
-    crowded = sum(map(len, names)) > 40
-    ax.set_xticks(range(len(positions)), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
+    if not to_scale:
+        names = list(map(words, positions))
+        crowded = sum(map(len, names)) > 40
+        ax.set_xticks(range(len(positions)), names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
     ax.set_xlabel(words(by))
-    _legend(ax, color, len(known))
+    if color:
+        _legend(ax, color, len(known))
+    sns.despine(ax=ax)
     return ax
+
+
+def _positions(adata: AnnData, factor: str, obs: pd.DataFrame, is_number: bool) -> tuple[dict[str, float], bool]:
+    """Place of every level on the horizontal axis, and whether it is the value of the level."""
+    levels = list(level_colors(adata, factor, obs))
+    if is_number:
+        values = pd.to_numeric(pd.Series(levels), errors="coerce")
+        if values.notna().all():
+            return dict(zip(levels, values.astype(float), strict=True)), True
+    return {level: float(i) for i, level in enumerate(levels)}, False
+
+
+def _curve(ax: Axes, x: np.ndarray, y: np.ndarray, kind: int | str | None, shade: Any) -> None:
+    """Draw the polynomial of the degree of the fit through the means, or lines between them for other kinds."""
+    if isinstance(kind, int) and kind < len(x):
+        fitted = np.polynomial.Polynomial.fit(x, y, kind)
+        x, y = fitted.linspace(100)
+    ax.plot(x, y, color=shade, linewidth=1.2, zorder=2)
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:

@@ -123,8 +123,7 @@ def _purity(record: Record) -> Answer:
     if best is None:
         return Answer(question, "Unknown: no certificate was computed.")
     first = best.iloc[0]
-    others = {c.removeprefix("snr_"): first[c] for c in best if c.startswith("snr_")}
-    others.pop(first["effect"], None)
+    others = {e: first[f"snr_{e}"] for e in record.rivals(first["effect"])[1:] if f"snr_{e}" in best}
     headline = (
         f"{_share(first)} of the variance between groups on {first['axis']} belongs to {first['effect']}; "
         f"its cross-talk is {number(first['crosstalk'])} times the variance within groups"
@@ -224,8 +223,8 @@ def _stability(record: Record, ranking: pd.DataFrame) -> Answer:
 
 def _estimability(record: Record) -> Answer:
     question, report, params = "What could not be estimated?", record.estimability, record.params
-    lost = report[~report["estimable"].astype(bool)]
     headline = "Every effect that was asked for could be estimated."
+    lost = report[report["left_out"] > 0]
     if len(lost):
         headline = "; ".join(f"{row.effect}: {row.reason}" for row in lost.itertuples()) + "."
     details = []

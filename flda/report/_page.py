@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from .. import get
@@ -132,10 +133,11 @@ def render(
 def _subtitle(record: Record) -> str:
     params, fit = record.params, record.fit
     nuisance = f"; nuisance: {', '.join(params['nuisance'])}" if params["nuisance"] else ""
+    numeric = f"; numeric: {', '.join(params['numeric'])}" if params.get("numeric") else ""
     donor = f"; donors: {params['donor']}" if params["donor"] else ""
     return (
         f"Factorized linear discriminant analysis of {int(fit['n_cells']):,} cells and {int(fit['n_genes']):,} genes "
-        f"by {' × '.join(params['factors'])}{nuisance}{donor}"
+        f"by {' × '.join(params['factors'])}{nuisance}{numeric}{donor}"
     )
 
 
@@ -162,7 +164,14 @@ def _size(png: bytes) -> str:
 
 def _effects(record: Record) -> str:
     table = record.estimability[["effect", "df", "estimable", "reason"]]
-    return small_table(table.assign(estimable=np.where(table["estimable"].astype(bool), "yes", "no")))
+    shown = small_table(table.assign(estimable=np.where(table["estimable"].astype(bool), "yes", "no")))
+    if "contrasts" not in record:
+        return shown
+    rows = [
+        {"contrast": name, "groups": of["sides"], "counts against its axis": ", ".join(of["others"])}
+        for name, of in record.contrasts.items()
+    ]
+    return shown + small_table(pd.DataFrame(rows))
 
 
 def _axes(record: Record) -> str:

@@ -12,8 +12,10 @@ from anndata import AnnData
 
 from .._adata import read
 from .._adata.results import Step, check_new_fit, check_storable
+from .._design.contrasts import storable_contrasts
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.formula import is_formula, parse_formula
 from .._design.samples import sample_units
 from .._docs import documented
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
@@ -33,6 +35,8 @@ def flda(
     *,
     interactions: str | Iterable[str | Sequence[str]] | None = "all",
     nuisance: str | Sequence[str] | None = None,
+    numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
+    contrasts: Mapping[str, Any] | None = None,
     donor: str | None = None,
     layer: str | None = None,
     mask_var: str | np.ndarray | None = None,
@@ -60,11 +64,23 @@ def flda(
     adata
         Cells x genes with log-normalised expression.
     factors
-        Columns of ``obs`` with the factors, such as ``["dendrite", "axon"]``. Their combinations are the groups.
+        Columns of ``obs`` with the factors, such as ``["dendrite", "axon"]``. Their combinations are the groups. Or a
+        formula, such as ``"~ drug * dose + batch"``, which also says which interactions are in the fit; a column of
+        numbers is then numeric unless it is written as ``C(column)``, and ``poly(column, 2)`` gives it a degree. It
+        needs formulaic (``pip install "flda[formula]"``).
     interactions
-        ``"all"`` for every interaction that the groups can estimate, None, or a list such as ``["dendrite:axon"]``.
+        ``"all"`` for every interaction that the groups can estimate, ``"estimable"`` to keep also those of which they
+        can estimate a part, None, or a list such as ``["dendrite:axon"]``.
     nuisance
         Columns of ``obs`` that enter the fit as additive effects without axes, such as a batch.
+    numeric
+        Columns that are numbers and not labels, such as a dose: names for their linear effects, or a dict with a
+        degree, ``"trend"`` or ``"spline"`` for each; see :class:`flda.FLDA`. Effects are then ``dose.linear``,
+        ``dose.quadratic``, ``dose.rest`` or ``dose.spline``, also in interactions.
+    contrasts
+        Named contrasts with axes of their own, such as
+        ``{"stim in B": ({"type": "B", "condition": "stim"}, {"type": "B", "condition": "ctrl"})}``; see
+        :class:`flda.FLDA`.
     donor
         Column of ``obs`` with the donor. Cross-validated shrinkage then holds out whole donors, and donors enter the
         error term if a factor varies between them; see :class:`flda.FLDA`.
@@ -106,8 +122,9 @@ def flda(
     * ``var["flda_centre"]``: mean of the group means, at which all scores are zero; NaN for genes that were not used
     * ``varm["flda_discriminants"]``: discriminant of each group, ndarray p x C, for :func:`flda.tl.predict`
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance``,
-      ``prediction`` and ``versions``; read the tables with :func:`flda.get.axes_df`, :func:`flda.get.design_df`,
-      :func:`flda.get.estimability_df` and :func:`flda.get.variance_df`
+      ``prediction`` and ``versions``, and ``contrasts`` if there are any; read the tables with
+      :func:`flda.get.axes_df`, :func:`flda.get.design_df`, :func:`flda.get.estimability_df` and
+      :func:`flda.get.variance_df`
 
     With another ``key_added``, the names contain it instead of ``flda`` (``X_<key>``, ``<key>``, ...). A new fit
     removes the results of all steps that followed an earlier fit under the same key.
@@ -138,11 +155,20 @@ def flda(
     check_new_fit(adata, key_added)
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
+    if len(factors) == 1 and is_formula(factors[0], (obs := read.in_memory(adata.obs)).columns):
+        if interactions != "all":
+            raise ValueError("a formula says which interactions are in the fit; leave interactions out.")
+        found = parse_formula(factors[0], obs, nuisance, numeric)
+        factors, interactions, numeric = found.factors, found.interactions or None, found.numeric or None
+    if isinstance(numeric, str):
+        numeric = [numeric]
     if isinstance(interactions, Iterable) and not isinstance(interactions, str):
         interactions = [i if isinstance(i, str) else Effect(i).name for i in interactions]
     options: dict[str, Any] = {
         "interactions": interactions,
         "nuisance": nuisance,
+        "numeric": numeric if numeric is None or isinstance(numeric, Mapping) else list(numeric),
+        "contrasts": contrasts,
         "n_components": n_components,
         "objective": objective,
         "penalty": penalty,
@@ -155,6 +181,7 @@ def flda(
     }
     params = {
         **options,
+        "contrasts": storable_contrasts(contrasts, factors),
         "factors": factors,
         "donor": donor,
         "layer": layer,
@@ -196,6 +223,11 @@ def flda(
         **({"n_augmented": n_simulated} if n_simulated else {}),
         **({} if model.donor_share_ is None else {"donor_share": model.donor_share_}),
     }
+    design = model.design_
+    named = {
+        e.name: {"sides": design.named[e].text(design.levels), "others": [o.name for o in design.others(e)]}
+        for e in design.named
+    }
     return step.write(
         f"{fit['n_cells']} cells x {fit['n_genes']} genes in {model.design_.n_groups} groups, "
         f"{len(model.axes_)} axes, shrinkage {model.shrinkage_:.3g}; ",
@@ -207,6 +239,7 @@ def flda(
         effects=list(F.columns),
         fit=fit,
         variance=_variance(real, prepared.design),
+        **({"contrasts": named} if named else {}),
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         scores=scores,
         loadings=model.components_.T,

@@ -182,6 +182,7 @@ def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
     for effect, u in zip(model.axes_["effect"], model.components_, strict=True):
         own = next(e for e in design.effects if e.name == effect)
         side = design.fitted(own) @ (model.means_ @ u)
-        up, down = linear[side > 0].mean(axis=0), linear[side <= 0].mean(axis=0)
+        below = side < 0 if own in design.named else side <= 0  # other groups have no part in a contrast
+        up, down = linear[side > 0].mean(axis=0), linear[below].mean(axis=0)
         out.append(np.log2((up + PSEUDOCOUNT) / (down + PSEUDOCOUNT)))
     return np.column_stack(out)

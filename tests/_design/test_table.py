@@ -111,3 +111,40 @@ def test_groups_are_found_by_their_levels():
     table = Table(("A", "B"), (3, 2), np.array([(0, 0), (0, 1), (2, 0)]))
     np.testing.assert_array_equal(table.find(np.array([(2, 0), (0, 0), (0, 1), (2, 0)])), [2, 0, 1, 2])
     np.testing.assert_array_equal(table.missing(Effect.parse("A:B")), [(1, 0), (1, 1), (2, 1)])
+
+
+def test_a_partly_filled_interaction_keeps_its_estimable_part():
+    """What it explains is what a full interaction explains beyond the main effects, by dummies."""
+    groups = [g for g in np.ndindex(3, 4) if g not in [(0, 3), (2, 1)]]
+    design = design_of(groups, (3, 4), interactions="estimable")
+    effect = Effect(("A", "B"))
+    assert design.df(effect) == 10 - 1 - 2 - 3
+    row = design.report.set_index("effect").loc["A:B"]
+    assert (row["df"], row["left_out"], row["estimable"]) == (4, 2, True)
+    assert "2 of 6 degrees of freedom are left out" in row["reason"]
+    assert "A0 x B3" in row["reason"]
+    # the fit is saturated, so the means of all groups are fitted, and the interaction is what the main effects leave
+    D = design.table.model_matrix(list(design.contrasts))
+    assert np.linalg.matrix_rank(D) == len(groups)
+    means = np.random.default_rng(0).normal(size=(len(groups), 2))
+    # the difference of differences of four filled groups is free of main effects
+    tetrad = np.zeros(len(groups))
+    for (a, b), sign in {(0, 0): 1, (0, 1): -1, (1, 0): -1, (1, 1): 1}.items():
+        tetrad[groups.index((a, b))] = sign
+    np.testing.assert_allclose(tetrad @ design.fitted(effect) @ means, tetrad @ means, atol=1e-10)
+
+
+def test_a_complete_table_has_nothing_to_leave_out():
+    groups = list(np.ndindex(2, 3))
+    whole, part = design_of(groups, (2, 3)), design_of(groups, (2, 3), interactions="estimable")
+    for effect in whole.effects:
+        np.testing.assert_allclose(whole.rows(effect), part.rows(effect))
+    assert part.report["left_out"].tolist() == [0, 0, 0]
+
+
+def test_reasons_say_what_would_help():
+    groups = [g for g in np.ndindex(3, 3) if g not in [(0, 2), (1, 2)]]
+    reason = design_of(groups, (3, 3)).report.set_index("effect").loc["A:B", "reason"]
+    assert "without level 'B2' of 'B' none would be" in reason
+    scattered = [g for g in np.ndindex(3, 3) if g not in [(0, 2), (1, 1), (2, 0)]]
+    assert "drop levels" in design_of(scattered, (3, 3)).report.set_index("effect").loc["A:B", "reason"]

@@ -209,6 +209,51 @@ def test_uch():
     np.testing.assert_allclose(citrate / citrate[:, [5]], np.tile(citrate[0] / citrate[0, 5], (34, 1)), rtol=1e-6)
 
 
+@pytest.mark.data
+def test_l1000_a375():
+    adata = datasets.l1000_a375()
+    manifest = datasets.manifests()["l1000_a375"]
+    assert list(adata.shape) == manifest["shape"] == [377, 978]
+    assert set(datasets.verify("l1000_a375")["status"]) == {"ok"}
+    assert adata.var_names.is_unique
+    assert adata.obs_names.is_unique
+    treated = adata.obs[adata.obs["kind"] != "vehicle"]
+    assert treated["drug"].nunique() == 59
+    assert sorted(treated["dose"].unique()) == [0.04, 0.12, 0.37, 1.11, 3.33, 10]
+    assert (treated.groupby(["drug", "dose"], observed=True).size() == 1).all()
+    assert len(treated) == 351
+    vehicle = adata.obs[adata.obs["kind"] == "vehicle"]
+    assert (len(vehicle), vehicle["drug"].unique().tolist()) == (26, ["DMSO"])
+    assert vehicle["dose"].isna().all()
+    np.testing.assert_allclose(10 ** treated["log_dose"], treated["dose"])
+    # the numbers of one line of the file
+    path = Path(os.environ["FLDA_DATA_DIR"]) / "l1000_a375" / "test_l1000.gct"
+    line = next(text for text in path.read_text("utf-8").splitlines() if text.startswith("218597_s_at\t")).split("\t")
+    gene = adata.var_names.get_loc(line[7])
+    assert adata.var["probe"].iloc[gene] == "218597_s_at"
+    np.testing.assert_allclose(adata.X[:, gene], np.array(line[12:], float))
+    assert np.isfinite(adata.X).all()
+
+
+@pytest.mark.data
+def test_mammary():
+    adata = datasets.mammary()
+    manifest = datasets.manifests()["mammary"]
+    assert list(adata.shape) == manifest["shape"] == [12, 27179]
+    assert set(datasets.verify("mammary")["status"]) == {"ok"}
+    assert {c: list(adata.obs[c].cat.categories) for c in manifest["factors"]} == {
+        "cell_type": ["basal", "luminal"],
+        "status": ["virgin", "pregnant", "lactating"],
+    }
+    assert (adata.obs.groupby(manifest["factors"], observed=False).size() == 2).all()
+    assert adata.obs.loc["MCL1.DI", manifest["factors"]].tolist() == ["basal", "pregnant"]
+    assert adata.obs.loc["MCL1.LF", manifest["factors"]].tolist() == ["luminal", "lactating"]
+    counts = adata.layers["counts"]
+    assert counts[0, adata.var_names.get_loc("497097")] == 438
+    np.testing.assert_allclose(np.asarray(counts.sum(axis=1)).ravel(), adata.obs["total_counts"], rtol=1e-6)
+    np.testing.assert_allclose(np.expm1(adata.X).sum(axis=1), 1e4, rtol=1e-4)
+
+
 def test_uch_without_rdata(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdata", None)
     with pytest.raises(ImportError, match=r"rdata.*pip install 'flda\[data\]'"):
@@ -229,7 +274,7 @@ def test_warnings_of_rdata_do_not_reach_the_user(monkeypatch):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["mice_protein", "uch"])
+@pytest.mark.parametrize("name", ["mice_protein", "uch", "l1000_a375"])
 def test_a_damaged_single_file_is_named(tmp_path, name):
     if name == "uch":
         pytest.importorskip("rdata", reason="rdata is in the extra 'data'")

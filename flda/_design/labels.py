@@ -1,0 +1,49 @@
+"""Levels of a factor, from a column of labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .effects import SEPARATOR
+
+MAX_NUMERIC_LEVELS = 20  # a column with more distinct numbers is refused as a measurement unless it is called numeric
+
+
+def encode(column: pd.Series, *, called_numeric: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return the code of each cell and the levels of a factor; refuse a column that is not a factor.
+
+    A column of numbers with many distinct values is refused unless the user has ``called`` it ``numeric``.
+    """
+    name = column.name
+    if isinstance(name, str) and SEPARATOR in name:
+        raise ValueError(
+            f"factor name {name!r} contains {SEPARATOR!r}, which joins the factors of an interaction; rename it."
+        )
+    if column.isna().any():
+        raise ValueError(
+            f"factor {name!r} has no label for {int(column.isna().sum())} of {len(column)} cells (NaN); "
+            "drop those cells or label them."
+        )
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        codes, levels = used.cat.codes.to_numpy(), used.cat.categories.to_numpy()
+    else:
+        try:
+            codes, found = pd.factorize(column.to_numpy())  # hashing a million cells beats sorting them
+            levels, order = np.unique(found, return_inverse=True)
+            codes = order[codes]
+        except TypeError:
+            raise ValueError(f"factor {name!r} mixes types, such as text and numbers; convert it to text.") from None
+        many = pd.api.types.is_numeric_dtype(column.dtype) and len(levels) > MAX_NUMERIC_LEVELS
+        if many and not called_numeric:
+            raise ValueError(
+                f"factor {name!r} holds {len(levels)} distinct numbers. Unknown label type: continuous. "
+                f"Call it a number with numeric=[{name!r}], bin it with pandas.cut, or make it categorical if the "
+                "numbers are labels."
+            )
+    if len(levels) < 2:
+        raise ValueError(
+            f"factor {name!r} has one level (class), {levels[0]!r}; a factor needs two or more, so leave it out."
+        )
+    return codes.astype(np.int64), levels
