@@ -139,7 +139,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     design_ : Design
         Groups, counts, contrasts, and the report of which effects can be estimated.
     means_ : ndarray of shape (C, p)
-        Group means from which the axes are computed, with rows as in ``design_.group_levels()``.
+        Group means from which the axes are computed, with rows as in ``design_.group_levels()``. With covariates they
+        are those at the mean of the covariates.
+    slopes_ : ndarray of shape (q, p) or None
+        Change of expression per standard deviation of each covariate column (``design_.covariates``).
     within_sd_ : ndarray of shape (p,)
         Within-group standard deviation of each gene: the square root of the diagonal of M_e, without shrinkage.
     donor_share_ : float or None
@@ -319,6 +322,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
+        self.slopes_ = None if within.covariates is None else within.covariates.slopes
         self.donor_share_ = within.donor_share(solver.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
         levels = [design.levels[f] for f in design.table.factors]
