@@ -34,6 +34,7 @@ from scipy.linalg import null_space
 
 from .._logging import get_logger
 from .contrasts import Contrast, check_estimable, parse_contrasts
+from .covariates import Covariates, is_covariate, make_covariates
 from .effects import Effect
 from .estimability import group_names, refuse_confounded, report
 from .interactions import requested
@@ -70,6 +71,8 @@ class Design:
         Numeric factor -> the value of each of its levels.
     named
         The named contrasts. They have axes and are no effects of the fit.
+    covariates
+        Nuisance columns that differ from cell to cell within groups, or None.
     """
 
     table: Table
@@ -82,6 +85,7 @@ class Design:
     report: pd.DataFrame
     numeric: dict[str, np.ndarray] = field(default_factory=dict)
     named: dict[Effect, Contrast] = field(default_factory=dict)
+    covariates: Covariates | None = None
 
     @property
     def n_groups(self) -> int:
@@ -212,6 +216,7 @@ class Design:
         return Design(
             table, self.levels, codes, counts[present], self.effects, self.nuisance,
             table.contrasts(effects), self.report, self.numeric, self.named,
+            None if self.covariates is None else self.covariates.subset(cells),
         )  # fmt: skip
 
 
@@ -235,7 +240,8 @@ def make_design(
         identifies a part. None includes main effects only. A list names the interactions, each as ``"a:b"`` or
         ``("a", "b")``, with names of factors or of parts of numeric factors.
     nuisance
-        Columns of ``labels`` that enter the fit as additive effects without axes of their own.
+        Columns of ``labels`` that enter the fit as additive effects without axes of their own. A column of more than
+        20 numbers that ``numeric`` names is a covariate: it differs from cell to cell and makes no groups.
     numeric
         Columns of numbers, or of ordered levels, with the parts to fit; see :func:`flda._design.trends.numeric_parts`.
         Names alone get their linear part.
@@ -260,17 +266,23 @@ def make_design(
     """
     nuisance = tuple(nuisance)
     kinds = parse_numeric(numeric, labels.columns)
-    columns = {name: encode(labels[name], called_numeric=name in kinds) for name in labels.columns}
+    for name in nuisance:
+        if name not in labels.columns:
+            raise ValueError(
+                f"nuisance factor {name!r} is not one of the label columns {list(labels.columns)}; correct or remove "
+                "its name."
+            )
+    varying = [name for name in nuisance if name in kinds and is_covariate(labels[name])]
+    covariates = make_covariates(labels[varying], kinds)
+    kinds = {name: kind for name, kind in kinds.items() if name not in varying}
+    columns = {name: encode(labels[name], called_numeric=name in kinds) for name in labels.columns.drop(varying)}
+    nuisance = tuple(name for name in nuisance if name not in varying)
     names = tuple(columns)
     factors = tuple(f for f in names if f not in nuisance)
-    for name in nuisance:
-        if name not in names:
-            raise ValueError(
-                f"nuisance factor {name!r} is not one of the label columns {list(names)}; correct or remove its name."
-            )
     if not factors:
         raise ValueError(
-            f"no factor is left to give axes: every column of {list(names)} is nuisance; take one out of nuisance."
+            f"no factor is left to give axes: every column of {list(labels.columns)} is nuisance; take one out of "
+            "nuisance."
         )
 
     levels = {name: lev for name, (_, lev) in columns.items()}
@@ -322,6 +334,7 @@ def make_design(
         report=rows,
         numeric=values,
         named=named,
+        covariates=covariates,
     )
 
 
@@ -357,7 +370,8 @@ def per_effect(parameter: str, value: Any, effects: Iterable[Effect], default: A
 
 def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
     """Return the penalty lambda_T of every effect T in the fit; effects that a mapping does not name get 1."""
-    out = {e: float(v) for e, v in per_effect("penalty", penalty, design.contrasts, 1.0).items()}
+    effects = [*design.contrasts, *(design.covariates.columns if design.covariates is not None else ())]
+    out = {e: float(v) for e, v in per_effect("penalty", penalty, effects, 1.0).items()}
     for effect, value in out.items():
         if not value >= 0:
             raise ValueError(

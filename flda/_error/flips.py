@@ -23,6 +23,7 @@ from .._data.device import asarray_like, to_numpy
 from .._data.kernels import add_flips
 from .._design.design import Design
 from .._design.effects import Effect
+from .adjusted import SlopeNoise
 from .evening import MOST_TAKEN, to_one, to_variance
 from .units import Units
 from .variances import GroupVariances
@@ -45,7 +46,8 @@ class CellStatistics:
     effects
         The effects to test.
     means, squares
-        Mean of every group and gene, and sum of squared expression, C x p.
+        Mean of every group and gene, and sum of squared expression, C x p; with covariates, of what they do not
+        predict (:mod:`flda._error.adjusted`).
     """
 
     unit = "cell"
@@ -55,34 +57,44 @@ class CellStatistics:
         self.codes, self.n, self.means = design.codes, design.counts, means
         self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         n = self.n[:, None]
+        self._slopes = None if design.covariates is None else SlopeNoise(design.covariates, design.codes)
         self._contrasts = {e: design.rows(e) for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
         least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
         self._floor: float | np.ndarray = max(least, 1e-300)
         # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
         # with its own variance alone such a group would weigh too much, which no flip shows.
-        self._variances = GroupVariances(self._squares, self.n - 1, self.pooled)
+        df = self.n - 1 if self._slopes is None else self._slopes.df
+        self._variances = GroupVariances(self._squares, df, self.pooled)
 
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,), for each effect."""
-        return {e: self._statistic(e, self.means[None], self._squares[None])[0] for e in self._contrasts}
+        return {e: self._statistic(e, self.means[None], self._squares[None], self._slopes)[0] for e in self._contrasts}
 
     def units_of(self, effect: Effect) -> int:
         """Return the number of cells whose signs can change the coefficients of an effect."""
         return int(self.n[_has_part(self._contrasts[effect])].sum())
 
     def _statistic(
-        self, effect: Effect, g: np.ndarray, squares: np.ndarray, scale: np.ndarray | None = None
+        self,
+        effect: Effect,
+        g: np.ndarray,
+        squares: np.ndarray,
+        slopes: SlopeNoise | None = None,
+        scale: np.ndarray | None = None,
     ) -> np.ndarray:
         """Compute the statistic from group means and the squares about them, (F, C, p).
 
-        ``scale``, (F, df, df), multiplies the coefficients.
+        ``slopes`` adds the noise of estimated slopes, and ``scale``, (F, df, df), multiplies the coefficients.
         """
-        B, v = self._contrasts[effect], self._variances.of(squares)
+        B, v = self._contrasts[effect], np.maximum(self._variances.of(squares), self._floor)
         g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
         b = np.einsum("dc,fcp->fdp", B, g)
-        b = b if scale is None else scale @ b
-        return wald(b[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
+        b, w = b if scale is None else scale @ b, v / self.n[:, None]
+        if slopes is not None:
+            further, groups = slopes.parts(B)
+            B, w = np.hstack([B, further]), np.concatenate([w, v[:, groups]], axis=1)
+        return wald(b[:, :, None], B, w)
 
 
 class CellFlips(CellStatistics):
@@ -96,11 +108,19 @@ class CellFlips(CellStatistics):
         As in :class:`CellStatistics`.
     seed
         Seed of the signs.
+    slopes
+        Slopes of the covariates, q x p, if the design has any. They are the same in every flip: the statistic is
+        studentised, so what their noise adds to the data need not be added to the flips.
     """
 
-    def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
+    def __init__(
+        self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int,
+        slopes: np.ndarray | None = None,
+    ):  # fmt: skip
         super().__init__(design, effects, means, squares)
-        self.X, self._seed = X, seed
+        self.X, self._seed, p = X, seed, means.shape[1]
+        self._covariates = np.empty((self.n_units, 0)) if design.covariates is None else design.covariates.values
+        self._gamma = np.empty((0, p)) if slopes is None else slopes
         self._relative = relative_variances(self._squares, self.n - 1)
         weights = self.n / self._relative
         fits = {e: reduced_fit(design, e, weights) for e in effects}
@@ -128,7 +148,7 @@ class CellFlips(CellStatistics):
         g = (sums - signs * fitted) * (np.sqrt(stretch) / n)
         scale, grow = self._even(effect, signs[:, :, 0])
         squares = np.maximum(self._about[effect] - n * g**2, 0) * grow[:, :, None]
-        return self._statistic(effect, g, squares, scale)
+        return self._statistic(effect, g, squares, scale=scale)
 
     def _even(self, effect: Effect, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute the scale of the coefficients, (F, df, df), and of squares, (F, C), from the sums of the signs."""
@@ -143,7 +163,7 @@ class CellFlips(CellStatistics):
 
     def _flipped_sums(self, start: int, F: int) -> tuple[np.ndarray, np.ndarray]:
         """Sum expression times sign, (F, C, p), and the signs, (F, C, 1), over the cells of each group in F flips."""
-        (C, p), codes = self.means.shape, self.codes
+        (C, p), codes, Z = self.means.shape, self.codes, self._covariates
 
         def update(out: np.ndarray, rows: slice, block) -> None:
             signs = _signs(self._seed, start, rows, F)
@@ -154,11 +174,14 @@ class CellFlips(CellStatistics):
                     own = np.flatnonzero(codes[rows] == c)
                     s = asarray_like(block, signs[own].astype(np.float64))
                     out[c, :p] += arrays.as_float(block[own]).T @ s
-            out[:, p] += asarray_like(out, arrays.indicator(codes[rows], C) @ signs)
+            of_groups = arrays.indicator(codes[rows], C)
+            out[:, p] += asarray_like(out, of_groups @ signs)
+            for j, z in enumerate(Z[rows].T, start=p + 1):
+                out[:, j] += asarray_like(out, of_groups @ (z[:, None] * signs))
 
-        sums = to_numpy(arrays.reduce_rows(self.X, update, (C, p + 1, F)))
+        sums = to_numpy(arrays.reduce_rows(self.X, update, (C, p + 1 + Z.shape[1], F)))
         sums = np.ascontiguousarray(sums.transpose(2, 0, 1))
-        return sums[:, :, :p], sums[:, :, p:]
+        return sums[:, :, :p] - sums[:, :, p + 1 :] @ self._gamma, sums[:, :, p : p + 1]
 
 
 class DonorStatistics:

@@ -29,20 +29,20 @@ class GroupVariances:
     """
 
     def __init__(self, squares: np.ndarray, df: np.ndarray, pooled: float = 0.0):
-        self._df, self._pooled = df.astype(float), pooled
-        together = squares.sum(axis=0) / df.sum()
+        self._df = df.astype(float)
+        together, some = squares.sum(axis=0) / df.sum(), np.where(df > 0, df, 1)
         self._of_genes = prior_variance(together, df.sum())
         s = moderated(together, df.sum(), self._of_genes)
         ratios = np.divide(squares, s, out=np.zeros_like(squares, dtype=float), where=s > 0)
         # with one group the pooled variance is its own
         self._of_groups = [
-            prior_variance(r / max(k, 1), k) if len(df) > 1 else (np.inf, 1.0) for r, k in zip(ratios, df, strict=True)
+            prior_variance(r / k, k) if len(df) > 1 else (np.inf, 1.0) for r, k in zip(ratios, some, strict=True)
         ]
         # every variance is a sum of the moderated pooled one and the own squares, with these weights
         share = np.array([_share(prior, k) for prior, k in zip(self._of_groups, df, strict=True)])
         level = np.array([s0 for _, s0 in self._of_groups])
         self._of_pooled = np.where(df > 0, pooled + (1 - pooled) * share * level, 1.0)
-        self._of_own = np.where(df > 0, (1 - pooled) * (1 - share) / np.maximum(df, 1), 0.0)
+        self._of_own = np.where(df > 0, (1 - pooled) * (1 - share) / some, 0.0)
 
     def of(self, squares: np.ndarray) -> np.ndarray:
         """Compute the variances, (F, C, p), from the sums of squares of F resamples, (F, C, p)."""

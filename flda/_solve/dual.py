@@ -26,11 +26,11 @@ from .folds import FoldSpace, Training, add_to_diagonal
 from .krylov import solve_grid
 from .objective import Noise
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, donor_scaling, target_diagonal
+from .within import Within, donor_scaling, target_diagonal, with_slopes
 
 
 class Dual(Solver):
-    """The solver that holds the Gram matrix of cells and groups, ``gram``, (N + C) x (N + C).
+    """The solver that holds the Gram matrix of cells and groups, ``gram``, with N + C rows, and q more for covariates.
 
     It is on the GPU if X is worked on there.
     """
@@ -119,40 +119,64 @@ class _DualFold(Fold):
         C = training.design.n_groups
         average = asarray_like(gram, arrays.indicator(codes, C) * training.shares)
         train_rows, group_of = asarray_like(gram, train), asarray_like(gram, codes)
+        deviations, change = training.deviations, np.empty((0, len(train)))
+        roots = np.sqrt(within.cell_weights[train])[:, None]
+        if deviations is not None and within.covariates is not None:
+            # the slopes of the training cells are those of the full fit and a change, a combination of training rows
+            values, Y = within.covariates.values, roots * deviations.Y
+            of_means = arrays.indicator(codes, C) @ (training.shares[:, None] * values[train])
+            change = np.linalg.solve(Y.T @ Y, Y.T)
+            about_means = asarray_like(gram, roots * (values[train] - of_means[codes]))
+        to_change = asarray_like(gram, change.T)
 
         def residuals(rows: np.ndarray) -> np.ndarray:
             """Turn products with the training rows (k x n) into products with the residuals R of the training fit.
 
-            The mean over its training group is subtracted from each column, and sample means are scaled by phi_s.
+            The mean over its training group and what covariates predict are subtracted from each column, and sample
+            means are scaled by phi_s.
             """
             rows = rows - (average @ rows.T).T[:, group_of]
+            if len(change):
+                rows = rows - (rows @ to_change) @ about_means.T
             if training.scaling is not None:
                 rows = scale_samples(rows.T, training.sample_codes, training.scaling).T
             return rows / np.sqrt(training.norm)
 
         held_out = asarray_like(gram, _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test))))
         own = asarray_like(gram, _cells_as_rows(within, train, codes, training.shares))  # means of the training groups
+        if deviations is not None and within.covariates is not None:
+            q = len(change)
+            of_rows, slopes = np.zeros((q, len(gram))), np.zeros((q, len(gram)))
+            of_rows[:, train] = slopes[:, train] = change
+            slopes[:, len(gram) - q :] = np.eye(q)
+            held_out = held_out - asarray_like(gram, values[test] @ of_rows)
+            own = asarray_like(gram, np.vstack([own.toarray() - of_means @ of_rows, slopes]))
         to_train = held_out @ gram[:, train_rows]  # products of held-out cells with the training rows
         if dual.prior is None:
-            centre = asarray_like(gram, np.full(C, 1 / C)) @ own
-            to_means = (own @ gram) - centre @ gram  # products of centred training means with every row, C x (N + C)
-            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None]  # G T^-1 G', C x C
+            # the unweighted mean of the group means is taken off them, and not off the slopes of covariates
+            of_groups = asarray_like(gram, np.r_[np.ones(C), np.zeros(own.shape[0] - C)])
+            centre = (of_groups / C) @ own
+            to_means = (own @ gram) - of_groups[:, None] * (centre @ gram)  # products of G with every row
+            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None] * of_groups  # G T^-1 G'
             self.residuals = residuals(to_means[:, train_rows]).T  # R T^-1 G', n x C
             self.test_means = held_out @ to_means.T - to_means @ centre  # products of (x - centre) with G
             to_centre = centre @ gram[:, train_rows]
         else:
             # shrunken means are not a combination of the rows, because each gene is shrunken differently, so their
             # products take one pass over the data
-            means = dual.shrunken_fold(training, training.within().means)
+            of_training = training.within()
+            means = dual.shrunken_fold(training, of_training.means)
             origin = means.mean(axis=0)
-            B = np.vstack([means - origin, origin - within.centre]).T / dual.target[:, None]
-            products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell, N x (C + 1)
-            roots = np.sqrt(within.cell_weights[train])[:, None]
-            self.means = asarray_like(gram, (means - origin) @ B[:, :C])
+            G = with_slopes(means - origin, of_training.covariates)
+            B, R = np.vstack([G, origin - within.centre]).T / dual.target[:, None], len(G)
+            products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell
+            if within.covariates is not None and of_training.covariates is not None:
+                products -= within.covariates.values @ (of_training.covariates.slopes @ B)
+            self.means = asarray_like(gram, G @ B[:, :R])
             weighted = asarray_like(gram, roots * products[train])
-            self.residuals = residuals(weighted[:, :C].T).T
-            self.test_means = asarray_like(gram, products[test][:, :C] - (origin - within.centre) @ B[:, :C])
-            to_centre = weighted[:, C]
+            self.residuals = residuals(weighted[:, :R].T).T
+            self.test_means = asarray_like(gram, products[test][:, :R] - (origin - within.centre) @ B[:, :R])
+            to_centre = weighted[:, R]
         # Kc of the training cells, and the products of (x - centre) of the held-out cells with R
         self.cells = residuals(residuals(gram[namespace(gram).ix_(train_rows, train_rows)]).T)
         self.test_residuals = residuals(to_train - to_centre)
@@ -178,9 +202,9 @@ def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: 
 
     Returns
     -------
-    Coefficients, (number of sums) x (N + C).
+    Coefficients, (number of sums) x (N + C + q).
     """
-    N, C = within.shape[0], len(within.means)
+    N, C = within.shape[0], len(within.coefficients)
     residuals = shares / np.sqrt(within.cell_weights[cells])
     columns = np.concatenate([cells, N + within.codes[cells]])
     return sp.csr_array(

@@ -12,7 +12,7 @@ from .._data.device import asarray_like, namespace
 from .._design.samples import Samples
 from .._design.splits import Split
 from .objective import Noise
-from .within import Within, donor_scaling, n_effective, scaled_centres
+from .within import Deviations, Slopes, Within, donor_scaling, n_effective, scaled_centres
 
 
 class FoldSpace(NamedTuple):
@@ -21,9 +21,9 @@ class FoldSpace(NamedTuple):
     Attributes
     ----------
     K
-        ``G M_e(g)^-1 G'`` of the training cells, C x C.
+        ``G M_e(g)^-1 G'`` of the training cells, C x C. With covariates, their slopes are q further rows of G.
     scores
-        ``(x - centre)' M_e(g)^-1 G'`` for each cell x of ``split.known``, n x C.
+        ``(x - centre)' M_e(g)^-1 G'`` for each cell x of ``split.known``, n x C, less what its covariates predict.
     noise
         The noise of the group means of the training cells.
     """
@@ -57,6 +57,9 @@ class Training:
         The sum of w_c (n_c - S_c) over the training groups with the weights of the full fit.
     samples, scaling
         The training samples and their phi_s (S,), if donors are in the error term, and None otherwise.
+    deviations
+        How the covariates of the training cells deviate from their sample means, with the weights of the full fit; None
+        without covariates.
     """
 
     def __init__(self, within: Within, split: Split):
@@ -73,6 +76,10 @@ class Training:
         self.shares = 1 / (n_samples[self.groups] * self.sample_counts)[self.sample_codes]
         raw = within.weights[split.present]
         self.norm = np.sum(raw * (counts - n_samples))
+        self.deviations = None
+        if design.covariates is not None:
+            self.deviations = Deviations(design.covariates, self.sample_codes, raw[codes] / self.norm)
+            self.norm /= self.deviations.factor
         self.weights = raw / self.norm
         self.samples, self.scaling = None, None
         if within.samples is not None and len(self.groups) > len(counts):
@@ -99,12 +106,14 @@ class Training:
         X = self.full_within.X[self.split.train]  # type: ignore[index]
         if sums is None:
             sums = arrays.group_sums(X, self.sample_codes, len(self.full))
-        own = sums / self.sample_counts[:, None]
+        own, design, slopes = sums / self.sample_counts[:, None], self.design, None
+        if self.deviations is not None:
+            slopes = Slopes.fit(X, self.deviations, self.weights[design.codes] / self.deviations.factor)
+            own = own - self.deviations.means @ slopes.slopes
         means = self.group_means(own)
         centres = means[self.groups]
         if self.samples is not None:
             centres = scaled_centres(own, means, self.samples, self.weights, self.full_within.delta)
-        design = self.design
         return Within(
             X,
             design.codes,
@@ -116,6 +125,7 @@ class Training:
             centres,
             self.samples,
             self.full_within.delta,
+            slopes,
         )
 
 
@@ -132,11 +142,16 @@ def scored(
     centre: np.ndarray,
     traces: Sequence[float],
     counts: np.ndarray,
+    covariates: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[FoldSpace]:
     """Compute ``K = G Z`` and the scores of the held-out cells on Z, for every Z, in one pass over the cells.
 
     ``traces`` are the noise of a cell for every Z, and ``counts`` the number of cells of each group mean, (C,).
+    ``covariates`` are those of the held-out cells, n x q, and their slopes, q x p.
     """
     together = np.hstack(Z)
-    scores = np.split(arrays.times(held_out, together) - centre @ together, len(Z), axis=1)
+    products = arrays.times(held_out, together) - centre @ together
+    if covariates is not None:
+        products -= covariates[0] @ (covariates[1] @ together)
+    scores = np.split(products, len(Z), axis=1)
     return [FoldSpace(means @ z, s, Noise(d, counts)) for z, s, d in zip(Z, scores, traces, strict=True)]

@@ -11,7 +11,7 @@ from .._design.splits import Split
 from .folds import FoldSpace, Training, scored
 from .krylov import FOLD_TOLERANCE, TOLERANCE, solve_and_trace
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, target_diagonal
+from .within import Within, target_diagonal, with_slopes
 
 
 class Iterative(Solver):
@@ -61,11 +61,14 @@ class _IterativeFold(Fold):
         self.counts = training.n_effective
         means = self.within.means if solver.prior is None else solver.shrunken_fold(training, self.within.means)
         self.centre = means.mean(axis=0)
-        self.means = means - self.centre
+        self.means = with_slopes(means - self.centre, self.within.covariates)
         self.held_out = solver.within.X[split.known]  # type: ignore[index]
+        self.covariates = None
+        if solver.within.covariates is not None and self.within.covariates is not None:
+            self.covariates = solver.within.covariates.values[split.known], self.within.covariates.slopes
 
     def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
         # only g = 1 needs tr(T^-1 M_e) of the training cells, which takes a pass over the data
         trace = float(np.sum(self.within.gene_variances() / self.target)) if 1 in grid else np.nan
         Z, noise = solve_and_trace(self.within.times, self.target, trace, grid, self.means.T, FOLD_TOLERANCE)
-        return scored(self.held_out, Z, self.means, self.centre, noise, self.counts)
+        return scored(self.held_out, Z, self.means, self.centre, noise, self.counts, self.covariates)

@@ -110,12 +110,21 @@ class Objective:
             The groups and effects.
         K, noise
             Inner products of the group means, C x C, and their noise. Only random weights and reliability need them.
+            With covariates, whose slopes are q further rows of G, they are (C + q) x (C + q), and so are the columns of
+            all rows that are returned.
         """
-        ratio = self.kind == "ratio"
+        ratio, C = self.kind == "ratio", design.n_groups
+        K = None if K is None else K[:C, :C]
         contrasts, rest, w = design.contrasts, np.empty((0, design.n_groups)), None
         if ratio and design.table.df_left(list(contrasts)):
             contrasts, rest, w = self._fit(design, K, noise)
         halves = {e: b / np.sqrt(len(b)) for e, b in contrasts.items()}  # M_T = |halves[T] G|^2
+        of_covariates = []
+        if design.covariates is not None:
+            each = {e: design.covariates.rows(e) for e in design.covariates.columns}
+            of_covariates = [(np.pad(r, ((0, 0), (C, 0))) / np.sqrt(len(r)), self.penalties[e]) for e, r in each.items()]
+            q = design.covariates.values.shape[1]
+            rest, halves = _wider(rest, q), {e: _wider(h, q) for e, h in halves.items()}
         out = {}
         for effect in design.effects:
             rows = design.rows_by(effect, w) if effect in design.named else contrasts[effect]
@@ -124,11 +133,13 @@ class Objective:
                 assert K is not None
                 assert noise is not None
                 own = reliability_root(own, K, noise) @ own
-            others = [(halves[e], self.penalties[e]) for e in design.others(effect)]
+            others = [*((halves[e], self.penalties[e]) for e in design.others(effect)), *of_covariates]
             against = np.vstack([rest, *(np.sqrt(penalty) * h for h, penalty in others if penalty < np.inf)])
-            if len(against) > design.n_groups:  # C rows are enough for the same squares
-                against = qr(against, mode="r")[0][: design.n_groups]
-            out[effect] = Terms(rows, own, against, [h for h, penalty in others if np.isinf(penalty)], ratio)
+            columns = against.shape[1]
+            if len(against) > columns:  # so many rows are enough for the same squares
+                against = qr(against, mode="r")[0][:columns]
+            nulled = [h for h, penalty in others if np.isinf(penalty)]
+            out[effect] = Terms(_wider(rows, columns - C), _wider(own, columns - C), against, nulled, ratio)
         return out
 
     def _fit(
@@ -143,6 +154,11 @@ class Objective:
             weights = 1 / (lack_of_fit_variance(table, effects, K, noise) + 1 / noise.counts)
         left = np.eye(C) - table.model_matrix(effects) @ table.coefficients(effects, weights)
         return table.contrasts(effects, weights), np.sqrt(self.lack_of_fit / table.df_left(effects)) * left, weights
+
+
+def _wider(rows: np.ndarray, q: int) -> np.ndarray:
+    """Add q columns of zeros, for the slopes of covariates."""
+    return np.pad(rows, ((0, 0), (0, q)))
 
 
 def lack_of_fit_variance(table: Table, effects: Sequence[Effect], K: np.ndarray, noise: Noise) -> float:

@@ -57,8 +57,8 @@ class Discriminants:
     offsets: np.ndarray
 
     def of(self, scores: np.ndarray) -> np.ndarray:
-        """Compute the discriminant of every group, n x C, from the scores, n x C."""
-        return scores @ self.map.T - self.offsets
+        """Compute the discriminant of every group, n x C, from the scores, n x C or more columns."""
+        return scores[:, : len(self.map)] @ self.map.T - self.offsets
 
 
 def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Discriminants]:
@@ -72,6 +72,7 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
         Inner products ``G M_e(g)^-1 G'`` of the group means, C x C, and their noise.
     """
     C, table = design.n_groups, design.table
+    K = K[:C, :C]  # covariates of new cells are not known, and taken to be zero, their mean
     maps = {"observed": np.eye(C)}
     every: list[Effect] = list(design.contrasts)
     mains: list[Effect] = [e for e in every if len(e) < 2]

@@ -6,8 +6,10 @@ and the weights w of the full fit, ::
 
     M_train = (M_e - M_test - sum_s w_{c(s)} n_s d_s d_s') / norm
 
-is the scatter of the training cells about their own sample means. With donors in the error term, the donor level of the
-training samples is then added. A fold therefore reads its held-out cells only.
+is the scatter of the training cells about their own sample means. With covariates, ``e_i`` the residuals of the full
+fit and y_i the deviations of the covariates from the training samples, it also loses ``C' A^-1 C`` for
+``A = sum_i w y_i y_i'`` and ``C = sum_i w y_i e_i'``, and the slopes change by ``A^-1 C``. With donors in the error term,
+the donor level of the training samples is then added. A fold therefore reads its held-out cells only.
 """
 
 from __future__ import annotations
@@ -89,11 +91,27 @@ class _PrimalFold(Fold):
         held_out = arrays.by_rows(within.X)[split.test]
         sums = arrays.group_sums(held_out, within.sample_codes[split.test], len(within.sample_means))
         own = (within.sample_sums - sums)[training.full] / training.sample_counts[:, None]
-        means = training.group_means(own)
         sizes = training.sample_counts * training.weights[training.groups]  # w n_s / norm
         # the formula at the top of this module
         scatter = (primal.scatter - within.gene_scatter(split.test, sums)) / training.norm
-        scatter -= _outer(scatter, own - within.centres[training.full], sizes)
+        shift, self.covariates, deviations = own - within.centres[training.full], None, training.deviations
+        if deviations is not None and within.covariates is not None:
+            values, slopes = within.covariates.values, within.covariates.slopes
+            weights = within.cell_weights[:, None]
+            # sums of w z x' over the training cells, from those of all cells less those of the held-out cells
+            products = within.covariate_sums - arrays.transposed_times(
+                held_out, weights[split.test] * values[split.test]
+            ).T
+            products -= training.norm * (sizes[:, None] * deviations.means).T @ own  # sums of w y x'
+            A = deviations.Y.T @ (weights[split.train] * deviations.Y)
+            C = products - A @ slopes
+            change = np.linalg.solve(A, C)
+            scatter -= asarray_like(scatter, C.T) @ asarray_like(scatter, change) / training.norm
+            shift -= deviations.means @ slopes
+            own = own - deviations.means @ (slopes + change)
+            self.covariates = values[split.known], slopes + change
+        scatter -= _outer(scatter, shift, sizes)
+        means = training.group_means(own)
         if training.scaling is not None:  # n M_donor of the training samples
             scatter += _outer(scatter, training.scaling[:, None] * (own - means[training.groups]), sizes)
         self.scatter = scatter
@@ -101,11 +119,13 @@ class _PrimalFold(Fold):
             means = primal.shrunken_fold(training, means)
         self.centre = means.mean(axis=0)
         self.means = means - self.centre
+        if self.covariates is not None:
+            self.means = np.vstack([self.means, self.covariates[1]])
         self.held_out, self.counts = within.X[split.known], training.n_effective  # type: ignore[index]
 
     def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
         Z, traces = solve_grid(self.scatter, self.primal.target, grid, self.means.T)
-        return scored(self.held_out, Z, self.means, self.centre, traces, self.counts)
+        return scored(self.held_out, Z, self.means, self.centre, traces, self.counts, self.covariates)
 
 
 def _outer(scatter: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:

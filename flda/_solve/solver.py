@@ -29,7 +29,7 @@ from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training
 from .prior import FactorialMeans, posterior_means
-from .within import Within
+from .within import Within, with_slopes
 
 Apply = Callable[[np.ndarray], np.ndarray]  # p x k -> p x k
 
@@ -126,11 +126,11 @@ class Solver(ABC):
 
     @cached_property
     def means(self) -> np.ndarray:
-        """G, the group means less their unweighted mean, C x p.
+        """G, the group means less their unweighted mean, C x p, and below them the slopes of covariates, q x p.
 
         Effects do not depend on this shift, but products lose fewer digits without it.
         """
-        return self.group_means - self.centre
+        return with_slopes(self.group_means - self.centre, self.within.covariates)
 
     def shrunken_fold(self, training: Training, means: np.ndarray) -> np.ndarray:
         """Shrink the group means (C x p) of the training cells of a fold by a prior that is fitted to them.
@@ -152,7 +152,7 @@ class Solver(ABC):
         """Compute rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
         block = to_numpy(arrays.dense(self.columns(genes)))
         within = self.within
-        block -= within.centres[:, genes][within.sample_codes]
+        block -= within.fitted_genes(genes)
         return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
 
     @cached_property

@@ -26,11 +26,17 @@ With donors, too, M_e is one sum over cells, ``sum_i w_{c(i)} (x_i - h_{s(i)}) (
 ``h_s = g_c - (phi_s - 1) (m_s - g_c)`` are such that ``x_i - h_s = (x_i - m_s) + phi_s (m_s - g_c)``; the cross term
 vanishes in the sum over a sample, and ``phi_s^2 = delta n / (w_c n_s (S - C))`` gives the second term its weight.
 Without donors the samples are the groups, and h_s is g_c.
+
+Covariates z_i (q numbers per cell) have slopes Gamma (q x p), which come from how cells deviate from their samples:
+with ``y_i = z_i - z_s``, z_s the mean of a sample, and ``A = sum_i w_{c(i)} y_i y_i'``, they are
+``Gamma = A^-1 sum_i w_{c(i)} y_i x_i'``. Everything above then holds for ``x_i - Gamma' z_i`` in place of x_i, and the
+weights are scaled to ``sum_c w_c (n_c - S_c) = 1 + tr(A^-1 sum_i w_{c(i)}^2 y_i y_i')``, which is the degrees of freedom
+that the slopes cost. With one sample per group and all interactions in the fit this is least squares on the cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -42,11 +48,13 @@ from .._data.device import asarray_like, namespace, to_numpy
 from .._data.kernels import add_sparse_gram
 from .._data.summary import summarise
 from .._data.symmetric import add_products, mirrored
+from .._design.covariates import Covariates
 from .._design.samples import Samples
 from .._logging import get_logger
 
 logger = get_logger(__name__)
 
+LEAST_LEFT = 1e-6  # share of a covariate that varies within samples, below which it has no slope
 LEAST_DONORS = 1e-3  # smallest delta, so that the scaling of the samples can be undone
 CANCELLATION = 1e6  # ratio of second moment to variance of a gene above which sums of raw products lose too many digits
 
@@ -71,19 +79,18 @@ def mean_size(samples: Samples) -> float:
     return float(len(samples.counts) / np.sum(1 / samples.counts))
 
 
-def donor_part(samples: Samples, weights: np.ndarray, own: np.ndarray, means: np.ndarray, squares: np.ndarray) -> float:
+def donor_part(samples: Samples, own: np.ndarray, means: np.ndarray, cells: float) -> float:
     """Compute delta, the share of the donors in the covariance of the sample means of all genes.
 
     Parameters
     ----------
-    samples, weights
-        The samples, and the weight w_c of each group, (C,).
+    samples
+        The samples.
     own, means
         Sample means m_s, S x p, and group means g_c, C x p.
-    squares
-        Sum of the squared entries of the cells of each sample, (S,).
+    cells
+        tr M_cell.
     """
-    cells = weights[samples.groups] @ (squares - samples.counts * np.einsum("sp,sp->s", own, own))  # tr M_cell
     spread = own - means[samples.groups]
     donors = np.sum(spread**2) / (len(own) - len(means))  # tr M_donor
     share = 1 - cells / (mean_size(samples) * donors) if donors > 0 else 0.0
@@ -104,6 +111,89 @@ def scaled_centres(
     """Compute the centre h_s of each sample (S x p) from the sample means m_s (S x p) and group means g_c (C x p)."""
     means = means[samples.groups]
     return means - (donor_scaling(samples, weights, delta)[:, None] - 1) * (own - means)
+
+
+class Deviations:
+    """How the covariates of cells deviate from the means of their samples.
+
+    Parameters
+    ----------
+    covariates
+        The covariates of the cells.
+    codes
+        Sample of each cell, (N,).
+    weights
+        Weight w of each cell, (N,).
+
+    Attributes
+    ----------
+    covariates
+        As above.
+    means
+        Mean z_s of every sample, S x q.
+    Y
+        The deviations y_i, N x q.
+    A
+        ``sum_i w y_i y_i'``, q x q.
+    factor
+        What the weights of the scatter have to be multiplied by, because the slopes take degrees of freedom.
+
+    Raises
+    ------
+    ValueError
+        If a covariate does not vary within samples.
+    """
+
+    def __init__(self, covariates: Covariates, codes: np.ndarray, weights: np.ndarray):
+        Z, sizes = covariates.values, np.bincount(codes)
+        self.covariates, self.means = covariates, arrays.group_sums(Z, codes, len(sizes)) / sizes[:, None]
+        self.Y = Z - self.means[codes]
+        self.A = self.Y.T @ (weights[:, None] * self.Y)
+        for effect, columns in covariates.columns.items():
+            rest = np.delete(np.arange(len(self.A)), np.r_[columns])
+            others = self.Y[:, rest] @ np.linalg.lstsq(self.Y[:, rest], self.Y[:, columns], rcond=None)[0]
+            left = np.linalg.svd(self.Y[:, columns] - others, compute_uv=False)[-1]
+            if left <= LEAST_LEFT * np.linalg.norm(Z[:, columns]):
+                raise ValueError(
+                    f"the covariate {effect.name!r} hardly varies between cells of one group (and donor) beside the "
+                    "other covariates, so its slope cannot be estimated; leave it out, or bin it into a factor."
+                )
+        taken = np.sum(np.linalg.inv(self.A) * (self.Y.T @ (weights[:, None] ** 2 * self.Y)))
+        if taken >= 1:
+            raise ValueError(
+                f"{len(self.A)} columns of covariates leave no degree of freedom within groups; use fewer covariates."
+            )
+        self.factor = float(1 / (1 - taken))
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """The slopes of covariates.
+
+    Attributes
+    ----------
+    values
+        The covariates z_i of the cells, N x q.
+    slopes
+        Gamma, q x p.
+    deviations
+        How the covariates deviate from their sample means.
+    """
+
+    values: np.ndarray
+    slopes: np.ndarray
+    deviations: Deviations
+
+    @classmethod
+    def fit(cls, X, deviations: Deviations, weights: np.ndarray) -> Slopes:
+        """Fit the slopes to cells with these ``weights``, (N,), in one pass over X."""
+        products = arrays.transposed_times(X, weights[:, None] * deviations.Y).T
+        return cls(deviations.covariates.values, np.linalg.solve(deviations.A, products), deviations)
+
+    @property
+    def squares(self) -> float:
+        """The squares that the slopes take from the cells, ``tr(Gamma' A Gamma)``."""
+        return float(np.sum(self.slopes * (self.deviations.A @ self.slopes)))
 
 
 @dataclass(frozen=True)
@@ -130,6 +220,8 @@ class Within:
         The samples, if donors are in the error term, and None otherwise.
     delta
         Share of the donors in the covariance of the sample means.
+    covariates
+        The covariates and their slopes, or None. All means and centres above are those of ``x - Gamma' z``.
     """
 
     X: object
@@ -142,6 +234,7 @@ class Within:
     centres: np.ndarray
     samples: Samples | None = None
     delta: float = 1.0
+    covariates: Slopes | None = None
 
     @classmethod
     def from_data(
@@ -153,8 +246,11 @@ class Within:
         samples: Samples | None = None,
         sums: np.ndarray | None = None,
         squares: np.ndarray | None = None,
+        covariates: Covariates | None = None,
     ) -> Within:
         """Compute the group means of X, and with donors in the error term the sample means and their centres.
+
+        Covariates take one more pass over X.
 
         Parameters
         ----------
@@ -170,22 +266,32 @@ class Within:
             Sum of the rows of each sample (without ``samples``, of each group). If None, they take one pass over X.
         squares
             Sum of the squared entries of each sample, (S,), which is needed with ``samples`` only; given with ``sums``.
+        covariates
+            The covariates of the cells.
         """
         if sums is None:
             units, n_units = (codes, len(counts)) if samples is None else (samples.codes, len(samples.counts))
             found = summarise(X, units, n_units)
             sums, squares = found.sums, found.squares.sum(axis=1)
+        sample_codes, sizes, groups = (
+            (codes, counts, np.arange(len(counts))) if samples is None else (samples.codes, samples.counts, samples.groups)
+        )
+        n_samples = np.bincount(groups)
+        weights, own, fitted = group_weights(counts, within, n_samples), sums / sizes[:, None], None
+        taken = 0.0  # squares that the slopes take from the cells
+        if covariates is not None:
+            deviations = Deviations(covariates, sample_codes, weights[codes])
+            fitted = Slopes.fit(X, deviations, weights[codes])
+            taken, weights = fitted.squares * deviations.factor, weights * deviations.factor
+        raw, own = own, own if fitted is None else own - fitted.deviations.means @ fitted.slopes
+        means = arrays.group_sums(own, groups, len(counts)) / n_samples[:, None]
         if samples is None:
-            means = sums / counts[:, None]
-            return cls(X, codes, counts, group_weights(counts, within), means, codes, means, means)
-        n_samples = np.bincount(samples.groups)
-        weights = group_weights(counts, within, n_samples)
-        own = sums / samples.counts[:, None]
-        means = arrays.group_sums(own, samples.groups, len(counts)) / n_samples[:, None]
+            return cls(X, codes, counts, weights, means, codes, means, means, covariates=fitted)
         assert squares is not None
-        delta = donor_part(samples, weights, own, means, squares)
+        cells = weights[groups] @ (squares - sizes * np.einsum("sp,sp->s", raw, raw)) - taken  # tr M_cell
+        delta = donor_part(samples, own, means, float(cells))
         centres = scaled_centres(own, means, samples, weights, delta)
-        return cls(X, codes, counts, weights, means, samples.codes, own, centres, samples, delta)
+        return cls(X, codes, counts, weights, means, samples.codes, own, centres, samples, delta, fitted)
 
     def with_delta(self, delta: float) -> Within:
         """Return the same with another share of the donors, as that of more genes."""
@@ -213,9 +319,26 @@ class Within:
         return self.means - self.centre
 
     @property
+    def coefficients(self) -> np.ndarray:
+        """The centred group means, and below them the slopes of the covariates, (C + q) x p."""
+        return with_slopes(self.centred_means, self.covariates)
+
+    @property
     def sample_sums(self) -> np.ndarray:
         """Sum of the cells of each sample, S x p."""
-        return np.bincount(self.sample_codes)[:, None] * self.sample_means
+        own = self.sample_means
+        if self.covariates is not None:
+            own = own + self.covariates.deviations.means @ self.covariates.slopes
+        return np.bincount(self.sample_codes)[:, None] * own
+
+    @property
+    def covariate_sums(self) -> np.ndarray:
+        """The sum of ``w z x'`` over all cells, q x p."""
+        assert self.covariates is not None
+        deviations = self.covariates.deviations
+        each = self.weights if self.samples is None else self.weights[self.samples.groups]
+        of_samples = (each[:, None] * deviations.means).T @ self.sample_sums
+        return deviations.factor * deviations.A @ self.covariates.slopes + of_samples
 
     @property
     def n_effective(self) -> np.ndarray:
@@ -262,10 +385,17 @@ class Within:
             each = self.weights if self.samples is None else self.weights[self.samples.groups]
             if sums is None:
                 sums = self.sample_sums if X is self.X else arrays.group_sums(X, sample_codes, len(self.centres))
-            cross = (each[:, None] * sums).T @ self.centres
+            fits, columns, inner = self._fits, each[:, None] * sums, np.diag(sizes)
+            if self.covariates is not None:
+                # the same with rows z_i beside the indicators of the samples, and slopes beside the centres
+                Z = self.covariates.values[cells]
+                of_samples = arrays.group_sums(weights[:, None] * Z, sample_codes, len(self.centres))
+                columns = np.vstack([columns, arrays.transposed_times(X, weights[:, None] * Z).T])
+                inner = np.block([[inner, of_samples], [of_samples.T, Z.T @ (weights[:, None] * Z)]])
+            cross = columns.T @ fits
             before = np.diag(raw).copy()
             raw = mirrored(raw)
-            raw -= cross + cross.T - self.centres.T @ (sizes[:, None] * self.centres)
+            raw -= cross + cross.T - fits.T @ (inner @ fits)
             if np.all(before <= CANCELLATION * np.diag(raw)):
                 return raw
             # the difference of two large sums has lost its digits for some gene
@@ -282,13 +412,15 @@ class Within:
         """Compute the Gram matrix of cells and groups in the metric of the target, in one pass over the genes.
 
         The matrix has N + C rows and columns and equals ``[R; Gc] T^-1 [R; Gc]'``. R are the weighted residuals
-        ``sqrt(w) (x - h)`` of the cells (``M_e = R'R``), Gc the centred group means, and T the target.
+        ``sqrt(w) (x - h)`` of the cells (``M_e = R'R``), Gc the centred group means, and T the target. Slopes of
+        covariates are q further rows of Gc.
 
         Returns
         -------
         The Gram matrix, on the GPU if X is worked on there, and the gene variances diag(M_e), (p,).
         """
-        (N, p), C = self.shape, len(self.counts)
+        (N, p), Gc = self.shape, self.coefficients
+        C = len(Gc)
         X, xp = arrays.by_columns(self.X), namespace(self.X)
         root, sample_codes = (
             asarray_like(self.X, np.sqrt(self.cell_weights)[:, None]),
@@ -299,8 +431,10 @@ class Within:
             block = xp.empty((N + C, genes.stop - genes.start), order="F")
             block[:N] = arrays.dense(X[:, genes], order="F")
             block[:N] -= asarray_like(self.X, self.centres[:, genes])[sample_codes]
+            if self.covariates is not None:
+                block[:N] -= asarray_like(self.X, self.covariates.values @ self.covariates.slopes[:, genes])
             block[:N] *= root
-            block[N:] = asarray_like(self.X, self.centred_means[:, genes])
+            block[N:] = asarray_like(self.X, Gc[:, genes])
             variances[genes] = self._gene_variances(to_numpy(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
             if target == "diagonal":
                 # a gene that does not vary within groups gets weight zero here; its group means are added below, with
@@ -311,7 +445,7 @@ class Within:
         if target == "identity":
             out /= unit
         else:
-            rest = self.centred_means[:, variances == 0]
+            rest = Gc[:, variances == 0]
             out[N:, N:] += asarray_like(self.X, rest @ rest.T / unit)
         return mirrored(out), variances
 
@@ -371,24 +505,47 @@ class Within:
         """Compute ``M_e @ B`` for p x k B in one pass over the data, without forming M_e."""
         p, S = self.centres.shape[1], len(self.centres)
         shift, weights = (
-            asarray_like(self.X, (self.centres @ B)[self.sample_codes]),
+            asarray_like(self.X, self.fitted(B)),
             asarray_like(self.X, self.cell_weights[:, None]),
         )
-        B, sample_codes = asarray_like(self.X, B), self.sample_codes
+        k, sample_codes = B.shape[1], self.sample_codes
+        Z = np.empty((len(sample_codes), 0)) if self.covariates is None else self.covariates.values
+        B, Z = asarray_like(self.X, B), asarray_like(self.X, Z)
 
         def update(out: np.ndarray, rows: slice, block) -> None:
             block = arrays.as_float(block)
             scores = weights[rows] * (block @ B - shift[rows])
             out[:p] += block.T @ scores
-            out[p:] += arrays.block_sums(scores, sample_codes[rows], S)
+            out[p : p + S] += arrays.block_sums(scores, sample_codes[rows], S)
+            out[p + S :] += Z[rows].T @ scores
 
-        # M_e B = sum_i w_i (x_i - h_i) (x_i - h_i)'B: the first p rows hold the part of x_i, the others that of each h
-        sums = to_numpy(arrays.reduce_rows(self.X, update, (p + S, B.shape[1])))
-        return sums[:p] - self.centres.T @ sums[p:]
+        # M_e B = sum_i w_i r_i r_i' B with the residuals r_i = x_i - h_i - Gamma' z_i: the first p rows hold the part of
+        # x_i, the others those of every h_s and of Gamma
+        sums = to_numpy(arrays.reduce_rows(self.X, update, (p + S + Z.shape[1], k)))
+        return sums[:p] - self._fits.T @ sums[p:]
+
+    def fitted(self, B: np.ndarray) -> np.ndarray:
+        """Compute what is subtracted from every cell, ``h_s + Gamma' z``, times B (p x k): N x k."""
+        out = (self.centres @ B)[self.sample_codes]
+        if self.covariates is not None:
+            out += self.covariates.values @ (self.covariates.slopes @ B)
+        return out
+
+    def fitted_genes(self, genes: Sequence[int] | slice) -> np.ndarray:
+        """Compute what is subtracted from every cell, ``h_s + Gamma' z``, for some genes: N x len(genes)."""
+        out = self.centres[:, genes][self.sample_codes]
+        if self.covariates is not None:
+            out += self.covariates.values @ self.covariates.slopes[:, genes]
+        return out
+
+    @property
+    def _fits(self) -> np.ndarray:
+        """The centres h_s, and below them the slopes of the covariates, (S + q) x p."""
+        return with_slopes(self.centres, self.covariates)
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
         """Compute ``R @ B`` (N x k), the products of the weighted residuals of the cells with B (p x k)."""
-        scores = arrays.times(self.X, B) - (self.centres @ B)[self.sample_codes]
+        scores = arrays.times(self.X, B) - self.fitted(B)
         scores *= np.sqrt(self.cell_weights)[:, None]
         return scores
 
@@ -396,7 +553,9 @@ class Within:
         """Compute ``R' @ V`` (p x k) for V (N x k), with R the weighted residuals of the cells."""
         V = np.sqrt(self.cell_weights)[:, None] * V
         sums = arrays.indicator(self.sample_codes, len(self.centres)) @ V
-        return arrays.transposed_times(self.X, V) - self.centres.T @ sums
+        if self.covariates is not None:
+            sums = np.vstack([sums, self.covariates.values.T @ V])
+        return arrays.transposed_times(self.X, V) - self._fits.T @ sums
 
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """Return a function of rows and their block that computes the weighted residuals ``sqrt(w) (x - h)``, dense.
@@ -406,10 +565,15 @@ class Within:
         chosen = slice(None) if cells is None else cells
         parts = self.centres, self.sample_codes[chosen], np.sqrt(self.cell_weights[chosen])[:, None]
         centres, sample_codes, roots = (asarray_like(self.X, part) for part in parts)
+        fitted = None
+        if self.covariates is not None:
+            fitted = [asarray_like(self.X, part) for part in (self.covariates.values[chosen], self.covariates.slopes)]
 
         def residuals(rows: slice, block) -> np.ndarray:
             out = arrays.dense(block)
             out -= centres[sample_codes[rows]]
+            if fitted is not None:
+                out -= fitted[0][rows] @ fitted[1]
             out *= roots[rows]
             return out
 
@@ -420,6 +584,11 @@ class Within:
         # residuals of a constant gene are rounding errors of its value, so its variance is at most their square
         rounding = 1e-12 * np.abs(self.means[:, genes]).max(axis=0)
         return np.where(raw > rounding**2, raw, 0.0)
+
+
+def with_slopes(means: np.ndarray, covariates: Slopes | None) -> np.ndarray:
+    """Put the slopes of covariates, if there are any, below the group means: (C + q) x p."""
+    return means if covariates is None else np.vstack([means, covariates.slopes])
 
 
 def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from .._design.design import Design, effect_components, effect_penalties, make_d
 from .._design.effects import Effect
 from .._design.formula import parse_formula
 from .._design.samples import sample_units, samples_in_error
+from .._error.adjusted import adjusted
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.objective import Objective
@@ -137,7 +139,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     design_ : Design
         Groups, counts, contrasts, and the report of which effects can be estimated.
     means_ : ndarray of shape (C, p)
-        Group means from which the axes are computed, with rows as in ``design_.group_levels()``.
+        Group means from which the axes are computed, with rows as in ``design_.group_levels()``. With covariates they
+        are those at the mean of the covariates.
+    slopes_ : ndarray of shape (q, p) or None
+        Change of expression per standard deviation of each covariate column (``design_.covariates``).
     within_sd_ : ndarray of shape (p,)
         Within-group standard deviation of each gene: the square root of the diagonal of M_e, without shrinkage.
     donor_share_ : float or None
@@ -317,9 +322,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
+        self.slopes_ = None if within.covariates is None else within.covariates.slopes
         self.donor_share_ = within.donor_share(solver.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
-        levels = [design.levels[f] for f in prepared.labels.columns]
+        levels = [design.levels[f] for f in design.table.factors]
         self.classes_ = levels[0] if len(levels) == 1 else levels
         # all that transform and inverse_transform need
         self._centre = solver.centre
@@ -408,8 +414,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def score(self, X, y, sample_weight=None) -> float:
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
-        truth = label_frame(y)[0].to_numpy()
-        predicted = label_frame(self.predict(X))[0].to_numpy()
+        truth, predicted = label_frame(y)[0], label_frame(self.predict(X))[0]
+        if truth.shape[1] > predicted.shape[1]:  # covariates are not predicted
+            truth = truth[predicted.columns]
+        truth, predicted = truth.to_numpy(), predicted.to_numpy()
         # levels may be numbers that are no whole numbers, which metrics.accuracy_score does not take for labels
         return float(
             np.mean([np.average(t == q, weights=sample_weight) for t, q in zip(truth.T, predicted.T, strict=True)])
@@ -458,8 +466,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         summary = summarise(X, units.codes, len(units.counts), names)
         sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
         within = Within.from_data(
-            X, design.codes, design.counts, self.within, samples, sums, summary.squares.sum(axis=1)
+            X, design.codes, design.counts, self.within, samples, sums, summary.squares.sum(axis=1), design.covariates
         )
+        if design.covariates is not None:
+            less = adjusted(X, design.covariates, units.codes, summary.sums, summary.squares)
+            summary = replace(summary, sums=less.sums, squares=less.squares)
         return Prepared(labels, design, donors, objective, n_components, summary, within)
 
     def _solve(self, prepared: Prepared) -> Solved:
@@ -508,7 +519,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             groups=design.table.groups,
             counts=design.counts,
             centre=solver.centre,
-            discriminants=Z @ found[means].map.T,
+            discriminants=Z[:, : design.n_groups] @ found[means].map.T,
             offsets=found[means].offsets,
             temperatures=temperatures,
             means=means,

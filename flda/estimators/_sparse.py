@@ -300,7 +300,7 @@ class SparseFLDA(FLDA):
                     axes = model._axes_of(effect, k, inner, scatter, warm)
                     warm = [a.genes for a in axes]
                     s = np.column_stack([_scores(held_out, a, centre) for a in axes])
-                    means = np.column_stack([inner.means[:, a.genes] @ a.loadings for a in axes])
+                    means = np.column_stack([inner.solver.group_means[:, a.genes] @ a.loadings for a in axes])
                     e = (training.fitted(effect) @ means)[split.known_groups]
                     criterion.add(i, e, s, split.known_weights * has_part)
                 values[effect].append(criterion.values())

@@ -27,7 +27,7 @@ from .._solve.group_space import NoDirectionError
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
 from .._solve.rows import MatrixRows
-from .._solve.within import Within, target_diagonal
+from .._solve.within import Within, target_diagonal, with_slopes
 from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 logger = get_logger(__name__)
@@ -168,13 +168,13 @@ def bootstrap(
         except NoDirectionError:
             continue
         loadings.append(axes.turned(found, drawn_means, metric) / length)
-        scores.append(drawn_means @ axes.original)
+        scores.append(drawn_means[: part.n_groups] @ axes.original)
     if len(loadings) < 2:
         raise NoHalvesError(
             f"a bootstrap needs two resamples that keep every group, and {len(loadings)} of {n_resamples} do; increase "
             "n_resamples, or leave the donors out if they are too few."
         )
-    own, own_scores = own / length, means @ axes.original
+    own, own_scores = own / length, means[: part.n_groups] @ axes.original
     df, stretch, df_scores, stretch_scores = _precision(part, donors)
     low, high = intervals(np.stack(loadings), own, confidence, df, stretch)
     low_score, high_score = intervals(np.stack(scores), own_scores, confidence, df_scores, stretch_scores)
@@ -297,6 +297,8 @@ class _Frozen:
         self.sizes = None if sizes is None else {e: s[genes] for e, s in sizes.items()}
         self.original = model.components_[:, genes].T
         self._means = model.means_[:, genes] - model.means_[:, genes].mean(axis=0)
+        if model.slopes_ is not None:
+            self._means = np.vstack([self._means, model.slopes_[:, genes]])
         self._of = {e: np.flatnonzero(model.axes_["effect"] == e.name) for e in model._terms}
         self.weights = self._weights(self.original, self._means)
 
@@ -309,14 +311,17 @@ class _Frozen:
 
         Returns
         -------
-        Weights (m x k), centred group means (C x m) and M_e(g) of the genes (m x m).
+        Weights (m x k), centred group means (C x m, with q slopes of covariates below them), and M_e(g) of the genes
+        (m x m).
         """
         model, samples = self.model, None
         if model.donor_share_ is not None and donors is not None:
             samples = Samples.of(design.codes, donors)
             samples = samples if samples.show_donors() else None
         # a few genes cannot estimate the share of the donors, so it is that of all genes of the fit
-        within = Within.from_data(X, design.codes, design.counts, model.within, samples).with_delta(model._delta)
+        within = Within.from_data(
+            X, design.codes, design.counts, model.within, samples, covariates=design.covariates
+        ).with_delta(model._delta)
         scatter = within.gene_scatter()
         variances = within.variances_of(scatter)
         target = target_diagonal(variances, model.shrinkage_target)
@@ -327,11 +332,11 @@ class _Frozen:
         means = within.means
         if self.sizes is not None:  # omega_S^2 are those of the fit, because a few selected genes cannot estimate them
             means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
-        return self.axes(means, M, design), within.means - within.means.mean(axis=0), M
+        means = with_slopes(means - means.mean(axis=0), within.covariates)
+        return self.axes(means, M, design), within.coefficients, M
 
     def axes(self, means: np.ndarray, M: np.ndarray, design: Design) -> np.ndarray:
-        """Compute the weights of the genes, m x k, from their group means and M_e(g)."""
-        means = means - means.mean(axis=0)
+        """Compute the weights of the genes, m x k, from their centred group means (and slopes) and M_e(g)."""
         U = np.zeros((means.shape[1], len(self.model.axes_)))
         for effect in design.effects:
             terms, supports, of = self.model._terms[effect], self.selected[effect.name], self._of[effect]
@@ -364,7 +369,7 @@ class _Frozen:
         U
             Weights, m x k.
         means
-            Centred group means of the same cells, C x m.
+            Centred group means of the same cells, C x m, and slopes of covariates, as :meth:`estimate` returns them.
         metric
             M_e(g) of the genes, in which axes that share their genes are rotated.
         """

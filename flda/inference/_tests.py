@@ -15,6 +15,7 @@ from .._data.summary import NonFiniteError, first_nonfinite
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import sample_units
+from .._error.adjusted import adjusted
 from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
 from .._error.permutations import Permutations
 from .._error.units import donor_units, left_out
@@ -182,8 +183,11 @@ def _engines(
         if np.all(design.counts == 1):
             raise ValueError("every group has a single cell, so there is no spread within groups to judge effects by.")
         means = arrays.group_sums(X, design.codes, design.n_groups) / design.counts[:, None]
-        squares = group_squares(X, design.codes, design.n_groups)
-        return [(CellFlips(X, design, effects, means, squares, seed), effects)]
+        squares, slopes = group_squares(X, design.codes, design.n_groups), None
+        if design.covariates is not None:
+            less = adjusted(X, design.covariates, design.codes, means * design.counts[:, None], squares)
+            means, squares, slopes = less.sums / design.counts[:, None], less.squares, less.slopes
+        return [(CellFlips(X, design, effects, means, squares, seed, slopes), effects)]
     out: list[tuple[_Engine, list[Effect]]] = []
     refused, of_samples = None, None
     for effect in effects:
@@ -195,6 +199,8 @@ def _engines(
             if of_samples is None:
                 samples = sample_units(design, donors)
                 sums = arrays.group_sums(X, samples.codes, len(samples.counts))
+                if design.covariates is not None:
+                    sums = adjusted(X, design.covariates, samples.codes, sums, np.zeros_like(sums)).sums
                 of_samples = samples, sums / samples.counts[:, None]
             units = donor_units(effect, design, donors, of_samples[1], of_samples[0])
             out.append((DonorFlips(effect, units, seed), [effect]))

@@ -65,11 +65,29 @@ def mean_products(
         Variance among the cells of a group, donors included, averaged over groups, (k,).
     """
     units, donor = _units(design, donors)
+    scores = without_covariates(scores, design, units.codes)
     own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
     squares = group_sums((scores - own[units.codes]) ** 2, units.codes, len(donor))
     own -= own.mean(axis=0)  # effects do not depend on a common shift, and without it the products are less noisy
     found = [_products(np.outer(m, m), s, units, donor) for m, s in zip(own.T, squares.T, strict=True)]
     return np.array([T for T, _ in found]), np.array([v.mean() for _, v in found])
+
+
+def without_covariates(scores: np.ndarray, design: Design, samples: np.ndarray) -> np.ndarray:
+    """Take off the scores, N x k, what the covariates of a design predict within samples, at their mean of zero.
+
+    What is left within samples is lengthened for the degrees of freedom that the slopes cost.
+    """
+    if design.covariates is None:
+        return scores
+    Z, sizes = design.covariates.values, np.bincount(samples)[:, None]
+    means = group_sums(Z, samples, len(sizes)) / sizes
+    own = group_sums(scores, samples, len(sizes)) / sizes
+    Y, rest = Z - means[samples], scores - own[samples]
+    slopes, _, rank, _ = np.linalg.lstsq(Y, rest, rcond=1e-8)
+    df = len(Z) - len(sizes)
+    longer = np.sqrt(df / (df - rank)) if df > rank else 1.0
+    return (own - means @ slopes)[samples] + longer * (rest - Y @ slopes)
 
 
 def total_products(
@@ -159,6 +177,7 @@ class RatioSums:
         """Compute the estimates from the scores of cells; the arguments are those of :func:`mean_products`."""
         units, donor = _units(design, donors)
         T, v = mean_products(scores, design, donors)
+        scores = without_covariates(scores, design, units.codes)
         own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
         squares = group_sums((scores - own[units.codes]) ** 2, units.codes, len(donor))
         weights = {e.name: design.scatter_weights(e) for e in design.judged}

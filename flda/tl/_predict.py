@@ -87,7 +87,7 @@ def predict(
 def _predictor(record: Record) -> Predictor:
     """The discriminants of the fit, and what turns them into probabilities."""
     stored, table = record.prediction, record.design
-    factors = [*record.params["factors"], *record.params["nuisance"]]
+    factors = [f for f in (*record.params["factors"], *record.params["nuisance"]) if f in table]  # without covariates
     columns = [table[f].astype("category").cat for f in factors]
     occupied = table["n_cells"].to_numpy() > 0
     return Predictor(
