@@ -32,7 +32,8 @@ BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked o
 CACHE_BYTES = 2**20  # memory for the arrays of the flips whose statistics are computed together
 CHUNK = 4096  # rows whose signs come from one random generator
 POOLED = 0.5  # share of the pooled variance of cells in the variance of each group
-LEAST = 1e-6  # smallest variance of a gene, as a share of the mean variance of all genes
+LEAST = 1e-6  # smallest variance of a gene that varies, as a share of the mean variance of all genes
+ROUNDING = 1e-12  # share of its sum of squares below which the squares of a gene about its group means are rounding
 
 
 class CellStatistics:
@@ -57,8 +58,11 @@ class CellStatistics:
         n = self.n[:, None]
         self._contrasts = {e: design.contrasts[e] for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
-        least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
-        self._floor: float | np.ndarray = max(least, 1e-300)
+        within = self._squares.sum(axis=0)
+        still = within <= ROUNDING * squares.sum(axis=0)
+        self._squares[:, still] = 0
+        typical = within.mean() / max(self.n_units - len(self.n), 1)
+        self._floor = floor(typical or np.mean(means.var(axis=0)), still, self.n)
         # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
         # with its own variance alone such a group would weigh too much, which no flip shows.
         self._variances = GroupVariances(self._squares, self.n - 1, self.pooled)
@@ -201,7 +205,10 @@ class DonorStatistics:
         self._add = np.eye(len(counts))[:, units.groups] if self._own else np.ones((1, self.n_units))
         self._observed = self._spread(self._parts(units.values), units.values)[0]
         variances = self._observed / (self._q * self._df[:, None])
-        self._floor: float | np.ndarray = LEAST * max(variances.mean(), 1e-300)
+        still = self._observed.sum(axis=0) <= ROUNDING * np.sum(units.values**2, axis=(0, 1))
+        self._observed[:, still] = 0
+        units_of = counts if self._own else np.array([self.n_units])
+        self._floor = floor(variances.mean() or np.mean(units.values**2), still, units_of)
         self._variances = GroupVariances(self._observed, self._q * self._df)
 
     def observed(self) -> dict[Effect, np.ndarray]:
@@ -282,6 +289,26 @@ class DonorFlips(DonorStatistics):
         left = self._add @ np.diag(self._covariance) - taken
         scale = to_variance(self._B @ parts @ self._B.T, self._variance)
         return scale, to_one(left / (self._df * self._expected))
+
+
+def floor(typical: float, still: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the smallest variance of every group and gene, C x p.
+
+    For a gene that varies it only keeps divisions finite. A gene that varies within no group is a perfect marker, of
+    which n_c alike units are known in group c: its variance is what it would be if one more unit had a typical
+    deviation, the typical variance over n_c.
+
+    Parameters
+    ----------
+    typical
+        Mean variance of all genes.
+    still
+        Which genes vary within no group, (p,).
+    n
+        Number of units of each group, (C,).
+    """
+    typical = max(float(typical), 1e-300)
+    return np.where(still, typical / n[:, None], LEAST * typical)
 
 
 def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:

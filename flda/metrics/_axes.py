@@ -258,13 +258,18 @@ def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataF
     -------
     DataFrame with one row per effect, a last row ``within``, and one column per axis. Each column sums to one.
     """
+    table = effect_variances(T, within, design)
+    return table / table.sum()
+
+
+def effect_variances(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:
+    """Compute what :func:`effect_shares` divides by its sum."""
     rows = {}
     for effect in design.contrasts:
         fitted = design.fitted(effect)
         rows[effect.name] = np.einsum("cd,kcd->k", fitted.T @ fitted / design.n_groups, T)
     rows["within"] = within
-    table = pd.DataFrame(rows).T
-    return table / table.sum()
+    return pd.DataFrame(rows).T
 
 
 def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> pd.DataFrame:

@@ -90,7 +90,8 @@ def _plan(adata: AnnData, key: str) -> Iterator[tuple[str, str, str, Callable[[]
 
     names = record.sparse_axis_names if "sparse_axes" in record else record.axis_names
     which = "every axis" if len(names) <= MAX_AXES else f"the first {MAX_AXES} of {len(names)} axes"
-    caption = f"Leading genes of {which}. Hatched genes are cancelling: they vary more with other effects."
+    caption = f"Leading genes of {which}. Hatched genes are cancelling: they vary more with other effects. n.s.: "
+    caption += "the gene does not differ significantly on its own."
     yield "loadings", "genes", caption, lambda: _all_loadings(adata, names[:MAX_AXES], key)
     chosen = [axis for axis in best_axes(record, "selected")[:MAX_EFFECTS] if axis in names]
     for axis in chosen:

@@ -250,7 +250,7 @@ def test_a_new_fit_removes_all_results_of_the_one_before(adata):
     assert set(adata.uns) & {"rank_genes_flda", "second"} == set()
     kept = [name for name in [*adata.obsm, *adata.varm, *adata.var] if "other" not in name]
     assert sorted(name for name in kept if "flda" in name) == [
-        "X_flda", "flda", "flda_F", "flda_centre", "flda_discriminants", "flda_within_sd"
+        "X_flda", "flda", "flda_F", "flda_centre", "flda_discriminants", "flda_pattern", "flda_within_sd"
     ]  # fmt: skip
     assert "ranking of other" in adata.uns
     assert other == {name: joblib.hash(getattr(Record(adata, "other"), name)) for name in other}
