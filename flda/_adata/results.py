@@ -150,6 +150,7 @@ class Record:
     pval_adj = Slot[pd.DataFrame](TESTS, "varm", "{}_pval_adj", columns="effects_with_axes")
     pval_max = Slot[pd.DataFrame](TESTS, "varm", "{}_pval_max", columns="effects_with_axes")
 
+    gene_sets = Slot[dict[str, Any]]("flda.tl.gene_sets")
     certificate = Slot[pd.DataFrame]("flda.tl.certify")
     stability = Slot[dict[str, Any]]("flda.tl.stability")
     path = Slot[pd.DataFrame]("flda.tl.path")

@@ -82,7 +82,11 @@ class CellStatistics:
         g = g - g.mean(axis=1, keepdims=True)  # contrasts do not depend on it, and products lose fewer digits
         b = np.einsum("dc,fcp->fdp", B, g)
         b = b if scale is None else scale @ b
-        return wald(b[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
+        return self._combined(effect, b[:, :, None], B, np.maximum(v, self._floor) / self.n[:, None])
+
+    def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Combine the coefficients (F, df, q, p) of an effect into one number per gene."""
+        return wald(b, B, w)
 
 
 class CellFlips(CellStatistics):
@@ -241,7 +245,11 @@ class DonorStatistics:
         w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
         b = np.einsum("dk,fkqp->fdqp", self._B, parts)
         b = b if scale is None else np.einsum("fde,feqp->fdqp", np.broadcast_to(scale, (len(b), *scale.shape[1:])), b)
-        return wald(b, self._B, w / self._n[:, None])
+        return self._combined(self.effect, b, self._B, w / self._n[:, None])
+
+    def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Combine the coefficients (F, df, q, p) into one number per gene."""
+        return wald(b, B, w)
 
 
 class DonorFlips(DonorStatistics):

@@ -37,8 +37,8 @@ logger = logging.getLogger("flda")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     commands = {
-        "demo": demo, "run": run, "rank": rank, "report": write_report, "check": check, "predict": predict, "power": plan,
-        "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
+        "demo": demo, "run": run, "rank": rank, "report": write_report, "check": check, "predict": predict,
+        "power": plan, "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
     }  # fmt: skip
     args = parser(commands).parse_args(argv)
     mpl.use("Agg")  # figures go to files

@@ -245,7 +245,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
-        self.patterns_ = patterns(self.means_, design, axes.table["effect"], self.components_, self.within_sd_)
+        self.patterns_ = patterns(self.means_, design, axes.table["effect"], self.components_, sd=self.within_sd_)
         self.donor_share_ = within.donor_share(solver.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
         levels = [design.levels[f] for f in prepared.labels.columns]

@@ -71,8 +71,8 @@ class SparseFLDA(FLDA):
         Effect name -> list with the gene indices, in ascending order, of each of its axes.
     gene_report_ : DataFrame
         One row per axis and selected gene: ``axis, effect, rank, gene, score`` (the standardised loading), ``loading``,
-        ``within_sd``, ``pattern`` (see :attr:`FLDA.patterns_`), ``F_<effect>`` for every effect, ``significant`` (whether
-        the F of the effect of the axis is too large for chance, see :func:`flda.metrics.significant`),
+        ``within_sd``, ``pattern`` (see :attr:`FLDA.patterns_`), ``F_<effect>`` for every effect, ``significant``
+        (whether the F of the effect of the axis is too large for chance, see :func:`flda.metrics.significant`),
         ``specificity``, ``kind`` (see :func:`flda.metrics.specificity`), ``collinear`` (a tuple of the genes that are
         multiples of this one) and ``mean_<levels>``, the mean of the gene at every level of the effect of the axis.
     n_genes_ : dict
@@ -212,7 +212,7 @@ class SparseFLDA(FLDA):
             U,
             gene_f(prepared.design, prepared.donors, prepared.summary.sums, prepared.summary.squares),
             within_sd=solved.within_sd,
-            patterns=patterns(solved.solver.group_means, solved.design, table["effect"], U.T, solved.within_sd),
+            patterns=patterns(solved.solver.group_means, solved.design, table["effect"], U.T, sd=solved.within_sd),
             scatter_sd=np.sqrt(variances),
             means=prepared.within.means,
             design=solved.design,

@@ -76,7 +76,7 @@ def rank_genes_df(
     >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
     >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
     >>> table = flda.get.rank_genes_df(adata, "dendrite", sort_by="F")
-    >>> table["rank"].iloc[0], bool(table["F"].is_monotonic_decreasing)
+    >>> table["rank"].iloc[0], bool(table["F"].dropna().is_monotonic_decreasing)
     (np.int64(1), True)
     """
     if sort_by not in SORT_BY:
@@ -133,10 +133,10 @@ def rank_genes_df(
 def preranked_df(
     adata: AnnData, axis: str, *, by: str = "score", cancelling: bool = True, key: str = "flda"
 ) -> pd.DataFrame:
-    """Return all genes of an axis with one signed number each, as gene-set programs want them.
+    r"""Return all genes of an axis with one signed number each, as gene-set programs want them.
 
     The axis is that of all genes, in which every gene has a value, also after :func:`flda.tl.rank_genes`. For a file in
-    the format of GSEA, call ``.to_csv("axis.rnk", sep="\\t", header=False, index=False)`` on the table.
+    the format of GSEA, call ``.to_csv("axis.rnk", sep="\t", header=False, index=False)`` on the table.
 
     Parameters
     ----------
@@ -232,6 +232,49 @@ def gene_tests_df(adata: AnnData, effect: str | Sequence[str] | None = None, *, 
         )
         tables.append(table.sort_values(["pval", "F", "gene"], ascending=[True, False, True], kind="stable"))
     return pd.concat(tables, ignore_index=True)
+
+
+@documented
+def gene_sets_df(adata: AnnData, effect: str | Sequence[str] | None = None, *, key: str = "flda") -> pd.DataFrame:
+    """Return which gene sets vary with each axis.
+
+    Parameters
+    ----------
+    adata
+        AnnData with the results of :func:`flda.tl.flda` and :func:`flda.tl.gene_sets`.
+    effect
+        Only the axes of one or several effects. None returns all.
+    {key}
+
+    Returns
+    -------
+    DataFrame with a row per axis and set, in the order of the axes and of the p-values: ``axis, effect, source`` (the
+    set), ``n_genes``, ``z`` (positive if the set is high on the positive side of the axis), ``pval``, ``pval_adj``
+    (false discovery rate over the sets of an axis) and ``leading``, the genes that vary most in the direction of z.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.gene_sets` has not run, or for an effect that was not tested.
+
+    Examples
+    --------
+    >>> import flda, pandas as pd
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=100)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> net = pd.DataFrame({"source": ["first"] * 9 + ["rest"] * 91, "target": adata.var_names})
+    >>> flda.tl.gene_sets(adata, net, n_resamples=19)
+    >>> flda.get.gene_sets_df(adata, "dendrite").columns.tolist()
+    ['axis', 'effect', 'source', 'n_genes', 'z', 'pval', 'pval_adj', 'leading']
+    """
+    table = Record(adata, key).gene_sets["table"]
+    if effect is None:
+        return table
+    wanted, tested = [effect] if isinstance(effect, str) else list(effect), table["effect"].drop_duplicates().tolist()
+    for name in wanted:
+        if name not in tested:
+            raise ValueError(f"gene sets were not tested for the effect {name!r}; the tested effects are {tested}.")
+    return table[table["effect"].isin(wanted)].reset_index(drop=True)
 
 
 @documented

@@ -84,7 +84,9 @@ def significant(ratios: np.ndarray | pd.Series, df: int, level: float = SIGNIFIC
     return np.asarray(np.asarray(ratios, dtype=float) > chi2.isf(level, df) / df)
 
 
-def patterns(means: np.ndarray, design: Design, effects: Sequence[str], axes: np.ndarray, sd: np.ndarray) -> np.ndarray:
+def patterns(
+    means: np.ndarray, design: Design, effects: Sequence[str], axes: np.ndarray, *, sd: np.ndarray
+) -> np.ndarray:
     """Compute the correlation of every gene with every axis, as far as both vary with the effect of the axis.
 
     A loading says how much an axis uses a gene; a pattern says how much the gene varies with the axis (Haufe et al.
@@ -94,8 +96,8 @@ def patterns(means: np.ndarray, design: Design, effects: Sequence[str], axes: np
         pattern_j = (Sigma_S u)_j / sqrt((Sigma_S,jj + s_j^2) u' Sigma_S u)
 
     This is the correlation of the gene with the effect along the axis over cells of groups of equal size that differ in
-    nothing but the effect. It lies between -1 and 1. For an effect with one degree of freedom its square is the share of
-    the effect in the variance of the gene, other effects left out (partial eta squared).
+    nothing but the effect. It lies between -1 and 1. For an effect with one degree of freedom its square is the share
+    of the effect in the variance of the gene, other effects left out (partial eta squared).
 
     Parameters
     ----------
@@ -127,7 +129,7 @@ def patterns(means: np.ndarray, design: Design, effects: Sequence[str], axes: np
     >>> X = np.random.default_rng(0).normal(size=(20, 3))
     >>> X[:, 1] += 3 * (y["A"] == "q") + 5 * (y["B"] == "s")
     >>> model = FLDA(shrinkage=0.5).fit(X, y)
-    >>> found = patterns(model.means_, model.design_, model.axes_["effect"], model.components_, model.within_sd_)
+    >>> found = patterns(model.means_, model.design_, model.axes_["effect"], model.components_, sd=model.within_sd_)
     >>> int(np.abs(found[0]).argmax()), bool(np.allclose(found, model.patterns_))
     (1, True)
     """

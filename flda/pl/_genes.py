@@ -60,7 +60,7 @@ def loadings(
     for bar, kind in zip(bars, kinds, strict=True):
         if kind == "cancelling":
             bar.set(hatch="////", edgecolor="white", linewidth=0)
-    for row in np.flatnonzero(~table["significant"].to_numpy()):  # on the free side of the bar
+    for row in np.flatnonzero(~table["significant"].to_numpy()).tolist():  # on the free side of the bar
         ax.text(0, row, " n.s. ", ha="right" if values[row] > 0 else "left", va="center", fontsize=6.5, color=GREY)
     ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
     ax.invert_yaxis()

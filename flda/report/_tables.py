@@ -50,10 +50,10 @@ def gene_table(ranking: pd.DataFrame) -> str:
         + "\n</tbody></table></div>\n"
         f'<p class="note">The table has the first {N_RANKED} genes of every axis, with selected genes shaded; '
         "gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes. The score is the loading times the "
-        "standard deviation within groups: what the axis uses. The pattern is the correlation of the gene with the axis, "
-        "and F compares the gene's own differences with chance: what differs. The specificity is the share of the axis's "
-        "own effect in what the gene varies with. The names of selected genes that do not differ significantly on their "
-        "own are struck through. The download contains the rows that are shown.</p>\n"
+        "standard deviation within groups: what the axis uses. The pattern is the correlation of the gene with the "
+        "axis, and F compares the gene's own differences with chance: what differs. The specificity is the share of "
+        "the axis's own effect in what the gene varies with. The names of selected genes that do not differ "
+        "significantly on their own are struck through. The download contains the rows that are shown.</p>\n"
     )
 
 

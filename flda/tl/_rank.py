@@ -71,10 +71,10 @@ def rank_genes(
     None, or the copy if ``copy=True``. Writes:
 
     * ``uns["rank_genes_flda"]``: ``params`` and the records ``names, scores`` (by default standardised loadings, zero
-      for genes that were not selected), ``logfoldchanges, pvals, pvals_adj``, with a field per axis. A fold change is the log2
-      ratio of the mean expression of the groups on the positive side of the axis to that on the negative side; 0.1 is
-      added to both. P-values are NaN until :func:`flda.tl.effect_tests` has run, which may be before or after this
-      call. :func:`flda.tl.stability` adds ``frequencies``. The colon of an interaction is written `` x `` in field
+      for genes that were not selected), ``logfoldchanges, pvals, pvals_adj``, with a field per axis. A fold change is
+      the log2 ratio of the mean expression of the groups on the positive side of the axis to that on the negative side;
+      0.1 is added to both. P-values are NaN until :func:`flda.tl.effect_tests` has run, which may be before or after
+      this call. :func:`flda.tl.stability` adds ``frequencies``. The colon of an interaction is written `` x `` in field
       names (``"dendrite x axon_1"``) because zarr allows no colon
     * ``varm["flda_sparse"]``, ``varm["flda_sparse_pattern"]``: loadings, and correlations of each gene with each sparse
       axis (:func:`flda.metrics.patterns`), ndarrays p x sparse axes

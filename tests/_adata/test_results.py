@@ -25,6 +25,9 @@ STEPS = {
     "certify": lambda a, **k: flda.tl.certify(a, n_folds=2, **k),
     "effect_tests": lambda a, **k: flda.tl.effect_tests(a, n_resamples=9, **k),
     "stability": lambda a, **k: flda.tl.stability(a, n_resamples=2, n_bootstraps=3, **k),
+    "gene_sets": lambda a, **k: flda.tl.gene_sets(
+        a, pd.DataFrame({"source": "first", "target": a.var_names[:6]}), n_resamples=9, **k
+    ),
     "scale_check": lambda a, **k: flda.tl.scale_check(a, n_resamples=9, **k),
     "path": lambda a, **k: flda.tl.path(a, n_genes=[2, 3], n_folds=2, **k),
     "choose_penalty": lambda a, **k: flda.tl.choose_penalty(a, penalties=[1, 10], n_folds=2, **k),

@@ -124,8 +124,8 @@ def test_donors_that_all_agree():
 def test_the_command_line_selects_it(adata, tmp_path, monkeypatch):
     monkeypatch.setattr(flda.report, "pictures", lambda adata: [])
     adata.write_h5ad(tmp_path / "on_off.h5ad")
-    arguments = ["run", tmp_path / "on_off.h5ad", "--factors", "A", "B", "--n-genes", "2", "--shrinkage", "0.5", "--folds", "2",
-                 "--sort-by", "F", "--out", tmp_path / "out"]  # fmt: skip
+    arguments = ["run", tmp_path / "on_off.h5ad", "--factors", "A", "B", "--n-genes", "2", "--shrinkage", "0.5",
+                 "--folds", "2", "--sort-by", "F", "--out", tmp_path / "out"]  # fmt: skip
     assert main([str(a) for a in arguments]) == 0
     table = pd.read_csv(tmp_path / "out" / "gene_rankings.csv")
     first = table[table["rank"] == 1].set_index("axis")

@@ -109,13 +109,13 @@ def test_a_gene_that_does_not_vary_has_no_pattern():
     X, y = problem(100, 6, (2, 2))
     X[:, 2] = 4.0
     model = FLDA(shrinkage=0.5).fit(X, y)
-    found = patterns(model.means_, model.design_, model.axes_["effect"], model.components_, model.within_sd_)
+    found = patterns(model.means_, model.design_, model.axes_["effect"], model.components_, sd=model.within_sd_)
     assert (found[:, 2] == 0).all()
     assert np.abs(np.delete(found, 2, axis=1)).max() < 1
 
 
 def test_the_defining_gene_leads_by_pattern_whatever_else_it_carries():
-    """A 2 x 2: the gene that differs most by A also differs by B. The axis uses it less; pattern and F name it first."""
+    """A 2 x 2: the gene that differs most by A also differs by B, so the axis uses it less."""
     rng = np.random.default_rng(1)
     y = pd.DataFrame({"A": np.repeat(["p", "q"], 60), "B": np.tile(["r", "s"], 60)})
     a, b = (y["A"] == "q").to_numpy(float), (y["B"] == "s").to_numpy(float)
