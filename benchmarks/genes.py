@@ -10,8 +10,8 @@ effect. Baselines, each on the same cells:
   model with all effects).
 * wilcoxon: each level against all others, the largest absolute z over levels (scanpy's rank_genes_groups does the
   same, level by level). Interactions have none.
-* lda: one LDA per factor with the covariance within levels pooled and shrunken by Ledoit and Wolf in standardised genes;
-  standardised loadings, the largest over axes. Interactions have none.
+* lda: one LDA per factor with the covariance within levels pooled, and shrunken by Ledoit and Wolf in standardised
+  genes; standardised loadings, the largest over axes. Interactions have none.
 
 Simulated problems have planted genes, several seeds each: ``precision`` is the share of planted genes among the first
 20 (or among as many as are planted, if fewer), ``average_precision`` that of the whole ranking, both averaged over

@@ -15,7 +15,7 @@ from .._adata import read
 from .._adata.results import Record
 from .._data.arrays import group_sums
 from .._docs import documented
-from ._common import BLUE, GREEN, GREY, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
+from ._common import BLUE, GREEN, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def loadings(
         if kind == "cancelling":
             bar.set(hatch="////", edgecolor="white", linewidth=0)
     for row in np.flatnonzero(~table["significant"].to_numpy()).tolist():  # on the free side of the bar
-        ax.text(0, row, " n.s. ", ha="right" if values[row] > 0 else "left", va="center", fontsize=6.5, color=GREY)
+        ax.text(0, row, " n.s. ", ha="right" if values[row] > 0 else "left", va="center", fontsize=6.5, color="0.35")
     ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
     ax.invert_yaxis()
     ax.axvline(0, color="black", linewidth=0.8)
