@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -192,6 +192,10 @@ class RatioSums:
         """Multiply var(V) and cov(A, V) by a factor, for a sum over folds that share units."""
         covariances = {e: factor * c for e, c in self.covariances.items()}
         return RatioSums(self.mean_squares, self.within, factor * self.variance, covariances)
+
+    def at_least(self, within: float) -> RatioSums:
+        """Return the same with a smallest V."""
+        return replace(self, within=np.maximum(self.within, within))
 
     def snr(self) -> dict[str, np.ndarray]:
         """Compute ``(1 - rho) N / V - kappa`` of every effect and axis; see the head of this module.

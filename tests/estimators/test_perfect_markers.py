@@ -84,6 +84,19 @@ def test_what_a_single_cell_shows_is_no_perfect_marker():
     assert data.varm["flda_F"][0, 0] < 81 / typical
 
 
+def test_an_axis_of_perfect_markers_alone_is_certified(adata):
+    """Its scores do not vary within groups; the ratio is that of one cell with a typical deviation, not NaN."""
+    flda.tl.flda(adata, ["A", "B"], shrinkage=0.5)
+    flda.tl.rank_genes(adata, effects="A", n_genes=1)
+    flda.tl.certify(adata, n_folds=2)
+    row = flda.get.certificate_df(adata).set_index(["axis", "genes"]).loc[("A_1", "selected")]
+    typical = adata.var["flda_within_sd"].iloc[0] ** 2
+    # the mean square of an effect of +-1/2 in units of the target, over 1 / 120
+    assert row["snr"] == pytest.approx(0.5 / typical * 120, rel=0.1)
+    assert row["crosstalk"] == pytest.approx(0, abs=1e-6)
+    assert row["accuracy"] == 1
+
+
 @pytest.mark.parametrize("shrinkage", ["auto", 0.5])
 def test_every_step_takes_a_perfect_marker(adata, shrinkage):
     flda.tl.flda(adata, ["A", "B"], shrinkage=shrinkage)
