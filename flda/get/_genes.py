@@ -131,7 +131,7 @@ def rank_genes_df(
 
 @documented
 def preranked_df(
-    adata: AnnData, axis: str, *, by: str = "score", cancelling: bool = True, key: str = "flda"
+    adata: AnnData, axis: str | None = None, *, by: str = "score", cancelling: bool = True, key: str = "flda"
 ) -> pd.DataFrame:
     r"""Return all genes of an axis with one signed number each, as gene-set programs want them.
 
@@ -141,8 +141,7 @@ def preranked_df(
     Parameters
     ----------
     {adata}
-    axis
-        Name of the axis, such as ``"dendrite_1"``.
+    {axis}
     by
         ``"score"``, what the axis uses, or ``"pattern"``, what differs along it; see :func:`rank_genes_df`.
     cancelling
@@ -167,6 +166,7 @@ def preranked_df(
     ['gene', 'score']
     """
     record = Record(adata, key)
+    axis = record.axis_names[0] if axis is None else axis
     if axis not in record.axis_names:
         raise ValueError(f"there is no axis {axis!r}; the axes are {record.axis_names}.")
     if by not in ("score", "pattern"):

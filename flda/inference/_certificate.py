@@ -244,8 +244,8 @@ def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None,
     for part in parts:
         length = np.sqrt(np.einsum("jk,j,jk->k", part.loadings, variances, part.loadings))
         scores.append(part.scores / np.where(length > 0, length, 1))
-    # An axis of perfect markers has no variance within groups. Its scores are in units of the shrinkage target, and V is
-    # then what it would be if one cell had a typical deviation.
+    # An axis of perfect markers has no variance within groups. Its scores are in units of the shrinkage target, and V
+    # is then what it would be if one cell had a typical deviation.
     least = 1 / len(design.codes)
     folds = range(len(parts))
     without = [[k for k in folds if k != out] for out in folds]  # the folds that remain if one is left out
