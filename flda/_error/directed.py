@@ -55,7 +55,7 @@ class DirectedCells(CellFlips):
         axes: dict[Effect, np.ndarray],
     ):  # fmt: skip
         super().__init__(X, design, effects, means, squares, seed)
-        self._directions = {e: np.einsum("dc,cmp->mdp", design.contrasts[e], axes[e])[:, :, None] for e in effects}
+        self._directions = {e: np.einsum("dc,cmp->mdp", self._contrasts[e], axes[e])[:, :, None] for e in effects}
 
     def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
         return along(self._directions[effect], b, B, w)

@@ -27,6 +27,7 @@ from .evening import MOST_TAKEN, to_one, to_variance
 from .units import Units
 from .variances import GroupVariances
 from .wald import wald
+from .weights import weighted_contrasts
 
 BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
 CACHE_BYTES = 2**20  # memory for the arrays of the flips whose statistics are computed together
@@ -56,13 +57,15 @@ class CellStatistics:
         self.codes, self.n, self.means = design.codes, design.counts, means
         self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         n = self.n[:, None]
-        self._contrasts = {e: design.contrasts[e] for e in effects}
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
         within = self._squares.sum(axis=0)
         still = within <= ROUNDING * squares.sum(axis=0)
         self._squares[:, still] = 0
-        typical = within.mean() / max(self.n_units - len(self.n), 1)
-        self._floor = floor(typical or np.mean(means.var(axis=0)), still, self.n)
+        pooled = within / max(self.n_units - len(self.n), 1)
+        self._relative = relative_variances(self._squares, self.n - 1)
+        contrasts = weighted_contrasts(design, means, np.where(still, 0.0, pooled), self._relative)
+        self._contrasts = {e: contrasts[e] for e in effects}
+        self._floor = floor(pooled.mean() or np.mean(means.var(axis=0)), still, self.n)
         # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
         # with its own variance alone such a group would weigh too much, which no flip shows.
         self._variances = GroupVariances(self._squares, self.n - 1, self.pooled)
@@ -105,7 +108,6 @@ class CellFlips(CellStatistics):
     def __init__(self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int):
         super().__init__(design, effects, means, squares)
         self.X, self._seed = X, seed
-        self._relative = relative_variances(self._squares, self.n - 1)
         weights = self.n / self._relative
         fits = {e: reduced_fit(design, e, weights) for e in effects}
         self._reduced = {e: H @ means for e, H in fits.items()}

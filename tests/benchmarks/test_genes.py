@@ -57,7 +57,7 @@ def test_tables_of_results():
 
 def test_gene_sets_of_a_seed():
     for donors in (False, True):
-        null, strong = (gene_sets.tests(3, effect, donors=donors).set_index("axis") for effect in (0.0, 3.0))
+        null, strong = (gene_sets.p_values(3, effect, donors=donors).set_index("axis") for effect in (0.0, 3.0))
         assert strong.loc["A_1", "flips"] < 0.05
         assert len(null) == 5
         assert np.isfinite(null.to_numpy()).all()
