@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from .._design.design import Design
 from .._design.effects import SEPARATOR
+from .._error.weights import weighted_contrasts
 
 SIGNIFICANT = 1e-3  # level at which the F of another effect can make a gene cancelling
 OWN = 0.05  # level at which the F of the own effect shows that the gene takes part in the effect
@@ -90,8 +91,9 @@ def patterns(
     """Compute the correlation of every gene with every axis, as far as both vary with the effect of the axis.
 
     A loading says how much an axis uses a gene; a pattern says how much the gene varies with the axis (Haufe et al.
-    2014), which is also called a structure coefficient. With f_S(x) the fitted values of effect S in the groups,
-    ``Sigma_S`` the covariance of these values over groups and s_j the within-group standard deviation of gene j, ::
+    2014), which is also called a structure coefficient. With f_S(x) the fitted values of effect S in the groups (by the
+    weighted least squares of the F ratios), ``Sigma_S`` the covariance of these values over groups and s_j the
+    within-group standard deviation of gene j, ::
 
         pattern_j = (Sigma_S u)_j / sqrt((Sigma_S,jj + s_j^2) u' Sigma_S u)
 
@@ -134,10 +136,12 @@ def patterns(
     (1, True)
     """
     fitted: dict[str, np.ndarray] = {}
+    contrasts = weighted_contrasts(design, means, sd**2, np.ones(len(means)))
     out, rounding = np.zeros(axes.shape), 1e-12 * np.abs(means).max(axis=0)
     for row, name, u in zip(out, effects, axes, strict=True):
         if name not in fitted:
-            values = design.fitted(design.effect(name)) @ means
+            own = design.effect(name)
+            values = design.table.coding(own) @ contrasts[own] @ means
             fitted[name] = values - values.mean(axis=0)
         f = fitted[name]
         along = f @ u
