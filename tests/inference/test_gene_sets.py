@@ -66,7 +66,7 @@ def test_signs_of_z_and_of_weights():
 @pytest.mark.slow
 @pytest.mark.parametrize("donors", [False, True])
 def test_correlated_genes_do_not_fake_a_set(donors):
-    """The level on null sets; taking genes as units (a t-test of their patterns) calls half of them significant."""
+    """The level on null sets; taking genes as units (a t-test of their patterns) calls many of them significant."""
     runs, plain = [], []
     for seed in range(100):
         X, y, donor = correlated(seed, donors=donors)
