@@ -132,6 +132,7 @@ class Record:
     versions = Slot[dict[str, str]](FIT)
     scores = Slot[pd.DataFrame](FIT, "obsm", "X_{}", columns="axis_names")
     loadings = Slot[pd.DataFrame](FIT, "varm", "{}", columns="axis_names", fill=0.0)
+    patterns = Slot[pd.DataFrame](FIT, "varm", "{}_pattern", columns="axis_names")
     F = Slot[pd.DataFrame](FIT, "varm", "{}_F", columns="effects")
     within_sd = Slot[pd.Series](FIT, "var", "{}_within_sd")
     centre = Slot[pd.Series](FIT, "var", "{}_centre")
@@ -142,6 +143,7 @@ class Record:
     candidates = Slot[pd.Series](RANK, "var", "{}_candidates", fill=False)
     sparse_axes = Slot[pd.DataFrame](RANK)
     sparse_loadings = Slot[pd.DataFrame](RANK, "varm", "{}_sparse", columns="sparse_axis_names", fill=0.0)
+    sparse_patterns = Slot[pd.DataFrame](RANK, "varm", "{}_sparse_pattern", columns="sparse_axis_names")
     gene_report = Slot[pd.DataFrame](RANK)
 
     tests = Slot[dict[str, Any]](TESTS)
@@ -149,6 +151,7 @@ class Record:
     pval_adj = Slot[pd.DataFrame](TESTS, "varm", "{}_pval_adj", columns="effects_with_axes")
     pval_max = Slot[pd.DataFrame](TESTS, "varm", "{}_pval_max", columns="effects_with_axes")
 
+    gene_sets = Slot[dict[str, Any]]("flda.tl.gene_sets")
     certificate = Slot[pd.DataFrame]("flda.tl.certify")
     stability = Slot[dict[str, Any]]("flda.tl.stability")
     path = Slot[pd.DataFrame]("flda.tl.path")

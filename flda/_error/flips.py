@@ -28,12 +28,14 @@ from .evening import MOST_TAKEN, to_one, to_variance
 from .units import Units
 from .variances import GroupVariances
 from .wald import wald
+from .weights import weighted_contrasts
 
 BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
 CACHE_BYTES = 2**20  # memory for the arrays of the flips whose statistics are computed together
 CHUNK = 4096  # rows whose signs come from one random generator
 POOLED = 0.5  # share of the pooled variance of cells in the variance of each group
-LEAST = 1e-6  # smallest variance of a gene, as a share of the mean variance of all genes
+LEAST = 1e-6  # smallest variance of a gene that varies, as a share of the mean variance of all genes
+ROUNDING = 1e-12  # share of its sum of squares below which the squares of a gene about its group means are rounding
 
 
 class CellStatistics:
@@ -58,13 +60,18 @@ class CellStatistics:
         self.df, self.n_units = {e: design.df(e) for e in effects}, len(design.codes)
         n = self.n[:, None]
         self._slopes = None if design.covariates is None else SlopeNoise(design.covariates, design.codes)
-        self._contrasts = {e: design.rows(e) for e in effects}
+        df = self.n - 1 if self._slopes is None else self._slopes.df
         self._squares = np.maximum(squares - n * means**2, 0)  # about the group means
-        least = LEAST * self._squares.sum() / means.shape[1] / max(self.n_units - len(self.n), 1)
-        self._floor: float | np.ndarray = max(least, 1e-300)
+        within = self._squares.sum(axis=0)
+        still = within <= ROUNDING * squares.sum(axis=0)
+        self._squares[:, still] = 0
+        pooled = within / max(self.n_units - len(self.n), 1)
+        self._relative = relative_variances(self._squares, df)
+        contrasts = weighted_contrasts(design, means, np.where(still, 0.0, pooled), self._relative)
+        self._contrasts = {e: contrasts[e] for e in effects}
+        self._floor = floor(pooled.mean() or np.mean(means.var(axis=0)), still, self.n)
         # By chance a group expresses a gene in few of its cells, which gives it a low mean and a low variance at once;
         # with its own variance alone such a group would weigh too much, which no flip shows.
-        df = self.n - 1 if self._slopes is None else self._slopes.df
         self._variances = GroupVariances(self._squares, df, self.pooled)
 
     def observed(self) -> dict[Effect, np.ndarray]:
@@ -94,7 +101,11 @@ class CellStatistics:
         if slopes is not None:
             further, groups = slopes.parts(B)
             B, w = np.hstack([B, further]), np.concatenate([w, v[:, groups]], axis=1)
-        return wald(b[:, :, None], B, w)
+        return self._combined(effect, b[:, :, None], B, w)
+
+    def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Combine the coefficients (F, df, q, p) of an effect into one number per gene."""
+        return wald(b, B, w)
 
 
 class CellFlips(CellStatistics):
@@ -121,7 +132,6 @@ class CellFlips(CellStatistics):
         self.X, self._seed, p = X, seed, means.shape[1]
         self._covariates = np.empty((self.n_units, 0)) if design.covariates is None else design.covariates.values
         self._gamma = np.empty((0, p)) if slopes is None else slopes
-        self._relative = relative_variances(self._squares, self.n - 1)
         weights = self.n / self._relative
         fits = {e: reduced_fit(design, e, weights) for e in effects}
         self._reduced = {e: H @ means for e, H in fits.items()}
@@ -228,7 +238,10 @@ class DonorStatistics:
         self._add = np.eye(len(counts))[:, units.groups] if self._own else np.ones((1, self.n_units))
         self._observed = self._spread(self._parts(units.values), units.values)[0]
         variances = self._observed / (self._q * self._df[:, None])
-        self._floor: float | np.ndarray = LEAST * max(variances.mean(), 1e-300)
+        still = self._observed.sum(axis=0) <= ROUNDING * np.sum(units.values**2, axis=(0, 1))
+        self._observed[:, still] = 0
+        units_of = counts if self._own else np.array([self.n_units])
+        self._floor = floor(variances.mean() or np.mean(units.values**2), still, units_of)
         self._variances = GroupVariances(self._observed, self._q * self._df)
 
     def observed(self) -> dict[Effect, np.ndarray]:
@@ -265,7 +278,11 @@ class DonorStatistics:
         w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
         b = np.einsum("dk,fkqp->fdqp", self._B, parts)
         b = b if scale is None else np.einsum("fde,feqp->fdqp", np.broadcast_to(scale, (len(b), *scale.shape[1:])), b)
-        return wald(b, self._B, w / self._n[:, None])
+        return self._combined(self.effect, b, self._B, w / self._n[:, None])
+
+    def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Combine the coefficients (F, df, q, p) into one number per gene."""
+        return wald(b, B, w)
 
 
 class DonorFlips(DonorStatistics):
@@ -313,6 +330,26 @@ class DonorFlips(DonorStatistics):
         left = self._add @ np.diag(self._covariance) - taken
         scale = to_variance(self._B @ parts @ self._B.T, self._variance)
         return scale, to_one(left / (self._df * self._expected))
+
+
+def floor(typical: float, still: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the smallest variance of every group and gene, C x p.
+
+    For a gene that varies it only keeps divisions finite. A gene that varies within no group is a perfect marker, of
+    which n_c alike units are known in group c: its variance is what it would be if one more unit had a typical
+    deviation, the typical variance over n_c.
+
+    Parameters
+    ----------
+    typical
+        Mean variance of all genes.
+    still
+        Which genes vary within no group, (p,).
+    n
+        Number of units of each group, (C,).
+    """
+    typical = max(float(typical), 1e-300)
+    return np.where(still, typical / n[:, None], LEAST * typical)
 
 
 def relative_variances(squares: np.ndarray, df: np.ndarray) -> np.ndarray:

@@ -166,6 +166,6 @@ def singular_message(within: Within) -> str:
     (N, p), C = within.shape, len(within.counts)
     return (
         f"the within-group scatter of {p} genes from {N} cells in {C} groups is singular at shrinkage=0 (genes are "
-        "linearly dependent, or there are at least as many genes as cells less groups). Set shrinkage='auto' or a "
-        "number above 0."
+        "linearly dependent or vary between groups only, or there are at least as many genes as cells less groups). "
+        "Set shrinkage='auto' or a number above 0."
     )

@@ -23,7 +23,7 @@ def analyse(
     with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         _run_steps(adata, args)
         write(adata, "flda", warnings=args.warnings)
-        _write_files(adata, args.title, folder)
+        _write_files(adata, args.title, args.sort_by, folder)
     _print_numbers(adata)
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
@@ -47,7 +47,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         device=args.device,
         random_state=args.seed,
     )
-    tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode)
+    tl.rank_genes(adata, n_genes=args.n_genes, mode=args.mode, sort_by=args.sort_by)
     if args.permutations:
         tl.effect_tests(adata, n_resamples=args.permutations, random_state=args.seed)
     if args.stability:
@@ -61,9 +61,9 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         tl.path(adata, n_genes=args.path, mode=args.mode)
 
 
-def _write_files(adata: AnnData, title: str, folder: Path) -> None:
+def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path) -> None:
     record = Record(adata)
-    write_csv(get.rank_genes_df(adata), folder / "gene_rankings.csv")
+    write_csv(get.rank_genes_df(adata, sort_by=sort_by)[get.RANKING_COLUMNS], folder / "gene_rankings.csv")
     write_csv(record.axes, folder / "axes.csv")
     write_csv(record.design, folder / "design.csv")
     if "certificate" in record:

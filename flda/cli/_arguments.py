@@ -42,6 +42,7 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     _fit_options(run)
     _run_options(run)
 
+    _rank_options(command("rank", "write the gene rankings of a result.h5ad again, sorted by what differs, or as .rnk"))
     _report_options(command("report", "write the report of a result.h5ad as one HTML file"))
     _design_options(command("check", "print cells per group and which effects can be estimated"))
 
@@ -116,6 +117,7 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         default="axis",
         help="axis selects the genes of the best axis, marker genes that are specific on their own (default axis)",
     )
+    _sort_option(sub)
     sub.add_argument(
         "--objective",
         choices=["ratio", "difference"],
@@ -189,6 +191,33 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks from disk instead of into memory")
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
+
+
+def _sort_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--sort-by",
+        choices=["score", "pattern", "F"],
+        default="score",
+        help="order of the genes: score for those that the axis uses, pattern or F for those that differ "
+        "(default score)",
+    )
+
+
+def _rank_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
+    sub.add_argument("--effect", help="only the axes of this effect (default: all)")
+    _sort_option(sub)
+    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="default: gene_rankings_SORT.csv next to the file")
+    sub.add_argument(
+        "--rnk",
+        type=Path,
+        metavar="DIR",
+        help="write one file per axis for gene-set programs into this new folder instead: every gene with its score, "
+        "or its pattern with --sort-by pattern",
+    )
+    sub.add_argument("--without-cancelling", action="store_true", help="leave cancelling genes out")
+    sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
+    sub.add_argument("--overwrite", action="store_true", help="replace files that flda wrote")
 
 
 def _report_options(sub: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -38,8 +39,8 @@ logger = logging.getLogger("flda")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     commands = {
-        "demo": demo, "run": run, "report": write_report, "check": check, "predict": predict, "power": plan,
-        "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
+        "demo": demo, "run": run, "rank": rank, "report": write_report, "check": check, "predict": predict,
+        "power": plan, "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
     }  # fmt: skip
     args = parser(commands).parse_args(argv)
     mpl.use("Agg")  # figures go to files
@@ -119,6 +120,32 @@ def check(args: argparse.Namespace) -> None:
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
         print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other mean")
+
+
+def rank(args: argparse.Namespace) -> None:
+    """Write the gene rankings of a result.h5ad: as a CSV, or as one .rnk file per axis."""
+    if args.rnk is not None and args.sort_by == "F":
+        raise UsageError("--rnk needs a number with a sign; use --sort-by score or --sort-by pattern")
+    adata = _read(args.file)
+    record = _record(adata, args.file, args.key)
+    table = get.rank_genes_df(adata, args.effect, sort_by=args.sort_by, key=args.key)
+    if args.rnk is not None:
+        axes = record.axes if args.effect is None else record.axes[record.axes["effect"] == args.effect]
+        with whole_folder(args.rnk, overwrite=args.overwrite, inputs=[args.file]) as folder:
+            for axis in axes["axis"]:
+                of_axis = get.preranked_df(
+                    adata, axis, by=args.sort_by, cancelling=not args.without_cancelling, key=args.key
+                )
+                name = re.sub(r"[^\w.-]+", "-", axis)
+                write_csv(of_axis, folder / f"{name}.rnk", sep="\t", header=False)
+            write_summary(folder, {"file": args.file.name, "sort_by": args.sort_by, "axes": axes["axis"].tolist()})
+        print(f"wrote {args.rnk}/: {len(axes)} axes")
+        return
+    out = args.out or args.file.with_name(f"gene_rankings_{args.sort_by}.csv")
+    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
+    if args.without_cancelling:
+        table = table[table["kind"] != "cancelling"]
+    _write_file(out, lambda path: write_csv(table[get.RANKING_COLUMNS], path))
 
 
 def write_report(args: argparse.Namespace) -> None:

@@ -56,9 +56,9 @@ def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
             raise
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
+def write_csv(table: pd.DataFrame, path: Path, *, sep: str = ",", header: bool = True) -> None:
     """Write a table in the form that all CSV files of flda have."""
-    table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+    table.to_csv(path, sep=sep, header=header, index=False, float_format="%.8g", lineterminator="\n")
 
 
 def write_summary(folder: Path, content: Mapping[str, Any]) -> None:

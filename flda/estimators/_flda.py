@@ -24,8 +24,8 @@ from .._solve.choose import choose_solver, solve
 from .._solve.objective import Objective
 from .._solve.prediction import Calibration, Prior, discriminants
 from .._solve.within import Within
-from ..metrics import largest_signs
-from ._input import checked_matrix
+from ..metrics import largest_signs, patterns
+from ._input import checked_matrix, row_names
 from ._labels import donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
@@ -144,7 +144,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     slopes_ : ndarray of shape (q, p) or None
         Change of expression per standard deviation of each covariate column (``design_.covariates``).
     within_sd_ : ndarray of shape (p,)
-        Within-group standard deviation of each gene: the square root of the diagonal of M_e, without shrinkage.
+        Within-group standard deviation of each gene: the square root of the diagonal of M_e, without shrinkage. A gene
+        that varies between groups but not within them is a perfect marker, and has the square root of its entry of the
+        shrinkage target, which is the mean variance of all genes.
+    patterns_ : ndarray of shape (k, p)
+        Correlation of each gene with each axis, as far as both vary with the effect of the axis: which genes differ
+        along the axis, whether or not the axis uses them; see :func:`flda.metrics.patterns`.
     donor_share_ : float or None
         Share of donors in the within-group variance of all genes, if donors are in the error term. The variance that
         the means of donors have by their cells alone is subtracted, so the share can be negative.
@@ -318,18 +323,19 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.effects_: list[Effect] = design.effects
         self.axes_ = axes.table
         self.eigenvalues_ = axes.table["eigenvalue"].to_numpy()
-        self.within_sd_ = np.sqrt(within.variances_of_cells(solver.variances))
+        self.within_sd_ = solved.within_sd
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
         self.slopes_ = None if within.covariates is None else within.covariates.slopes
+        self.patterns_ = patterns(self.means_, design, axes.table["effect"], self.components_, sd=self.within_sd_)
         self.donor_share_ = within.donor_share(solver.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
         levels = [design.levels[f] for f in design.table.factors]
         self.classes_ = levels[0] if len(levels) == 1 else levels
         # all that transform and inverse_transform need
         self._centre = solver.centre
-        self._patterns = axes.patterns * signs[:, None]
+        self._reconstruction = axes.patterns * signs[:, None]
         # all that predict needs
         self._predictor = self._find_predictor(solved)
         self.prediction_ = self._predictor.table()
@@ -366,8 +372,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
                 f"scores must have {self._n_features_out} columns, one for each axis; got shape {scores.shape}."
             )
         # with U (p x k) the axes and P = U' M_e(g) the patterns, the scores of s (P U)^-1 P are s; P U is symmetric
-        gram = self._patterns @ self.components_.T
-        return scores @ np.linalg.pinv(gram).T @ self._patterns + self._centre
+        gram = self._reconstruction @ self.components_.T
+        return scores @ np.linalg.pinv(gram).T @ self._reconstruction + self._centre
 
     def predict_proba(self, X):
         """Compute the probability of every level of every factor.
@@ -390,7 +396,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             columns = pd.MultiIndex.from_tuples(
                 [(f, level) for f in probabilities for level in levels[f]], names=["factor", "level"]
             )
-            return pd.DataFrame(np.hstack([*probabilities.values()]), columns=columns, index=getattr(X, "index", None))
+            return pd.DataFrame(np.hstack([*probabilities.values()]), columns=columns, index=row_names(X))
         found = list(probabilities.values())
         return found[0] if len(found) == 1 else found
 
@@ -400,7 +406,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         The result has the form of y: a DataFrame, an (n, F) array, or an (n,) array.
         """
         best = {f: self.design_.levels[f][p.argmax(axis=1)] for f, p in self._probabilities(X).items()}
-        frame = pd.DataFrame(best, index=getattr(X, "index", None))
+        frame = pd.DataFrame(best, index=row_names(X))
         if self._y_kind == "frame":
             return frame
         return frame.iloc[:, 0].to_numpy() if self._y_kind == "vector" else frame.to_numpy()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .._design.design import Design
 from .._design.effects import Effect
-from ..metrics._genes import largest_signs, specificity
+from ..metrics import largest_signs, significant, specificity
 
 COLLINEAR = 1e-9  # two genes are collinear if their absolute within-group correlation is above 1 less this
 
@@ -20,6 +20,7 @@ def gene_report(
     ratios: pd.DataFrame,
     *,
     within_sd: np.ndarray,
+    patterns: np.ndarray,
     scatter_sd: np.ndarray,
     means: np.ndarray,
     design: Design,
@@ -39,6 +40,8 @@ def gene_report(
         F ratio of every gene for every effect.
     within_sd
         Within-group standard deviation of each gene, (p,).
+    patterns
+        Correlation of each gene with each axis, k x p.
     scatter_sd
         Root of the diagonal of M_e, (p,).
     means
@@ -77,7 +80,9 @@ def gene_report(
                     "score": score,
                     "loading": signs[j] * U[genes, j],
                     "within_sd": within_sd[genes],
+                    "pattern": signs[j] * patterns[j, genes],
                     **{f"F_{e}": ratios[e].to_numpy()[genes] for e in ratios},
+                    "significant": significant(ratios[effect].iloc[genes], design.df(own)),
                     "specificity": share,
                     "kind": kind,
                     "collinear": _collinear(genes, rows(genes), shrinkage, scatter_sd, means, names),

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_n_features, validate_data
 
 from .._data import arrays
 from .._data.device import OnDevice, wrap
+
+
+def row_names(X) -> pd.Index | None:
+    """Return the index of a DataFrame, and None for other data, such as a list, whose ``index`` is a method."""
+    index = getattr(X, "index", None)
+    return index if isinstance(index, pd.Index) else None
 
 
 def checked_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:

@@ -81,6 +81,17 @@ class Solved:
         """The design of the cells."""
         return self.prepared.design
 
+    @cached_property
+    def within_sd(self) -> np.ndarray:
+        """Standard deviation of a cell about the mean of its group, (p,).
+
+        A gene that varies between groups only is a perfect marker: it has that of the shrinkage target. A gene that
+        varies nowhere has zero.
+        """
+        within, solver = self.prepared.within, self.solver
+        variances = np.where(solver.variances > 0, within.variances_of_cells(solver.variances), solver.target)
+        return np.sqrt(np.where((solver.variances > 0) | differs(within.means), variances, 0.0))
+
     @property
     def means(self) -> np.ndarray:
         """G, the centred group means, C x p."""
@@ -122,6 +133,13 @@ class Axes:
     table: pd.DataFrame
     U: np.ndarray
     patterns: np.ndarray
+
+
+def differs(means: np.ndarray) -> np.ndarray:
+    """Tell which genes differ between rows of group means by more than rounding errors, (p,)."""
+    if len(means) < 2:
+        return np.zeros(means.shape[1], dtype=bool)
+    return np.asarray(np.ptp(means, axis=0) > 1e-12 * np.abs(means).max(axis=0))
 
 
 def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:

@@ -24,11 +24,12 @@ from .._solve.prediction import Prior
 from .._solve.refit import Refit
 from .._solve.rows import ScatterRows
 from .._solve.search import STRONG, SparseProblem, first, select
+from ..metrics import patterns
 from ._flda import FLDA
 from ._gene_report import gene_report
 from ._predictor import Predictor
 from ._shrinkage import N_FOLDS
-from ._solved import Axes, Prepared, Solved, axis_row
+from ._solved import Axes, Prepared, Solved, axis_row, differs
 
 logger = get_logger(__name__)
 
@@ -72,15 +73,16 @@ class SparseFLDA(FLDA):
         Effect name -> list with the gene indices, in ascending order, of each of its axes.
     gene_report_ : DataFrame
         One row per axis and selected gene: ``axis, effect, rank, gene, score`` (the standardised loading), ``loading``,
-        ``within_sd``, ``F_<effect>`` for every effect, ``specificity``, ``kind`` (pure or cancelling), ``collinear`` (a
-        tuple of the genes that are multiples of this one) and ``mean_<levels>``, the mean of the gene at every level of
-        the effect of the axis.
+        ``within_sd``, ``pattern`` (see :attr:`FLDA.patterns_`), ``F_<effect>`` for every effect, ``significant``
+        (whether the F of the effect of the axis is too large for chance, see :func:`flda.metrics.significant`),
+        ``specificity``, ``kind`` (see :func:`flda.metrics.specificity`), ``collinear`` (a tuple of the genes that are
+        multiples of this one) and ``mean_<levels>``, the mean of the gene at every level of the effect of the axis.
     n_genes_ : dict
         Effect name -> k. With ``n_genes="cv"``, ``n_genes_path_`` holds the held-out criterion, and None otherwise.
     axes_ : DataFrame
         As in :class:`FLDA`, with two more columns: ``n_genes``, and ``dense_eigenvalue``, the objective of the same
         component without the limit on genes. No axis of k genes can exceed the dense eigenvalue of the first axis.
-    components_, eigenvalues_, design_, means_, within_sd_, shrinkage_, solver_, residual_, classes_
+    components_, eigenvalues_, patterns_, design_, means_, within_sd_, shrinkage_, solver_, residual_, classes_
         As in :class:`FLDA`.
     prediction_
         As in :class:`FLDA`, for a fit of all groups to the selected genes alone, which is what ``predict`` uses. The
@@ -213,7 +215,8 @@ class SparseFLDA(FLDA):
             table,
             U,
             gene_f(prepared.design, prepared.donors, prepared.summary.sums, prepared.summary.squares),
-            within_sd=np.sqrt(prepared.within.variances_of_cells(variances)),
+            within_sd=solved.within_sd,
+            patterns=patterns(solved.solver.group_means, solved.design, table["effect"], U.T, sd=solved.within_sd),
             scatter_sd=np.sqrt(variances),
             means=prepared.within.means,
             design=solved.design,
@@ -221,8 +224,7 @@ class SparseFLDA(FLDA):
             rows=scatter,
             shrinkage=solved.g,
         )
-        patterns = np.stack([a.loadings @ scatter(a.genes) for a in found])
-        return Axes(table, U, patterns)
+        return Axes(table, U, np.stack([a.loadings @ scatter(a.genes) for a in found]))
 
     def _find_predictor(self, solved: Solved) -> Predictor:
         """Fit the predictions to the selected genes alone, as :class:`FLDA` does to all genes."""
@@ -341,9 +343,14 @@ class SparseFLDA(FLDA):
             )
 
     def _allowed(self, solved: Solved) -> np.ndarray:
-        """Return which genes may be selected: the candidates that vary within groups."""
+        """Return which genes may be selected: the candidates that vary within groups or are perfect markers.
+
+        A perfect marker is constant in every group and differs between groups of two cells or more. What single cells
+        alone show could be noise.
+        """
         p = solved.prepared.within.shape[1]
-        varies = solved.solver.variances > 0
+        several = solved.prepared.within.means[solved.design.counts > 1]
+        varies = (solved.solver.variances > 0) | differs(several)
         if self.candidates is None:
             return varies
         allowed = np.asarray(self.candidates)

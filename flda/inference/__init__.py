@@ -3,6 +3,7 @@
 from ._bootstrap import Bootstrap, bootstrap
 from ._certificate import certify
 from ._depth import depth_check
+from ._gene_sets import gene_set_tests
 from ._penalty import choose_penalty
 from ._scale import ScaleCheck, scale_check
 from ._stability import Stability, stability_selection
@@ -18,6 +19,7 @@ __all__ = [
     "choose_penalty",
     "depth_check",
     "effect_tests",
+    "gene_set_tests",
     "scale_check",
     "stability_selection",
 ]

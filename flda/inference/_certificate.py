@@ -246,6 +246,9 @@ def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None,
     for part in parts:
         length = np.sqrt(np.einsum("jk,j,jk->k", part.loadings, variances, part.loadings))
         scores.append(part.scores / np.where(length > 0, length, 1))
+    # An axis of perfect markers has no variance within groups. Its scores are in units of the shrinkage target, and V
+    # is then what it would be if one cell had a typical deviation.
+    least = 1 / len(design.codes)
     folds = range(len(parts))
     without = [[k for k in folds if k != out] for out in folds]  # the folds that remain if one is left out
     if plan.scheme == "pooled":
@@ -258,7 +261,7 @@ def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None,
                 return None
             return RatioSums.of(
                 np.concatenate([scores[k] for k in kept]), of_them, None if donors is None else donors[chosen]
-            )
+            ).at_least(least)
 
     else:
         each = [
@@ -268,7 +271,8 @@ def _estimate(parts: Sequence[_Part], design: Design, donors: np.ndarray | None,
 
         def sums(kept: Sequence[int]) -> RatioSums | None:
             total = reduce(add, [each[k] for k in kept]) / len(kept)
-            return total.correlated(OVERLAP) if plan.overlapping and len(kept) > 1 else total
+            total = total.correlated(OVERLAP) if plan.overlapping and len(kept) > 1 else total
+            return total.at_least(least)
 
         if plan.overlapping:  # fold k holds out all parts but part k, so without part k only fold k remains
             without = [[k] for k in folds]

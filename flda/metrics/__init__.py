@@ -10,7 +10,7 @@ from ._axes import (
     mutual_information_gap,
     total_products,
 )
-from ._genes import largest_signs, specificity
+from ._genes import largest_signs, patterns, significant, specificity
 
 __all__ = [
     "effect_shares",
@@ -21,6 +21,8 @@ __all__ = [
     "modularity",
     "mutual_information",
     "mutual_information_gap",
+    "patterns",
+    "significant",
     "specificity",
     "total_products",
 ]

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -212,6 +212,10 @@ class RatioSums:
         covariances = {e: factor * c for e, c in self.covariances.items()}
         return RatioSums(self.mean_squares, self.within, factor * self.variance, covariances)
 
+    def at_least(self, within: float) -> RatioSums:
+        """Return the same with a smallest V."""
+        return replace(self, within=np.maximum(self.within, within))
+
     def snr(self) -> dict[str, np.ndarray]:
         """Compute ``(1 - rho) N / V - kappa`` of every effect and axis; see the head of this module.
 
@@ -277,13 +281,18 @@ def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataF
     -------
     DataFrame with one row per effect, a last row ``within``, and one column per axis. Each column sums to one.
     """
+    table = effect_variances(T, within, design)
+    return table / table.sum()
+
+
+def effect_variances(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataFrame:
+    """Compute what :func:`effect_shares` divides by its sum."""
     rows = {}
     for effect in design.contrasts:
         fitted = design.fitted(effect)
         rows[effect.name] = np.einsum("cd,kcd->k", fitted.T @ fitted / design.n_groups, T)
     rows["within"] = within
-    table = pd.DataFrame(rows).T
-    return table / table.sum()
+    return pd.DataFrame(rows).T
 
 
 def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> pd.DataFrame:

@@ -15,12 +15,12 @@ from .._adata import read
 from .._adata.results import Record
 from .._data.arrays import group_sums
 from .._docs import documented
-from ._common import BLUE, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
+from ._common import BLUE, GREEN, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KIND_COLORS = {"pure": BLUE, "cancelling": ORANGE}
+KIND_COLORS = {"pure": BLUE, "interaction-typical": GREEN, "cancelling": ORANGE}
 
 
 @documented
@@ -29,8 +29,10 @@ def loadings(
 ) -> Axes:
     """Draw the standardised loadings of the leading genes of an axis, the largest first.
 
-    Pure genes, for which the axis's own effect has at least half of the sum of F ratios, are blue. Cancelling genes,
-    which help the axis by cancelling other effects in its other genes, are orange and hatched.
+    Pure genes are blue, genes that are typical of an interaction green. Cancelling genes, which help the axis by
+    cancelling other effects in its other genes, are orange and hatched; see :func:`flda.metrics.specificity`. The mark
+    "n.s." stands beside genes that do not differ significantly on their own (column ``significant`` of
+    :func:`flda.get.rank_genes_df`).
 
     Parameters
     ----------
@@ -58,13 +60,15 @@ def loadings(
     for bar, kind in zip(bars, kinds, strict=True):
         if kind == "cancelling":
             bar.set(hatch="////", edgecolor="white", linewidth=0)
+    for row in np.flatnonzero(~table["significant"].to_numpy()).tolist():  # on the free side of the bar
+        ax.text(0, row, " n.s. ", ha="right" if values[row] > 0 else "left", va="center", fontsize=6.5, color="0.35")
     ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
     ax.invert_yaxis()
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel("standardised loading")
     ax.set_title(words(table["axis"].iloc[0]), fontsize=10)
     if kinds.nunique() > 1:
-        first = {kind: bars[list(kinds).index(kind)] for kind in KIND_COLORS}
+        first = {kind: bars[list(kinds).index(kind)] for kind in KIND_COLORS if kind in set(kinds)}
         ax.legend(first.values(), first.keys(), frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     ax.tick_params(axis="y", labelsize=8, length=0)
     sns.despine(ax=ax, left=True)

@@ -179,16 +179,28 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
     n_pure = int((first["kind"] == "pure").sum())
     kinds = "All of them are pure: none has a larger and significant F ratio for another effect."
     if n_pure < len(first):
-        kinds = (
-            f"{n_pure} of them {_verb(n_pure, 'is', 'are')} pure. The others are cancelling: they have a larger and "
-            "significant F ratio for another effect, and help the axis by cancelling it in the other genes."
-        )
+        kinds = f"{n_pure} of them {_verb(n_pure, 'is', 'are')} pure."
+        if n := int((first["kind"] == "cancelling").sum()):
+            kinds += (
+                f" {n} {_verb(n, 'is', 'are')} cancelling: another effect has a larger and significant F ratio, which "
+                "the axis uses to cancel that effect in the other genes."
+            )
+        if n := int((first["kind"] == "interaction-typical").sum()):
+            kinds += f" The signal of {n} is spread over factors and their interaction, as in genes of one group."
+    if len(doubtful := first.loc[~first["significant"], "gene"].astype(str)):
+        kinds += f" Not significant on their own: {', '.join(doubtful)}."
     details.insert(0, kinds)
+    whole = ranking[ranking["axis"] == order[0]].sort_values(["F", "gene"], ascending=[False, True], kind="stable")
+    details.insert(1, f"The genes that differ most by {first['effect'].iloc[0]} (F): {_names(whole)}.")
     if not ranking["selected"].any():
         details.insert(
             0, "These genes lead the axis of all genes, because no genes were selected (flda.tl.rank_genes)."
         )
     return Answer(question, f"{order[0]}: {lines[order[0]]}.", tuple(details))
+
+
+def _names(table: pd.DataFrame) -> str:
+    return ", ".join(table["gene"].head(N_GENES).astype(str))
 
 
 def _stability(record: Record, ranking: pd.DataFrame) -> Answer:

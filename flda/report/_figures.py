@@ -90,7 +90,8 @@ def _plan(adata: AnnData, key: str) -> Iterator[tuple[str, str, str, Callable[[]
 
     names = record.sparse_axis_names if "sparse_axes" in record else record.axis_names
     which = "every axis" if len(names) <= MAX_AXES else f"the first {MAX_AXES} of {len(names)} axes"
-    caption = f"Leading genes of {which}. Hatched genes are cancelling: they vary more with other effects."
+    caption = f"Leading genes of {which}. Hatched genes are cancelling: they vary more with other effects. n.s.: "
+    caption += "the gene does not differ significantly on its own."
     yield "loadings", "genes", caption, lambda: _all_loadings(adata, names[:MAX_AXES], key)
     chosen = [axis for axis in best_axes(record, "selected")[:MAX_EFFECTS] if axis in names]
     for axis in chosen:
@@ -127,14 +128,15 @@ def _all_loadings(adata: AnnData, names: list[str], key: str) -> Figure:
     figure, panels = plt.subplots(
         rows, columns, figsize=(3.6 * columns, 2.9 * rows), layout="constrained", squeeze=False
     )
-    legend = None
+    legend: dict[str, Any] = {}
     for ax, name in zip(panels.flat, names, strict=False):
         pl.loadings(adata, name, ax=ax, key=key)
         if ax.get_legend():  # one for all panels
-            legend = legend or (ax.get_legend().legend_handles, [t.get_text() for t in ax.get_legend().get_texts()])
+            kinds = [text.get_text() for text in ax.get_legend().get_texts()]
+            legend = {**dict(zip(kinds, ax.get_legend().legend_handles, strict=True)), **legend}
             ax.get_legend().remove()
     if legend:
-        figure.legend(*legend, frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+        figure.legend(legend.values(), legend.keys(), frameon=False, fontsize=8, loc="outside upper right", ncols=3)
     for ax in panels.flat[len(names) :]:
         ax.remove()
     return figure

@@ -25,14 +25,15 @@ def gene_table(ranking: pd.DataFrame) -> str:
     )
     exact = {c: _exact(shown[c]) for c in shown}
     short = {c: [f"{v:.3g}" if np.isfinite(v) else "" for v in shown[c]] if c in numeric else exact[c] for c in shown}
-    rows = []
+    rows, clear = [], shown["significant"].to_numpy()
     for i, chosen in enumerate(shown["selected"]):
         cells = []
         for c in shown:
             value, text = exact[c][i], short[c][i]
             own = "" if value == text else f' data-v="{escape(value)}"'
             cells.append(f"<td{' class=n' if c in numeric else ''}{own}{hidden[c]}>{escape(text)}</td>")
-        rows.append(f"<tr{' class=chosen' if chosen else ''}>{''.join(cells)}</tr>")
+        style = "" if not chosen else " class=chosen" if clear[i] else ' class="chosen doubtful"'
+        rows.append(f"<tr{style}>{''.join(cells)}</tr>")
 
     def options(name: str) -> str:
         return "".join(f'<option value="{escape(v)}">{escape(v)}</option>' for v in dict.fromkeys(shown[name]))
@@ -49,8 +50,10 @@ def gene_table(ranking: pd.DataFrame) -> str:
         + "\n</tbody></table></div>\n"
         f'<p class="note">The table has the first {N_RANKED} genes of every axis, with selected genes shaded; '
         "gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes. The score is the loading times the "
-        "standard deviation within groups. The specificity is the share of the axis's own effect in the sum of the "
-        "gene's F ratios. The download contains the rows that are shown.</p>\n"
+        "standard deviation within groups: what the axis uses. The pattern is the correlation of the gene with the "
+        "axis, and F compares the gene's own differences with chance: what differs. The specificity is the share of "
+        "the axis's own effect in what the gene varies with. The names of selected genes that do not differ "
+        "significantly on their own are struck through. The download contains the rows that are shown.</p>\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from ._certify import certify
 from ._fit import flda
+from ._gene_sets import gene_sets
 from ._held_out import held_out_scores
 from ._path import path
 from ._penalty import choose_penalty
@@ -17,6 +18,7 @@ __all__ = [
     "choose_penalty",
     "effect_tests",
     "flda",
+    "gene_sets",
     "held_out_scores",
     "path",
     "predict",

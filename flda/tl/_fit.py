@@ -23,7 +23,8 @@ from .._error.gene_f import gene_f
 from .._logging import get_logger, quiet
 from ..estimators import FLDA
 from ..estimators._solved import Prepared
-from ..metrics import effect_shares, total_products
+from ..metrics import total_products
+from ..metrics._axes import effect_variances
 
 logger = get_logger(__name__)
 
@@ -117,8 +118,10 @@ def flda(
 
     * ``obsm["X_flda"]``: scores of all cells, ndarray N x k
     * ``varm["flda"]``: loadings, ndarray p x k, zero for genes that were not used
+    * ``varm["flda_pattern"]``: correlation of each gene with each axis (:func:`flda.metrics.patterns`), ndarray p x k
     * ``varm["flda_F"]``: F ratio of each gene for every effect in the fit, ndarray p x effects
-    * ``var["flda_within_sd"]``: within-group standard deviation; NaN for genes that were not used
+    * ``var["flda_within_sd"]``: within-group standard deviation, of a gene that varies between groups only that of the
+      shrinkage target (see :class:`flda.FLDA`); NaN for genes that were not used
     * ``var["flda_centre"]``: mean of the group means, at which all scores are zero; NaN for genes that were not used
     * ``varm["flda_discriminants"]``: discriminant of each group, ndarray p x C, for :func:`flda.tl.predict`
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance``,
@@ -243,6 +246,7 @@ def flda(
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         scores=scores,
         loadings=model.components_.T,
+        patterns=model.patterns_.T,
         F=F,
         within_sd=model.within_sd_,
         centre=model.means_.mean(axis=0),
@@ -275,8 +279,8 @@ def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
     else:
         design = real.design
         products = total_products(real.summary.sums, real.summary.squares.sum(axis=1), design, real.donors)
-        shares = effect_shares(*products, design)[0]
-        variance = shares * (products[1][0] / shares["within"])
+        variance = effect_variances(*products, design)[0]
+        shares = variance / variance.sum()
     return pd.DataFrame(
         {
             "effect": shares.index.to_list(),

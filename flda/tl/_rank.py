@@ -31,6 +31,7 @@ def rank_genes(
     mask_var: str | np.ndarray | None = None,
     min_cells: int = 0,
     exclude: Sequence[str] = (),
+    sort_by: str = "score",
     key: str = "flda",
     key_added: str = "rank_genes_flda",
     copy: bool = False,
@@ -57,6 +58,9 @@ def rank_genes(
         A gene can be selected only if it has a non-zero value in at least this many cells.
     exclude
         Names of genes that may not be selected.
+    sort_by
+        Order and ``scores`` of the ranking in scanpy's form: ``"score"`` for the genes that the axis uses, or
+        ``"pattern"`` or ``"F"`` for the genes that differ; see :func:`flda.get.rank_genes_df`.
     {key}
     key_added
         Name in ``uns`` of the ranking in scanpy's form.
@@ -66,13 +70,14 @@ def rank_genes(
     -------
     None, or the copy if ``copy=True``. Writes:
 
-    * ``uns["rank_genes_flda"]``: ``params`` and the records ``names, scores`` (standardised loadings, zero for genes
-      that were not selected), ``logfoldchanges, pvals, pvals_adj``, with a field per axis. A fold change is the log2
-      ratio of the mean expression of the groups on the positive side of the axis to that on the negative side; 0.1 is
-      added to both. P-values are NaN until :func:`flda.tl.effect_tests` has run, which may be before or after this
-      call. :func:`flda.tl.stability` adds ``frequencies``. The colon of an interaction is written `` x `` in field
+    * ``uns["rank_genes_flda"]``: ``params`` and the records ``names, scores`` (by default standardised loadings, zero
+      for genes that were not selected), ``logfoldchanges, pvals, pvals_adj``, with a field per axis. A fold change is
+      the log2 ratio of the mean expression of the groups on the positive side of the axis to that on the negative side;
+      0.1 is added to both. P-values are NaN until :func:`flda.tl.effect_tests` has run, which may be before or after
+      this call. :func:`flda.tl.stability` adds ``frequencies``. The colon of an interaction is written `` x `` in field
       names (``"dendrite x axon_1"``) because zarr allows no colon
-    * ``varm["flda_sparse"]``: loadings, ndarray p x sparse axes
+    * ``varm["flda_sparse"]``, ``varm["flda_sparse_pattern"]``: loadings, and correlations of each gene with each sparse
+      axis (:func:`flda.metrics.patterns`), ndarrays p x sparse axes
     * ``var["flda_candidates"]``: which genes could be selected
     * ``uns["flda"]``: ``sparse_axes``, ``gene_report`` (what each selected gene does) and ``selection`` (its
       parameters). There is one selection per fit: a later call replaces it and removes the certificate and the
@@ -94,6 +99,8 @@ def rank_genes(
     """
     step = Step("rank_genes", adata, key, copy)
     check_new_ranking(adata, key_added)
+    if sort_by not in get.SORT_BY:
+        raise ValueError(f"sort_by={sort_by!r}: use one of {list(get.SORT_BY)}.")
     fitted = Fitted.read(adata, key, real_cells_only=False)
     record = fitted.record
     wanted = [effects] if isinstance(effects, str) else list(effects or record.effects_with_axes)
@@ -116,6 +123,7 @@ def rank_genes(
         candidates=candidates,
         sparse_axes=axes,
         sparse_loadings=model.components_[chosen].T,
+        sparse_patterns=model.patterns_[chosen].T,
         gene_report=_named(model.gene_report_[model.gene_report_["effect"].isin(wanted)], record),
     )
     params = {
@@ -128,9 +136,10 @@ def rank_genes(
         "key": key,
         "mode": mode,
         "n_genes": n_genes,
+        "sort_by": sort_by,
     }
-    ranking = get.rank_genes_df(out, key=key)
-    return step.write(rankings={key_added: {"params": params, **_in_scanpys_form(ranking, changes)}})
+    ranking = get.rank_genes_df(out, sort_by=sort_by, key=key)
+    return step.write(rankings={key_added: {"params": params, **_in_scanpys_form(ranking, changes, sort_by)}})
 
 
 def _candidates(
@@ -156,13 +165,13 @@ def _named(report: pd.DataFrame, record: Record) -> pd.DataFrame:
     return report.assign(gene=names[report["gene"]], collinear=collinear)
 
 
-def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame) -> dict[str, Any]:
-    """Names, scores and fold changes for scanpy: a field per axis, rows in the order of the ranking."""
+def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame, scores: str) -> dict[str, Any]:
+    """Names, a column of scores and fold changes for scanpy: a field per axis, rows in the order of the ranking."""
     columns: dict[str, dict[str, np.ndarray]] = {"names": {}, "scores": {}, "logfoldchanges": {}}
     for axis, part in ranking.groupby("axis", sort=False):
         field = scanpy_name(str(axis))
         columns["names"][field] = part["gene"].to_numpy(dtype=object)
-        columns["scores"][field] = part["score"].to_numpy()
+        columns["scores"][field] = part[scores].to_numpy()
         columns["logfoldchanges"][field] = changes.loc[part["gene"], axis].to_numpy()
     kinds = {"names": "O", "scores": "float32", "logfoldchanges": "float32"}
     return {

@@ -26,6 +26,9 @@ STEPS = {
     "certify": lambda a, **k: flda.tl.certify(a, n_folds=2, **k),
     "effect_tests": lambda a, **k: flda.tl.effect_tests(a, n_resamples=9, **k),
     "stability": lambda a, **k: flda.tl.stability(a, n_resamples=2, n_bootstraps=3, **k),
+    "gene_sets": lambda a, **k: flda.tl.gene_sets(
+        a, pd.DataFrame({"source": "first", "target": a.var_names[:6]}), n_resamples=9, **k
+    ),
     "scale_check": lambda a, **k: flda.tl.scale_check(a, n_resamples=9, **k),
     "path": lambda a, **k: flda.tl.path(a, n_genes=[2, 3], n_folds=2, **k),
     "choose_penalty": lambda a, **k: flda.tl.choose_penalty(a, penalties=[1, 10], n_folds=2, **k),
@@ -251,7 +254,7 @@ def test_a_new_fit_removes_all_results_of_the_one_before(adata):
     assert set(adata.uns) & {"rank_genes_flda", "second"} == set()
     kept = [name for name in [*adata.obsm, *adata.varm, *adata.var] if "other" not in name]
     assert sorted(name for name in kept if "flda" in name) == [
-        "X_flda", "flda", "flda_F", "flda_centre", "flda_discriminants", "flda_within_sd"
+        "X_flda", "flda", "flda_F", "flda_centre", "flda_discriminants", "flda_pattern", "flda_within_sd"
     ]  # fmt: skip
     assert "ranking of other" in adata.uns
     assert other == {name: joblib.hash(getattr(Record(adata, "other"), name)) for name in other}

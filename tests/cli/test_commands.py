@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
+from anndata import read_h5ad
 
 import flda
 from flda.cli import main
@@ -36,6 +38,39 @@ def test_datasets(capsys):
     assert all(name in out for name in ("rnamix", "mice_protein", "uch"))
     assert run("datasets", "fetch", "nope") == 2
     assert "'nope'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def result(file, tmp_path_factory):
+    adata = flda.datasets.t4t5_simulated(n_obs=300, n_vars=100)
+    flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    flda.tl.rank_genes(adata, n_genes=4)
+    path = tmp_path_factory.mktemp("ranked") / "result.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+def test_rank_sorts_again(result, tmp_path):
+    out = tmp_path / "by_f.csv"
+    assert run("rank", result, "--sort-by", "F", "--effect", "axon", "--out", out) == 0
+    table = pd.read_csv(out)
+    expected = flda.get.rank_genes_df(read_h5ad(result), "axon", sort_by="F")[flda.get.RANKING_COLUMNS]
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, rtol=1e-6)
+    assert run("rank", result, "--out", out) == 2
+    assert run("rank", result, "--without-cancelling", "--out", out, "--overwrite") == 0
+    assert set(pd.read_csv(out)["kind"]) == {"pure", "interaction-typical"}
+
+
+def test_rank_writes_files_for_gene_set_programs(result, tmp_path, capsys):
+    out = tmp_path / "rnk"
+    assert run("rank", result, "--rnk", out, "--sort-by", "pattern", "--without-cancelling") == 0
+    adata = read_h5ad(result)
+    assert {p.name for p in out.iterdir()} >= {"dendrite_1.rnk", "axon_3.rnk", "dendrite-axon_2.rnk", "summary.json"}
+    table = pd.read_csv(out / "axon_3.rnk", sep="\t", header=None, names=["gene", "score"])
+    expected = flda.get.preranked_df(adata, "axon_3", by="pattern", cancelling=False)
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-6)
+    assert run("rank", result, "--rnk", tmp_path / "x", "--sort-by", "F") == 2
+    assert "--sort-by score" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

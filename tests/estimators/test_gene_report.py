@@ -7,7 +7,7 @@ import pytest
 from flda import SparseFLDA
 from flda._data.summary import summarise
 from flda._error.gene_f import gene_f
-from flda.metrics import specificity
+from flda.metrics import significant, specificity
 
 from oracle import problem
 
@@ -30,6 +30,8 @@ def test_the_numbers_of_a_gene():
         assert row["within_sd"] == pytest.approx(model.within_sd_[j])
         assert row["score"] == pytest.approx(model.components_[axis, j] * model.within_sd_[j])
         assert row[["F_A", "F_B", "F_A:B"]].tolist() == pytest.approx(F.iloc[j].tolist())
+        assert row["pattern"] == pytest.approx(model.patterns_[axis, j])
+        assert row["significant"] == significant(F[row["effect"]], design.df(design.effect(row["effect"])))[j]
         share, kind = kinds[row["effect"]]
         assert row["specificity"] == pytest.approx(share[j], nan_ok=True)
         assert row["kind"] == kind[j]

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2
 
 import flda
 from flda.get import RANKING_COLUMNS
@@ -18,7 +19,8 @@ def adata():
 def test_ranking_columns_order_and_values(adata):
     table = flda.get.rank_genes_df(adata)
     contract = "effect,axis,rank,gene,score,loading,selected,frequency,pval,pval_adj,specificity,kind"
-    assert list(table.columns) == RANKING_COLUMNS == contract.split(",")
+    assert RANKING_COLUMNS[:14] == [*contract.split(","), "pattern", "F"]
+    assert list(table.columns) == [*RANKING_COLUMNS, "significant"]
     model = flda.FLDA(shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
     for j, (axis, part) in enumerate(table.groupby("axis", sort=False)):
         assert axis == model.get_feature_names_out()[j]
@@ -30,7 +32,58 @@ def test_ranking_columns_order_and_values(adata):
         np.testing.assert_allclose(part["score"], loading * pd.Series(model.within_sd_, adata.var_names)[part["gene"]])
     assert table["specificity"].dropna().between(0, 1).all()
     assert table[["frequency", "pval", "pval_adj"]].isna().all().all()
-    assert set(table["kind"]) == {"pure", "cancelling"}
+    assert set(table["kind"]) == {"pure", "cancelling", "interaction-typical"}
+    for j, (_, part) in enumerate(table.groupby("axis", sort=False)):
+        np.testing.assert_allclose(part["pattern"], pd.Series(model.patterns_[j], adata.var_names)[part["gene"]])
+
+
+@pytest.mark.parametrize("sort_by", ["score", "pattern", "F"])
+def test_sorted_by_what_is_used_or_by_what_differs(adata, sort_by):
+    adata = adata.copy()
+    flda.tl.rank_genes(adata, n_genes=5)
+    table = flda.get.rank_genes_df(adata, sort_by=sort_by)
+    same = flda.get.rank_genes_df(adata).set_index(["axis", "gene"])
+    for axis, part in table.groupby("axis", sort=False):
+        values = part[sort_by].abs()
+        assert values.dropna().is_monotonic_decreasing
+        assert part["rank"].tolist() == list(range(1, 201))
+        if sort_by != "score":
+            expected = sorted(zip(-values.fillna(-1), part["gene"], strict=True))
+            assert part["gene"].tolist() == [gene for _, gene in expected]
+        columns = [c for c in table if c not in ("axis", "gene", "rank")]
+        pd.testing.assert_frame_equal(part.set_index("gene")[columns], same.loc[axis].loc[part["gene"], columns])
+    assert table["selected"].sum() == 35
+    with pytest.raises(ValueError, match=r"sort_by='pval'.*'pattern'"):
+        flda.get.rank_genes_df(adata, sort_by="pval")
+
+
+def test_what_is_not_significant_is_marked(adata):
+    before = flda.get.rank_genes_df(adata, "dendrite").set_index("gene")
+    assert (before["significant"] == (before["F"] > chi2.isf(1e-3, 1))).all()
+    adata = adata.copy()
+    flda.tl.effect_tests(adata, effects="dendrite", n_resamples=49)
+    after = flda.get.rank_genes_df(adata, "dendrite")
+    assert (after["significant"] == (after["pval_adj"] <= 0.05)).all()
+    assert 0 < after["significant"].sum() < len(after)
+
+
+def test_preranked_genes_of_an_axis(adata, tmp_path):
+    adata = adata.copy()
+    flda.tl.rank_genes(adata, n_genes=5)
+    table = flda.get.preranked_df(adata, "axon_2")
+    expected = adata.varm["flda"][:, 2] * adata.var["flda_within_sd"]
+    assert table["score"].is_monotonic_decreasing
+    np.testing.assert_allclose(table["score"], expected[table["gene"]])
+    pure = flda.get.preranked_df(adata, "axon_2", by="pattern", cancelling=False)
+    kinds = flda.get.rank_genes_df(adata, "axon").query("axis == 'axon_2'").set_index("gene")["kind"]
+    assert set(pure["gene"]) == set(kinds.index[kinds != "cancelling"]) < set(table["gene"])
+    np.testing.assert_allclose(
+        pure["score"], pd.Series(adata.varm["flda_pattern"][:, 2], adata.var_names)[pure["gene"]]
+    )
+    with pytest.raises(ValueError, match=r"'leg_1'.*'dendrite_1'"):
+        flda.get.preranked_df(adata, "leg_1")
+    with pytest.raises(ValueError, match=r"by='F'"):
+        flda.get.preranked_df(adata, "axon_2", by="F")
 
 
 def test_f_lets_every_group_have_its_own_variance(adata):

@@ -22,6 +22,16 @@ def test_loadings_are_those_of_the_ranking(adata):
     assert len(flda.pl.loadings(adata, n_genes=50).patches) == 50  # the dense axis uses all
 
 
+def test_genes_that_are_not_significant_are_marked(adata):
+    table = flda.get.rank_genes_df(adata, "dendrite:axon").query("axis == 'dendrite:axon_3' and selected")
+    adata.varm["flda_F"][adata.var_names.get_indexer(table["gene"][1:3]), 2] = 0.5
+    ax = flda.pl.loadings(adata, "dendrite:axon_3")
+    marks = {int(text.get_position()[1]) for text in ax.texts}
+    table = flda.get.rank_genes_df(adata, "dendrite:axon").query("axis == 'dendrite:axon_3' and selected")
+    assert marks == set(np.flatnonzero(~table["significant"])) >= {1, 2}
+    assert all(text.get_text().strip() == "n.s." for text in ax.texts)
+
+
 def test_genes_shows_group_means_in_the_order_of_the_axis(adata):
     adata.uns["axon_colors"] = ["#111111", "#222222", "#333333", "#444444"]
     ax = flda.pl.genes(adata, "axon_1")

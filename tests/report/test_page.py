@@ -38,7 +38,7 @@ def test_the_page_needs_nothing_else_and_is_small(page, fitted):
     assert len(images) == len(list(flda.report.pictures(fitted)))
     assert all(a["alt"] for a in images)
     heads = {a["data-name"]: "hidden" in a for t, a in tags.found if "data-name" in a}
-    assert list(heads) == flda.get.RANKING_COLUMNS
+    assert list(heads) == [*flda.get.RANKING_COLUMNS, "significant"]
     assert [name for name, hidden in heads.items() if hidden] == ["frequency", "pval", "pval_adj"]  # not run
     anchors = {a["href"][1:] for t, a in tags.found if t == "a"}
     assert anchors <= {a.get("id") for _, a in tags.found}

@@ -56,6 +56,23 @@ def test_scanpy_record_and_fold_changes(adata):
     assert np.isfinite(record["logfoldchanges"]["dendrite_1"]).all()
 
 
+@pytest.mark.parametrize("sort_by", ["pattern", "F"])
+def test_scanpys_record_can_be_sorted_by_what_differs(adata, sort_by):
+    flda.tl.rank_genes(adata, effects="axon", n_genes=5, sort_by=sort_by)
+    flda.tl.effect_tests(adata, effects="axon", n_resamples=9)
+    record = adata.uns["rank_genes_flda"]
+    assert record["params"]["sort_by"] == sort_by
+    table = flda.get.rank_genes_df(adata, "axon", sort_by=sort_by).query("axis == 'axon_2'")
+    assert record["names"]["axon_2"].tolist() == table["gene"].tolist()
+    np.testing.assert_allclose(record["scores"]["axon_2"], table[sort_by], rtol=1e-6)
+    np.testing.assert_allclose(record["pvals"]["axon_2"], table["pval"])
+    np.testing.assert_allclose(record["pvals_adj"]["axon_2"], table["pval_adj"])
+    model = SparseFLDA(n_genes=5, shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
+    np.testing.assert_allclose(adata.varm["flda_sparse_pattern"], model.patterns_[1:4].T)
+    with pytest.raises(ValueError, match=r"sort_by='p'.*'pattern'"):
+        flda.tl.rank_genes(adata, sort_by="p")
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Groups are not reordered:UserWarning")
 def test_scanpy_readers(adata):
