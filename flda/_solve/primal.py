@@ -79,6 +79,10 @@ class Primal(Solver):
     def rows(self, genes: Sequence[int]) -> np.ndarray:
         return to_numpy(self.scatter[asarray_like(self.scatter, np.asarray(genes))])
 
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        chosen = asarray_like(self.scatter, genes)
+        return to_numpy(self.scatter[chosen[:, None], chosen])
+
 
 class _PrimalFold(Fold):
     """The training cells of a split, whose scatter is downdated from that of all cells."""

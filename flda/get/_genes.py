@@ -15,6 +15,7 @@ from ..metrics import specificity
 RANKING_COLUMNS = [
     "effect", "axis", "rank", "gene", "score", "loading",
     "selected", "frequency", "pval", "pval_adj", "specificity", "kind",
+    "optimality_gap",
 ]  # fmt: skip
 
 
@@ -47,6 +48,8 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     * ``specificity``: share of the axis's own effect in the sum of the gene's F ratios over all effects
     * ``kind``: ``cancelling`` if the gene has a larger and significant F for another effect, else ``pure``. A
       cancelling gene helps the axis by cancelling that effect in the other genes
+    * ``optimality_gap``: how much better the axis can be at most with another choice of as many genes, as a share of
+      its eigenvalue; the same for all genes of an axis. NaN before :func:`flda.tl.rank_genes`
 
     Raises
     ------
@@ -60,7 +63,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
     >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
     >>> table = flda.get.rank_genes_df(adata, "dendrite")
     >>> table.shape, table["rank"].iloc[0]
-    ((200, 12), np.int64(1))
+    ((200, 13), np.int64(1))
     """
     record = Record(adata, key)
     sparse = "sparse_axes" in record
@@ -74,6 +77,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
         "pval": record.pval if tested else unknown,
         "pval_adj": record.pval_adj if tested else unknown,
     }
+    gaps = axes.set_index("axis").get("optimality_gap", pd.Series(np.nan, axes["axis"]))
     tables = []
     for axis, own in zip(axes["axis"], axes["effect"], strict=True):
         if effect is not None and own != effect:
@@ -93,6 +97,7 @@ def rank_genes_df(adata: AnnData, effect: str | None = None, *, key: str = "flda
                 "selected": (loading[order] != 0) if sparse else False,
                 "specificity": share[order],
                 "kind": kind[order],
+                "optimality_gap": gaps[axis],
                 **{name: values[own].to_numpy()[order] for name, values in columns.items()},
             }
         )

@@ -17,7 +17,7 @@ def adata():
 
 def test_ranking_columns_order_and_values(adata):
     table = flda.get.rank_genes_df(adata)
-    contract = "effect,axis,rank,gene,score,loading,selected,frequency,pval,pval_adj,specificity,kind"
+    contract = "effect,axis,rank,gene,score,loading,selected,frequency,pval,pval_adj,specificity,kind,optimality_gap"
     assert list(table.columns) == RANKING_COLUMNS == contract.split(",")
     model = flda.FLDA(shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
     for j, (axis, part) in enumerate(table.groupby("axis", sort=False)):
