@@ -87,11 +87,14 @@ class Bounded:
         Number of parts that were bounded.
     genes
         Number of genes that were left after the first step.
+    better
+        The best support that was met, if it is better than the one that was given; else None.
     """
 
     bound: float
     nodes: int
     genes: int
+    better: np.ndarray | None = None
 
 
 class Limit:
@@ -134,6 +137,7 @@ class Search:
 
     def __init__(self, problem: Relaxable, best: float, limit: Limit):
         self.problem, self.best, self.limit = problem, best, limit
+        self.better: np.ndarray | None = None
 
     def closed(self, bound: float | np.ndarray):
         """Whether a bound is no higher than the best value known."""
@@ -142,7 +146,9 @@ class Search:
     def meet(self, genes: np.ndarray) -> None:
         """Take note of the objective of a support."""
         with suppress(np.linalg.LinAlgError):  # linearly dependent genes
-            self.best = max(self.best, self.problem.value(genes))
+            value = self.problem.value(genes)
+            if not self.closed(value):
+                self.best, self.better = value, genes
 
     def examine(self, part: Part, fine: float = FINE) -> Part | None:
         """Bound the supports of a part anew, and leave out genes; None if the part is closed."""
@@ -284,7 +290,26 @@ def best_bound(
     work, nodes
         When to stop. A unit of work takes about a nanosecond.
     """
-    limit = Limit(work, nodes)
+    limit, known = Limit(work, nodes), value
+    found = _bound_from(W, H, Z, allowed, k, known, K, limit)
+    while found.better is not None and K is not None and not limit.reached:
+        # directions have moved to the denominator by the value known, so a larger value gives a lower bound
+        genes = found.better
+        reached = Relaxable(lambda chosen: W(chosen).T, W.diagonal, W.ridge, H, Z).value(genes)
+        if reached <= known * (1 + ROUNDING) or found.bound <= reached * (1 + ROUNDING):
+            break
+        known = reached
+        again = _bound_from(W, H, Z, allowed, k, known, K, limit)
+        found = replace(
+            again, bound=min(again.bound, found.bound), better=genes if again.better is None else again.better
+        )
+    return found
+
+
+def _bound_from(
+    W: Rows, H: np.ndarray, Z: np.ndarray, allowed: np.ndarray, k: int, value: float, K: np.ndarray | None, limit: Limit
+) -> Bounded:
+    """Bound the objective from one value that is known."""
     turn, n_lead, share = _leading(H, K, value)
     H = turn.T @ H
     H, moved = H[:n_lead], H[n_lead:] / np.sqrt(value)
@@ -303,16 +328,17 @@ def best_bound(
     everything = Choice(np.empty(0, dtype=np.int64), np.arange(len(pool)), k)
     part: Part | None = Part(everything, np.inf, orthants(np.eye(n_lead)), [], scores=np.zeros(len(pool)))
     assert part is not None
-    best = value
+    best, better = value, None
     if D.min() > 0:
         search = Search(problem, best, limit)
         part, best = search.examine(part, fine=COARSE), search.best
+        better = None if search.better is None else pool[search.better]
         if part is None:
-            return Bounded(best, limit.nodes, k)
+            return Bounded(best, limit.nodes, k, better)
     kept = np.sort(np.r_[part.choice.inside, part.choice.free])
     block = W.block(pool[kept]) if len(kept) <= DENSE and not limit.reached else None
     if block is None:
-        return Bounded(max(best, part.bound), limit.nodes, len(kept))
+        return Bounded(max(best, part.bound), limit.nodes, len(kept), better)
     dense = block * np.outer(scale[kept], scale[kept]) - moved[:, kept].T @ moved[:, kept]
     place = np.full(len(pool), -1)
     place[kept] = np.arange(len(kept))
@@ -324,11 +350,12 @@ def best_bound(
         problem = best_diagonal(problem, dense, choice, part.direction(), best)
         limit.spend(effort)
     if problem.D.min() <= 0:  # W is singular, so there is no bound
-        return Bounded(max(best, part.bound), limit.nodes, len(kept))
+        return Bounded(max(best, part.bound), limit.nodes, len(kept), better)
     search = Search(problem, best, limit)
     again = search.examine(part)
     bound = search.best if again is None else search.run(replace(again, bound=min(again.bound, part.bound)))
-    return Bounded(max(bound, search.best), limit.nodes, len(kept))
+    better = better if search.better is None else pool[kept[search.better]]
+    return Bounded(max(bound, search.best), limit.nodes, len(kept), better)
 
 
 def _leading(H: np.ndarray, K: np.ndarray | None, value: float) -> tuple[np.ndarray, int, float]:
