@@ -25,7 +25,7 @@ from .._solve.optimality import optimality_gap
 from .._solve.prediction import Prior
 from .._solve.refit import Refit
 from .._solve.rows import ScatterRows
-from .._solve.search import STRONG, SparseProblem, first, select
+from .._solve.search import STRONG, SparseProblem, extend, first, select
 from ._flda import FLDA
 from ._gene_report import gene_report
 from ._predictor import Predictor
@@ -35,6 +35,7 @@ from ._solved import Axes, Prepared, Solved, axis_row
 logger = get_logger(__name__)
 
 GRID = (3, 5, 10, 20, 50)  # numbers of genes that n_genes="cv" tries
+SOFT = (1.0, 10.0)  # weights of the earlier axes, relative to the last eigenvalue, from which the search also starts
 
 
 class SparseFLDA(FLDA):
@@ -270,8 +271,7 @@ class SparseFLDA(FLDA):
         strong = STRONG * max(1.0, abs(dense[0]))
         allowed = self._allowed(solved)
 
-        def problem() -> SparseProblem:
-            weight = abs(dense[0]) if self.selector == "flow" else strong
+        def problem(weight: float = abs(dense[0]) if self.selector == "flow" else strong) -> SparseProblem:
             return SparseProblem(refit.denominator, refit.H, np.diag(refit.weights(weight)), allowed)
 
         def axis(c: int, value: float, genes: np.ndarray, loadings: np.ndarray) -> _SparseAxis:
@@ -295,6 +295,8 @@ class SparseFLDA(FLDA):
             else:
                 scores = np.where(allowed, np.abs(u) * np.sqrt(scatter.diagonal), -1.0)
                 starts = [first(scores, k), first(search.own_ratio, k), *warm[c : c + 1]]
+                if found:  # the first gene that is grown from must not be orthogonal to earlier axes on its own
+                    starts += [extend(problem(s * abs(found[-1].row["eigenvalue"])), [], k) for s in SOFT]
                 genes = select(search, k, starts)
             values, loadings = refit.together(genes, 1)
             found.append(axis(c, float(values[0]), genes, loadings[:, 0]))
