@@ -185,11 +185,21 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
             "significant F ratio for another effect, and help the axis by cancelling it in the other genes."
         )
     details.insert(0, kinds)
+    gaps = ranking.loc[ranking["selected"]].groupby("axis", sort=False)["optimality_gap"].first().dropna()
+    if gap := ", ".join(f"{axis} {_percent(gaps[axis])}" for axis in order if axis in gaps):
+        details.append(
+            f"So much larger can the eigenvalue be at most with another choice of as many genes: {gap}. 0 % means that "
+            "no other choice is better on these cells; it does not say that new cells would select the same genes."
+        )
     if not ranking["selected"].any():
         details.insert(
             0, "These genes lead the axis of all genes, because no genes were selected (flda.tl.rank_genes)."
         )
     return Answer(question, f"{order[0]}: {lines[order[0]]}.", tuple(details))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
 
 
 def _stability(record: Record, ranking: pd.DataFrame) -> Answer:
