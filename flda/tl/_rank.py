@@ -31,7 +31,7 @@ def rank_genes(
     mask_var: str | np.ndarray | None = None,
     min_cells: int = 0,
     exclude: Sequence[str] = (),
-    gap_effort: float = 0.1,
+    gap_effort: float = 0.05,
     key: str = "flda",
     key_added: str = "rank_genes_flda",
     copy: bool = False,
