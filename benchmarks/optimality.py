@@ -1,10 +1,11 @@
 """How far the selected genes are from the best ones: optimality gaps of sparse axes on 2,000 genes.
 
 ``SparseFLDA`` with the shrinkage that cross-validation chooses, on the simulated T4/T5 cells and on the 2,000 most
-variable genes of the RNA mixtures, for 10 and 20 genes per axis. Every axis is bounded with three efforts: twice the default
-of ``flda.tl.rank_genes`` (0.1), 1, and what makes about a minute per data set (``--effort``). A gap of 0 means that the
-genes are proven to be the best ones. The axes beyond the first one of an effect are bounded given the axes before them.
-Seconds are those of the processor, for all axes of the data set and k, without the fit. Prints Markdown.
+variable genes of the RNA mixtures, for 10 and 20 genes per axis. Every axis is bounded with three efforts: 0.1 (twice
+the default of ``flda.tl.rank_genes``), 1, and one that makes about a minute per data set (``--effort``). A gap of 0
+means that the genes are proven to be the best ones. The axes beyond the first one of an effect are bounded given the
+axes before them. Seconds are those of the processor, for all axes of the data set and k, without the fit. Prints
+Markdown.
 """
 
 from __future__ import annotations
