@@ -34,6 +34,7 @@ COARSE = 0.02  # the same in the first bound of all genes
 # most of the denominator that directions may take which move there: if few directions are left without them, and else
 SMALL, LARGE, FEW_DIRECTIONS = 0.05, 0.6, 3
 OVERHEAD, WORK_OF_BOUND = 1e5, 5.0  # work of a few calls, and of a bound for each gene and direction
+COST_OF_ROWS = 10.0  # work of an entry of W that is taken from its rows
 WORK_OF_DIAGONAL = 20.0  # work of a larger diagonal, for the third power of the number of genes
 RELAXATIONS = 30  # most relaxations of one part
 DENSE = 2500  # W is formed for this many genes at most
@@ -101,7 +102,7 @@ class Limit:
     """Counts work, in units that take about a nanosecond, so that the result does not depend on the machine."""
 
     def __init__(self, work: float, nodes: float = np.inf):
-        self.nodes, self._left, self._nodes_left = 0, work, nodes
+        self.nodes, self.left, self._nodes_left = 0, work, nodes
 
     def count(self) -> None:
         """Count one node."""
@@ -110,16 +111,16 @@ class Limit:
 
     def spend(self, entries: float, calls: int = 1) -> None:
         """Count an operation on a number of entries, with the overhead of some calls."""
-        self._left -= entries + OVERHEAD * calls
+        self.left -= entries + OVERHEAD * calls
 
     def affords(self, work: float) -> bool:
         """Whether an operation takes less than half of the work that is left."""
-        return work < self._left / 2
+        return work < self.left / 2
 
     @property
     def reached(self) -> bool:
         """Whether no further node may be opened."""
-        return self._left <= 0 or self._nodes_left <= 0
+        return self.left <= 0 or self._nodes_left <= 0
 
 
 class Search:
@@ -203,8 +204,8 @@ class Search:
             if w.tobytes() not in seen and not enough and not self.closed(at_corner):
                 seen.add(w.tobytes())
                 start = (new or duals)[-1].z if new or duals else None
-                rounds = 12 if duals else 40
-                dual = relax(self.problem, w, choice, start, target=self.best, rounds=rounds, tolerance=1e-3)
+                rounds, left = 12 if duals else 40, self.limit.left
+                dual = relax(self.problem, w, choice, start, target=self.best, rounds=rounds, tolerance=1e-3, work=left)
                 self.limit.spend(dual.work, calls=4 * dual.rounds)
                 new.append(dual)
                 values = np.minimum(values, self._values([dual], cones, choice))
@@ -324,7 +325,7 @@ def _bound_from(
         return (rows - moved[:, genes].T @ moved).T
 
     D = np.minimum((1 - share) * W.ridge[pool] * scale**2, 1.0)
-    problem = Relaxable(columns, np.ones(len(pool)), D, H, Z)
+    problem = Relaxable(columns, np.ones(len(pool)), D, H, Z, COST_OF_ROWS)
     everything = Choice(np.empty(0, dtype=np.int64), np.arange(len(pool)), k)
     part: Part | None = Part(everything, np.inf, orthants(np.eye(n_lead)), [], scores=np.zeros(len(pool)))
     assert part is not None

@@ -49,6 +49,8 @@ class Relaxable:
         Rows of the effect, d x p.
     Z
         Rows on which the axis must be zero, r x p.
+    cost
+        Work to get one entry of a column, in units of about a nanosecond.
     """
 
     columns: Callable[[np.ndarray], np.ndarray]
@@ -56,6 +58,7 @@ class Relaxable:
     D: np.ndarray
     H: np.ndarray
     Z: np.ndarray
+    cost: float = 1.0
 
     def value(self, genes: np.ndarray) -> float:
         """Compute the objective of the best axis on a support."""
@@ -176,6 +179,7 @@ def relax(
     target: float = -np.inf,
     rounds: int = 40,
     tolerance: float = 1e-4,
+    work: float = np.inf,
 ) -> Dual:
     """Compute a good dual for a direction.
 
@@ -195,6 +199,8 @@ def relax(
         Most steps of the climb.
     tolerance
         The climb ends when bound and F differ by less than this share of F.
+    work
+        The climb ends once it has taken this much work, in units of about a nanosecond.
 
     Returns
     -------
@@ -203,11 +209,11 @@ def relax(
     z = _start(problem, w, choice, start)
     free = np.zeros(len(z), dtype=bool)
     free[choice.free] = True
-    best, found, count, work = np.inf, None, 0, 0.0
+    best, found, count, spent = np.inf, None, 0, 0.0
     for _ in range(max(rounds, 1)):
         A = np.flatnonzero(z > ABSENT)
         count += 1
-        work += len(A) * (0.2 * len(A) ** 2 + len(z) * (1 + 0.5 * (len(problem.H) + len(problem.Z))))
+        spent += len(A) * (0.2 * len(A) ** 2 + len(z) * (problem.cost + 0.5 * (len(problem.H) + len(problem.Z))))
         try:
             U, C, R = _dual(problem, A, z[A])
         except LinAlgError:  # the columns of the genes with a share are linearly dependent
@@ -221,13 +227,13 @@ def relax(
             gap[A] = problem.D[A] * u**2 * (1 / z[A] - 1)
             best, found = bound, replace(dual, gap=gap)
         reached = float(w @ C @ w + gradient[A] @ z[A])  # F(z)
-        if best <= target or best - reached < tolerance * reached:
+        if best <= target or best - reached < tolerance * reached or spent > work:
             break
         z = _step(problem, choice, free, z, gradient)
     if found is None:  # U = 0 is a dual too
         d, p = problem.H.shape
         found = Dual(np.zeros((d, d)), problem.H.T / np.sqrt(problem.D)[:, None], z, np.zeros(p))
-    return replace(found, rounds=count, work=work)
+    return replace(found, rounds=count, work=spent)
 
 
 def _start(problem: Relaxable, w: np.ndarray, choice: Choice, start: np.ndarray | None) -> np.ndarray:
