@@ -1,6 +1,6 @@
 """Continuous covariates: numbers that differ from cell to cell, and enter the fit as columns without axes.
 
-The fit of the cells is ``x_i = g_c(i) + z_i Gamma + error``, with the q columns z_i of the covariates (N x q in all) and
+The fit of the cells is ``x_i = g_c(i) + Gamma' z_i + error``, with q columns z_i of the covariates (N x q in all) and
 their slopes Gamma (q x p). Every column has mean zero and standard deviation one over the cells, so a slope is the
 change of expression per standard deviation, and g_c is the mean of group c at the mean of the covariates.
 """

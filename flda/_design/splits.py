@@ -192,7 +192,7 @@ def hold_out(
     """Choose the folds of a certificate.
 
     The number of folds is the largest one up to ``n_folds`` for which every fold holds out two units of every group.
-    Without donors, groups of two or three cells are never held out if the effects can be estimated from the other groups.
+    Without donors, groups of two or three cells are never held out if the effects can be estimated from the others.
     With three donors in a group, and no factor that varies between donors, the donors form three parts, and three folds
     hold out two parts each. (If a factor varies between donors, a fit needs two donors of a level to see the variance
     between them.) Where folds cannot be had, one unit is left out at a time. With more than :data:`MAX_LEFT_OUT` units,

@@ -1,9 +1,9 @@
 """Sums and squares of expression less what covariates predict, and what the slopes add to the noise of group means.
 
-The slopes Gamma (q x p) come from the deviations y_i of the covariates from the means of their samples. Sums and squares
-are those of ``x_i - Gamma' z_i``, so a group mean is ``g_c - Gamma' z_c``, with z_c the mean of the covariates of the
-group (all covariates have the mean zero). The slopes are not known exactly. With ``A = sum_i y_i y_i'``, and A_c its part
-from group c, in which cells have the variance v_c, the covariance of the adjusted group means is ::
+The slopes Gamma (q x p) come from the deviations y_i of the covariates from the means of their samples. Sums and
+squares are those of ``x_i - Gamma' z_i``, so a group mean is ``g_c - Gamma' z_c``, with z_c the mean of the covariates
+of the group (all covariates have the mean zero). The slopes are not known exactly. With ``A = sum_i y_i y_i'``, and A_c
+its part from group c, in which cells have the variance v_c, the covariance of the adjusted group means is ::
 
     V = diag(v_c / n_c) + Z (sum_c v_c A^-1 A_c A^-1) Z'
 
@@ -70,7 +70,7 @@ class SlopeNoise:
         return np.maximum(self._counts - 1 - self._taken, 0)
 
     def parts(self, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return further columns for ``B`` (df x C), and the group whose variance each has; V = B' diag(w) B' in all."""
+        """Return further columns for ``B`` (df x C), with which ``V = B diag(w) B'``, and the group of each variance."""
         of_groups = [B @ self.means @ part for part in self._parts]
         q = self.means.shape[1]
         return np.hstack(of_groups), np.repeat(np.arange(len(of_groups)), q)
@@ -111,6 +111,4 @@ def adjusted(X, covariates: Covariates, codes: np.ndarray, sums: np.ndarray, squ
     inner = np.stack([Z[codes == s].T @ Z[codes == s] for s in range(S)])
     predicted = np.einsum("jp,sjk,kp->sp", slopes, inner, slopes, optimize=True)
     crossed = np.einsum("jp,jsp->sp", slopes, cross, optimize=True)
-    return Adjusted(
-        sums - (counts[:, None] * means) @ slopes, np.maximum(squares - 2 * crossed + predicted, 0), slopes
-    )
+    return Adjusted(sums - (counts[:, None] * means) @ slopes, np.maximum(squares - 2 * crossed + predicted, 0), slopes)

@@ -121,8 +121,9 @@ class Objective:
         halves = {e: b / np.sqrt(len(b)) for e, b in contrasts.items()}  # M_T = |halves[T] G|^2
         of_covariates = []
         if design.covariates is not None:
-            each = {e: design.covariates.rows(e) for e in design.covariates.columns}
-            of_covariates = [(np.pad(r, ((0, 0), (C, 0))) / np.sqrt(len(r)), self.penalties[e]) for e, r in each.items()]
+            for e in design.covariates.columns:
+                row = design.covariates.rows(e)
+                of_covariates.append((np.pad(row, ((0, 0), (C, 0))) / np.sqrt(len(row)), self.penalties[e]))
             q = design.covariates.values.shape[1]
             rest, halves = _wider(rest, q), {e: _wider(h, q) for e, h in halves.items()}
         out = {}

@@ -8,8 +8,8 @@ and the weights w of the full fit, ::
 
 is the scatter of the training cells about their own sample means. With covariates, ``e_i`` the residuals of the full
 fit and y_i the deviations of the covariates from the training samples, it also loses ``C' A^-1 C`` for
-``A = sum_i w y_i y_i'`` and ``C = sum_i w y_i e_i'``, and the slopes change by ``A^-1 C``. With donors in the error term,
-the donor level of the training samples is then added. A fold therefore reads its held-out cells only.
+``A = sum_i w y_i y_i'`` and ``C = sum_i w y_i e_i'``, and the slopes change by ``A^-1 C``. With donors in the error
+term, the donor level of the training samples is then added. A fold therefore reads its held-out cells only.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ class Primal(Solver):
     def rows(self, genes: Sequence[int]) -> np.ndarray:
         return to_numpy(self.scatter[asarray_like(self.scatter, np.asarray(genes))])
 
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        chosen = asarray_like(self.scatter, genes)
+        return to_numpy(self.scatter[chosen[:, None], chosen])
+
 
 class _PrimalFold(Fold):
     """The training cells of a split, whose scatter is downdated from that of all cells."""
@@ -99,9 +103,9 @@ class _PrimalFold(Fold):
             values, slopes = within.covariates.values, within.covariates.slopes
             weights = within.cell_weights[:, None]
             # sums of w z x' over the training cells, from those of all cells less those of the held-out cells
-            products = within.covariate_sums - arrays.transposed_times(
-                held_out, weights[split.test] * values[split.test]
-            ).T
+            products = (
+                within.covariate_sums - arrays.transposed_times(held_out, weights[split.test] * values[split.test]).T
+            )
             products -= training.norm * (sizes[:, None] * deviations.means).T @ own  # sums of w y x'
             A = deviations.Y.T @ (weights[split.train] * deviations.Y)
             C = products - A @ slopes

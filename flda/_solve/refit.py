@@ -34,6 +34,8 @@ class Refit:
     ----------
     denominator
         The rows of W.
+    earlier
+        The genes and the loadings on them of the axes added so far.
     """
 
     def __init__(self, terms: Terms, means: np.ndarray, scatter: Rows):
@@ -42,7 +44,22 @@ class Refit:
         self.denominator: Rows = WithRows(scatter, against) if terms.ratio and len(against) else scatter
         subtracted = np.empty((0, means.shape[1])) if terms.ratio else against
         self._rows = [terms.own @ means, subtracted, *(a @ means for a in terms.nulled)]
-        self._n_earlier = 0
+        self.earlier: list[tuple[np.ndarray, np.ndarray]] = []
+
+    @property
+    def own(self) -> np.ndarray:
+        """The rows of the effect itself, df x p."""
+        return self._rows[0]
+
+    @property
+    def subtracted(self) -> np.ndarray:
+        """The rows of what the difference subtracts, m x p; none for the ratio."""
+        return self._rows[1]
+
+    @property
+    def zero(self) -> np.ndarray:
+        """The rows on which an axis must be zero: effects with an infinite penalty, and the axes added so far."""
+        return np.vstack([self.own[:0], *self._rows[2:]])
 
     @property
     def H(self) -> np.ndarray:
@@ -62,9 +79,13 @@ class Refit:
         Its eigenvalue and its loadings u on the support, (k,), with ``u' M_e(g) u = 1``.
         """
         values, loadings = self.together(genes, 1)
-        self._rows.append(loadings[:, :1].T @ self.denominator(genes))
-        self._n_earlier += 1
+        self.append(genes, loadings[:, 0])
         return float(values[0]), loadings[:, 0]
+
+    def append(self, genes: np.ndarray, loadings: np.ndarray) -> None:
+        """Add an axis, given by its genes and its loadings on them."""
+        self._rows.append(loadings[None, :] @ self.denominator(genes))
+        self.earlier.append((genes, loadings))
 
     def together(self, genes: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute the best axes that share one support: eigenvalues and loadings (k x n_components).

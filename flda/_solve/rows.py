@@ -20,8 +20,17 @@ class Rows(Protocol):
         """The diagonal, (p,)."""
         ...
 
+    @property
+    def ridge(self) -> np.ndarray:
+        """A diagonal, (p,), without which the matrix is still positive semidefinite."""
+        ...
+
     def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the rows of some genes, len(genes) x p."""
+        ...
+
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        """Return the rows and columns of some genes, or None if that would take too much memory."""
         ...
 
     def times(self, B: np.ndarray) -> np.ndarray:
@@ -62,10 +71,23 @@ class ScatterRows:
                 self._rows[j] = row
         return np.stack([self._rows[int(j)] for j in genes])
 
+    @cached_property
+    def ridge(self) -> np.ndarray:
+        """The part of the shrinkage target, g T, (p,)."""
+        return self.diagonal - (1 - self._g) * self._solver.variances
+
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        """Return the rows and columns of some genes, which are not kept."""
+        block = self._solver.block(genes)
+        if block is None:
+            return None
+        block = (1 - self._g) * block
+        block[np.diag_indices(len(genes))] = self.diagonal[genes]
+        return block
+
     def times(self, B: np.ndarray) -> np.ndarray:
         """Return ``M_e(g) B`` (p x k), in one pass over the data."""
-        ridge = self.diagonal - (1 - self._g) * self._solver.variances  # g T
-        return (1 - self._g) * self._solver.within.times(B) + ridge[:, None] * B
+        return (1 - self._g) * self._solver.within.times(B) + self.ridge[:, None] * B
 
 
 class WithRows:
@@ -78,6 +100,16 @@ class WithRows:
     def diagonal(self) -> np.ndarray:
         """The diagonal, (p,)."""
         return self._base.diagonal + np.einsum("mp,mp->p", self._A, self._A)
+
+    @property
+    def ridge(self) -> np.ndarray:
+        """The ridge of M, (p,)."""
+        return self._base.ridge
+
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        """Return the rows and columns of some genes."""
+        block = self._base.block(genes)
+        return None if block is None else block + self._A[:, genes].T @ self._A[:, genes]
 
     def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the rows of some genes, len(genes) x p."""
@@ -99,6 +131,15 @@ class MatrixRows:
     def diagonal(self) -> np.ndarray:
         """The diagonal, (p,)."""
         return self._matrix.diagonal()
+
+    @property
+    def ridge(self) -> np.ndarray:
+        """Zero, (p,): nothing is known of the matrix."""
+        return np.zeros(len(self._matrix))
+
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        """Return the rows and columns of some genes."""
+        return self._matrix[np.ix_(genes, genes)]
 
     def __call__(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the rows of some genes, len(genes) x p."""

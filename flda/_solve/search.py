@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import eigh
 
 from .rows import Rows
 
@@ -206,7 +205,7 @@ def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.nd
 
 def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
     """Compute R with K = R R', without the directions that are rounding error next to K or to ``size``."""
-    values, vectors = eigh(K)
+    values, vectors = np.linalg.eigh(K)
     keep = values > 1e-12 * max(values[-1], size, 0.0)
     return vectors[:, keep] * np.sqrt(values[keep])
 
@@ -319,6 +318,13 @@ class _Arrowheads:
         lower = self._root_with(0.0, genes)  # the other terms are positive above the largest L
         # rounding errors, on the scale of the largest weights, must not exclude the best gene by its own bounds
         slack = 1e-12 * max(np.abs(self.L).max(), np.abs(lower).max())
+        m = max(lower.max() - slack, threshold)
+        if m > self.L[-1] + slack:  # the sum falls with m, so at any m it says on which side of m the root is
+            reach = self.c + (1 / (m - self.L)) @ self.b**2
+            genes = np.flatnonzero(reach >= m - 1e-9 * max(abs(m), np.abs(self.L).max()))
+            lower = lower[genes]
+            if len(genes) == 0:
+                return genes, lower
         for _ in range(ROUNDS):
             upper = self._root_with(self._others_at(lower, genes), genes)
             stay = upper >= max(lower.max() - slack, threshold)

@@ -31,6 +31,8 @@ from .folds import FoldSpace, Training
 from .prior import FactorialMeans, posterior_means
 from .within import Within, with_slopes
 
+LARGEST_BLOCK = 50_000_000  # most numbers in the residuals of the genes of a block of M_e
+
 Apply = Callable[[np.ndarray], np.ndarray]  # p x k -> p x k
 
 
@@ -150,10 +152,20 @@ class Solver(ABC):
 
     def rows(self, genes: Sequence[int]) -> np.ndarray:
         """Compute rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
-        block = to_numpy(arrays.dense(self.columns(genes)))
-        within = self.within
+        return self.within.genes_of(self._residuals(genes)).T
+
+    def block(self, genes: np.ndarray) -> np.ndarray | None:
+        """Compute rows and columns of M_e for some genes, or return None if their residuals take too much memory."""
+        if self.within.shape[0] * len(genes) > LARGEST_BLOCK:
+            return None
+        residuals = self._residuals(genes)
+        return residuals.T @ residuals
+
+    def _residuals(self, genes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Compute the weighted residuals of the cells for a few genes, N x len(genes)."""
+        block, within = to_numpy(arrays.dense(self.columns(genes))), self.within
         block -= within.fitted_genes(genes)
-        return within.genes_of(np.sqrt(within.cell_weights)[:, None] * block).T
+        return np.sqrt(within.cell_weights)[:, None] * block
 
     @cached_property
     def _columns(self):

@@ -30,8 +30,8 @@ Without donors the samples are the groups, and h_s is g_c.
 Covariates z_i (q numbers per cell) have slopes Gamma (q x p), which come from how cells deviate from their samples:
 with ``y_i = z_i - z_s``, z_s the mean of a sample, and ``A = sum_i w_{c(i)} y_i y_i'``, they are
 ``Gamma = A^-1 sum_i w_{c(i)} y_i x_i'``. Everything above then holds for ``x_i - Gamma' z_i`` in place of x_i, and the
-weights are scaled to ``sum_c w_c (n_c - S_c) = 1 + tr(A^-1 sum_i w_{c(i)}^2 y_i y_i')``, which is the degrees of freedom
-that the slopes cost. With one sample per group and all interactions in the fit this is least squares on the cells.
+weights are scaled for the degrees of freedom that the slopes cost, by ``1 / (1 - tr(A^-1 sum_i w_{c(i)}^2 y_i y_i'))``.
+With one sample per group and all interactions in the fit this is least squares on the cells.
 """
 
 from __future__ import annotations
@@ -273,9 +273,9 @@ class Within:
             units, n_units = (codes, len(counts)) if samples is None else (samples.codes, len(samples.counts))
             found = summarise(X, units, n_units)
             sums, squares = found.sums, found.squares.sum(axis=1)
-        sample_codes, sizes, groups = (
-            (codes, counts, np.arange(len(counts))) if samples is None else (samples.codes, samples.counts, samples.groups)
-        )
+        sample_codes, sizes, groups = codes, counts, np.arange(len(counts))
+        if samples is not None:
+            sample_codes, sizes, groups = samples.codes, samples.counts, samples.groups
         n_samples = np.bincount(groups)
         weights, own, fitted = group_weights(counts, within, n_samples), sums / sizes[:, None], None
         taken = 0.0  # squares that the slopes take from the cells
@@ -519,8 +519,8 @@ class Within:
             out[p : p + S] += arrays.block_sums(scores, sample_codes[rows], S)
             out[p + S :] += Z[rows].T @ scores
 
-        # M_e B = sum_i w_i r_i r_i' B with the residuals r_i = x_i - h_i - Gamma' z_i: the first p rows hold the part of
-        # x_i, the others those of every h_s and of Gamma
+        # M_e B = sum_i w_i r_i r_i' B with the residuals r_i = x_i - h_s - Gamma' z_i: the first p rows hold the part
+        # of x_i, the others those of every h_s and of Gamma
         sums = to_numpy(arrays.reduce_rows(self.X, update, (p + S + Z.shape[1], k)))
         return sums[:p] - self._fits.T @ sums[p:]
 
@@ -531,7 +531,7 @@ class Within:
             out += self.covariates.values @ (self.covariates.slopes @ B)
         return out
 
-    def fitted_genes(self, genes: Sequence[int] | slice) -> np.ndarray:
+    def fitted_genes(self, genes: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """Compute what is subtracted from every cell, ``h_s + Gamma' z``, for some genes: N x len(genes)."""
         out = self.centres[:, genes][self.sample_codes]
         if self.covariates is not None:

@@ -107,6 +107,11 @@ class Solved:
         """The objective of every effect with axes."""
         return self.prepared.objective.terms(self.design, self.K, self.noise)
 
+    def inner_products(self, effect: Effect) -> np.ndarray:
+        """Compute ``T M_e(g)^-1 T'`` for the rows T of an effect followed by those that count against it."""
+        rows = np.vstack([self.terms[effect].own, self.terms[effect].against])
+        return rows @ self.K @ rows.T
+
     @cached_property
     def _space(self) -> GroupSpace:
         return GroupSpace(self.K)

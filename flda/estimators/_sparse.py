@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from .._logging import get_logger, quiet
 from .._progress import progress
 from .._solve.criterion import Criterion
 from .._solve.flow import flow
+from .._solve.optimality import optimality_gap
 from .._solve.prediction import Prior
 from .._solve.refit import Refit
 from .._solve.rows import ScatterRows
-from .._solve.search import STRONG, SparseProblem, first, select
+from .._solve.search import STRONG, SparseProblem, extend, first, select
 from ..metrics import patterns
 from ._flda import FLDA
 from ._gene_report import gene_report
@@ -34,6 +36,7 @@ from ._solved import Axes, Prepared, Solved, axis_row, differs
 logger = get_logger(__name__)
 
 GRID = (3, 5, 10, 20, 50)  # numbers of genes that n_genes="cv" tries
+SOFT = (1.0, 10.0)  # weights of the earlier axes, relative to the last eigenvalue, from which the search also starts
 
 
 class SparseFLDA(FLDA):
@@ -60,6 +63,10 @@ class SparseFLDA(FLDA):
     candidates
         Genes that may be selected, a boolean array (p,). None allows all. Other genes still contribute to the
         shrinkage.
+    gap_effort
+        Effort for the optimality gap of each axis: 1 takes about a second per axis, and 0 leaves the gaps out. More
+        effort gives smaller gaps. Effort is counted in operations, so the gaps do not depend on the speed of the
+        machine.
     interactions, nuisance, numeric, contrasts, n_components, objective, penalty, lack_of_fit
         As in :class:`FLDA`. With ``n_components=None`` an effect has no more axes than genes per axis.
     weights, reliability, group_means
@@ -82,6 +89,11 @@ class SparseFLDA(FLDA):
     axes_ : DataFrame
         As in :class:`FLDA`, with two more columns: ``n_genes``, and ``dense_eigenvalue``, the objective of the same
         component without the limit on genes. No axis of k genes can exceed the dense eigenvalue of the first axis.
+    optimality_gap_ : Series
+        For every axis, how much larger the objective of the best axis with as many genes can be at most, as a share:
+        0.02 means that no choice of k genes is more than 2 % better, and 0 that the genes are proven to be the best
+        ones. It refers to the data of the fit, and to the axes of the effect before this one as they are. NaN if
+        ``gap_effort=0``, or if the eigenvalue is not positive.
     components_, eigenvalues_, patterns_, design_, means_, within_sd_, shrinkage_, solver_, residual_, classes_
         As in :class:`FLDA`.
     prediction_
@@ -113,6 +125,7 @@ class SparseFLDA(FLDA):
         mode: str = "axis",
         selector: str = "refit",
         candidates: np.ndarray | None = None,
+        gap_effort: float = 0.0,
         interactions: str | Iterable[str | Sequence[str]] | None = "all",
         nuisance: Sequence[str] = (),
         numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
@@ -141,6 +154,7 @@ class SparseFLDA(FLDA):
         self.mode = mode
         self.selector = selector
         self.candidates = candidates
+        self.gap_effort = gap_effort
 
     def path(self, X, y, n_genes: Sequence[int], groups=None) -> pd.DataFrame:
         """Compute the best axes for several k, each started from the axes of the k before, without changing the model.
@@ -181,6 +195,8 @@ class SparseFLDA(FLDA):
                 raise ValueError(f"{name}={getattr(self, name)!r}: use one of {list(allowed)}.")
         if isinstance(self.n_genes, str) and self.n_genes != "cv":
             raise ValueError(f"n_genes={self.n_genes!r}: use a number, a dict of effects, or 'cv'.")
+        if not (isinstance(self.gap_effort, Real) and self.gap_effort >= 0):
+            raise ValueError(f"gap_effort={self.gap_effort!r}: use a number of 0 or more.")
 
     def _solve(self, prepared: Prepared) -> Solved:
         solved = super()._solve(prepared)
@@ -199,12 +215,16 @@ class SparseFLDA(FLDA):
         self._n_candidates = int(self._allowed(solved).sum())
         scatter = ScatterRows(solved.solver, solved.g)
         effects = progress(solved.design.effects, desc="gene selection")
-        found = [a for effect in effects for a in self._axes_of(effect, sizes[effect], solved, scatter)]
+        effort = self.gap_effort
+        found = [
+            a for effect in effects for a in self._axes_of(effect, sizes[effect], solved, scatter, gap_effort=effort)
+        ]
         p = solved.prepared.within.shape[1]
         U = np.zeros((p, len(found)))
         for j, axis in enumerate(found):
             U[axis.genes, j] = axis.loadings
         table = pd.DataFrame([a.row for a in found])
+        self.optimality_gap_ = pd.Series([a.gap for a in found], table["axis"], name="optimality_gap")
 
         self.n_genes_ = {e.name: k for e, k in sizes.items()}
         self.selected_ = {
@@ -239,24 +259,34 @@ class SparseFLDA(FLDA):
         return replace(found, discriminants=weights, centre=solved.solver.centre)
 
     def _axes_of(
-        self, effect: Effect, k: int, solved: Solved, scatter: ScatterRows, warm: Sequence[np.ndarray] = ()
+        self,
+        effect: Effect,
+        k: int,
+        solved: Solved,
+        scatter: ScatterRows,
+        warm: Sequence[np.ndarray] = (),
+        gap_effort: float = 0.0,
     ) -> list[_SparseAxis]:
         """Compute all axes of one effect with k genes each.
 
-        ``warm`` holds the supports of the axes for another k, from which the search also starts.
+        ``warm`` holds the supports of the axes for another k, from which the search also starts. The optimality gap is
+        NaN for ``gap_effort=0``.
         """
         dense, w = solved.axes(effect, min(solved.prepared.n_components[effect], k))
         refit = Refit(solved.terms[effect], solved.means, scatter)
         strong = STRONG * max(1.0, abs(dense[0]))
         allowed = self._allowed(solved)
 
-        def problem() -> SparseProblem:
-            weight = abs(dense[0]) if self.selector == "flow" else strong
+        def problem(weight: float = abs(dense[0]) if self.selector == "flow" else strong) -> SparseProblem:
             return SparseProblem(refit.denominator, refit.H, np.diag(refit.weights(weight)), allowed)
 
         def axis(c: int, value: float, genes: np.ndarray, loadings: np.ndarray) -> _SparseAxis:
             row = axis_row(effect, c + 1, eigenvalue=value, n_genes=k, dense_eigenvalue=dense[c])
-            return _SparseAxis(row, genes, loadings)
+            gap = np.nan
+            if gap_effort > 0:
+                gap = optimality_gap(refit, value, k, allowed, solved.inner_products(effect), work=1e9 * gap_effort)
+            refit.append(genes, loadings)
+            return _SparseAxis(row, genes, loadings, gap)
 
         if self.mode == "marker":
             genes = np.sort(first(problem().own_ratio, k))
@@ -271,9 +301,11 @@ class SparseFLDA(FLDA):
             else:
                 scores = np.where(allowed, np.abs(u) * np.sqrt(scatter.diagonal), -1.0)
                 starts = [first(scores, k), first(search.own_ratio, k), *warm[c : c + 1]]
+                if found:  # the first gene that is grown from must not be orthogonal to earlier axes on its own
+                    starts += [extend(problem(s * abs(found[-1].row["eigenvalue"])), [], k) for s in SOFT]
                 genes = select(search, k, starts)
-            value, loadings = refit.add(genes)
-            found.append(axis(c, value, genes, loadings))
+            values, loadings = refit.together(genes, 1)
+            found.append(axis(c, float(values[0]), genes, loadings[:, 0]))
         return found
 
     def _choose_sizes(self, solved: Solved) -> tuple[dict[Effect, int], pd.DataFrame]:
@@ -361,11 +393,12 @@ class SparseFLDA(FLDA):
 
 @dataclass(frozen=True)
 class _SparseAxis:
-    """One sparse axis: its row of ``axes_``, its genes in ascending order, and their loadings."""
+    """One sparse axis: its row of ``axes_``, its genes in ascending order, their loadings, and its optimality gap."""
 
     row: dict
     genes: np.ndarray
     loadings: np.ndarray
+    gap: float
 
 
 def _scores(X, axis: _SparseAxis, centre: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..metrics import significant, specificity
 RANKING_COLUMNS = [
     "effect", "axis", "rank", "gene", "score", "loading",
     "selected", "frequency", "pval", "pval_adj", "specificity", "kind", "pattern", "F",
+    "optimality_gap",
 ]  # fmt: skip
 SORT_BY = ("score", "pattern", "F")
 SIGNIFICANT = 0.05  # false discovery rate of the tests of genes
@@ -64,6 +65,8 @@ def rank_genes_df(
     * ``significant``: whether the gene on its own differs with the effect: its ``pval_adj`` is at most 0.05, or, before
       :func:`flda.tl.effect_tests`, its F is too large for chance (:func:`flda.metrics.significant`). An axis can use a
       gene of which this is not true
+    * ``optimality_gap``: how much better the axis can be at most with another choice of as many genes, as a share of
+      its eigenvalue; the same for all genes of an axis. NaN before :func:`flda.tl.rank_genes`
 
     Raises
     ------
@@ -94,6 +97,7 @@ def rank_genes_df(
         "pval": record.pval if tested else unknown,
         "pval_adj": record.pval_adj if tested else unknown,
     }
+    gaps = axes.set_index("axis").get("optimality_gap", pd.Series(np.nan, axes["axis"]))
     tables = []
     for axis, own in zip(axes["axis"], axes["effect"], strict=True):
         if effect is not None and own != effect:
@@ -112,6 +116,7 @@ def rank_genes_df(
                 "kind": kind,
                 "pattern": pattern[axis].to_numpy(),
                 "F": F[own].to_numpy(),
+                "optimality_gap": gaps[axis],
                 **{name: values[own].to_numpy() for name, values in columns.items()},
             }
         )

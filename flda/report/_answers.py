@@ -192,6 +192,12 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
     details.insert(0, kinds)
     whole = ranking[ranking["axis"] == order[0]].sort_values(["F", "gene"], ascending=[False, True], kind="stable")
     details.insert(1, f"The genes that differ most by {first['effect'].iloc[0]} (F): {_names(whole)}.")
+    gaps = ranking.loc[ranking["selected"]].groupby("axis", sort=False)["optimality_gap"].first().dropna()
+    if gap := ", ".join(f"{axis} {_percent(gaps[axis])}" for axis in order if axis in gaps):
+        details.append(
+            f"So much larger can the eigenvalue be at most with another choice of as many genes: {gap}. 0 % means that "
+            "no other choice is better on these cells; it does not say that new cells would select the same genes."
+        )
     if not ranking["selected"].any():
         details.insert(
             0, "These genes lead the axis of all genes, because no genes were selected (flda.tl.rank_genes)."
@@ -201,6 +207,10 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
 
 def _names(table: pd.DataFrame) -> str:
     return ", ".join(table["gene"].head(N_GENES).astype(str))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
 
 
 def _stability(record: Record, ranking: pd.DataFrame) -> Answer:

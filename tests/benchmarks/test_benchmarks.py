@@ -3,6 +3,7 @@
 import defaults
 import inference
 import numpy as np
+import optimality
 import pandas as pd
 import power
 import pytest
@@ -40,6 +41,14 @@ def test_sparse_axes(capsys):
     table = sparse_axes.report(pd.DataFrame(rows))
     assert set(table["method"]) == set(sparse_axes.METHODS)
     assert sparse_axes.DEFAULT in capsys.readouterr().out
+
+
+def test_optimality(monkeypatch):
+    monkeypatch.setattr(optimality, "SIZES", (3,))
+    table, times = optimality.gaps("small", [0.01, 0.1])
+    assert (table["0.1"] >= 0).all()
+    assert (table["0.1"] <= table["0.01"] + 1e-9).all()
+    assert len(times) == 2
 
 
 def test_defaults():

@@ -274,3 +274,28 @@ def test_invariances(seed, mode):
 @parametrize_with_checks([SparseFLDA(n_genes=2, random_state=0)])
 def test_common_estimator_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("objective", ["ratio", "difference"])
+@pytest.mark.parametrize("mode", ["axis", "marker"])
+def test_optimality_gap_brackets_the_best_first_axis(objective, mode):
+    """Against every pair of genes; the interaction is left out, so there is a lack of fit."""
+    X, y = problem(120, 8, (2, 3), seed=3)
+    options = {"shrinkage": 0.3, "interactions": None, "objective": objective, "n_genes": 2, "n_components": 1}
+    model = SparseFLDA(mode=mode, gap_effort=5, **options).fit(X, y)
+    pairs = [np.isin(np.arange(8), genes) for genes in itertools.combinations(range(8), 2)]
+    values = [SparseFLDA(mode="marker", candidates=pair, **options).fit(X, y).eigenvalues_ for pair in pairs]
+    best = dict(zip(model.effects_, np.max(values, axis=0), strict=True))
+    for effect, value, gap in zip(model.effects_, model.eigenvalues_, model.optimality_gap_, strict=True):
+        assert value * (1 + gap) == pytest.approx(best[effect], rel=1e-6)
+
+
+def test_optimality_gap_is_left_out_by_default_and_does_not_change_the_axes():
+    X, y = problem(120, 30, (2, 3), seed=1)
+    plain, bounded = (SparseFLDA(n_genes=4, shrinkage=0.5, gap_effort=e).fit(X, y) for e in (0, 0.1))
+    assert plain.optimality_gap_.isna().all()
+    assert bounded.optimality_gap_.ge(0).all()
+    assert bounded.optimality_gap_.index.tolist() == bounded.axes_["axis"].tolist()
+    np.testing.assert_array_equal(plain.components_, bounded.components_)
+    with pytest.raises(ValueError, match="gap_effort"):
+        SparseFLDA(gap_effort=-1).fit(X, y)

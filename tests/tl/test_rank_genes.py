@@ -179,3 +179,16 @@ def test_a_selection_may_use_simulated_cells(adata):
     flda.tl.flda(more, FACTORS, shrinkage=0.5)
     flda.tl.rank_genes(more, n_genes=4)
     assert flda.get.rank_genes_df(more)["selected"].sum() == 7 * 4
+
+
+def test_optimality_gap_is_in_the_ranking_and_the_sparse_axes(adata):
+    flda.tl.flda(adata, FACTORS, shrinkage=0.5)
+    assert flda.get.rank_genes_df(adata)["optimality_gap"].isna().all()
+    flda.tl.rank_genes(adata, n_genes=5)
+    axes = adata.uns["flda"]["sparse_axes"].set_index("axis")["optimality_gap"]
+    assert axes.ge(0).all()
+    table = flda.get.rank_genes_df(adata)
+    assert table.columns[-1] == "optimality_gap"
+    np.testing.assert_array_equal(table["optimality_gap"], axes[table["axis"]])
+    flda.tl.rank_genes(adata, n_genes=5, gap_effort=0)
+    assert flda.get.rank_genes_df(adata)["optimality_gap"].isna().all()
