@@ -70,7 +70,7 @@ class SlopeNoise:
         return np.maximum(self._counts - 1 - self._taken, 0)
 
     def parts(self, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return further columns for ``B`` (df x C), with which ``V = B diag(w) B'``, and the group of each variance."""
+        """Return columns to add to ``B`` (df x C), with which ``V = B diag(w) B'``, and the group of each one's w."""
         of_groups = [B @ self.means @ part for part in self._parts]
         q = self.means.shape[1]
         return np.hstack(of_groups), np.repeat(np.arange(len(of_groups)), q)

@@ -242,7 +242,10 @@ class DonorStatistics:
         self._observed[:, still] = 0
         units_of = counts if self._own else np.array([self.n_units])
         self._floor = floor(variances.mean() or np.mean(units.values**2), still, units_of)
-        self._variances = GroupVariances(self._observed, self._q * self._df)
+        # groups that have no part in the effect do not lend it their variance: their signs must not matter
+        weights = np.abs(self._B).max(axis=0)
+        self._has_part = 1.0 * (weights > 1e-9 * weights.max())[:, None] if self._own else np.ones((1, 1))
+        self._variances = GroupVariances(self._observed * self._has_part, self._q * self._df * self._has_part[:, 0])
 
     def observed(self) -> dict[Effect, np.ndarray]:
         """Compute the statistic of every gene, (p,)."""
@@ -274,7 +277,7 @@ class DonorStatistics:
         self, parts: np.ndarray, rows: np.ndarray, scale: np.ndarray | None = None, grow: np.ndarray | float = 1.0
     ) -> np.ndarray:
         """Compute the statistic; ``scale``, (F, df, df), multiplies coefficients, and ``grow``, (F, V), variances."""
-        v = self._variances.of(self._spread(parts, rows) * np.atleast_2d(grow)[:, :, None])
+        v = self._variances.of(self._spread(parts, rows) * np.atleast_2d(grow)[:, :, None] * self._has_part)
         w = np.broadcast_to(np.maximum(v, self._floor), (len(parts), parts.shape[1], parts.shape[3]))
         b = np.einsum("dk,fkqp->fdqp", self._B, parts)
         b = b if scale is None else np.einsum("fde,feqp->fdqp", np.broadcast_to(scale, (len(b), *scale.shape[1:])), b)

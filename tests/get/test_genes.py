@@ -19,7 +19,7 @@ def adata():
 def test_ranking_columns_order_and_values(adata):
     table = flda.get.rank_genes_df(adata)
     contract = "effect,axis,rank,gene,score,loading,selected,frequency,pval,pval_adj,specificity,kind"
-    assert RANKING_COLUMNS == [*contract.split(","), "pattern", "F", "optimality_gap"]
+    assert [*contract.split(","), "pattern", "F", "optimality_gap"] == RANKING_COLUMNS
     assert list(table.columns) == [*RANKING_COLUMNS, "significant"]
     model = flda.FLDA(shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
     for j, (axis, part) in enumerate(table.groupby("axis", sort=False)):
