@@ -9,6 +9,7 @@ import numpy as np
 from .._progress import progress
 from ._metrics import system_recovery
 from ._models import CircuitModel
+from ._objective import Objective
 from ._path import FIRST, RUNG, ceiling, collapsed, sharpen, without_silent
 from ._samples import Samples
 from ._solve import Problem
@@ -69,8 +70,8 @@ def descend(problem: Problem, penalty: float, seed: int) -> np.ndarray:
 
 def restart(
     problem: Problem, penalty: float, lasso: np.ndarray, others: list[np.ndarray], n_restarts: int, seed: int,
-) -> tuple[np.ndarray, int]:  # fmt: skip
-    """L1 weights of the lowest minimum, and from how many starts it was reached.
+) -> np.ndarray:  # fmt: skip
+    """L1 weights of the lowest minimum from several starts.
 
     The weights ``others`` are the first restarts. Random ones follow until the lowest minimum has been reached twice.
     """
@@ -84,9 +85,37 @@ def restart(
         reached = sum(value <= minima[0][0] * (1 + SAME) for value, _ in minima)
         if reached > 1 and i + 1 >= len(others):
             break
-    return minima[0][1], sum(value <= minima[0][0] * (1 + SAME) for value, _ in minima)
+    return minima[0][1]
 
 
 def agreement(model: CircuitModel, a: np.ndarray, b: np.ndarray) -> float:
     """System recovery of one circuit by another; 0 if both have no synapse."""
     return system_recovery(model.weights(a), model.weights(b)) if a.any() or b.any() else 0.0
+
+
+def standard_errors(problem: Problem, theta: np.ndarray, variance: float) -> np.ndarray:
+    """Standard error of every weight that is not zero, from the curvature of the error; zero for the others.
+
+    The covariance of the weights is ``v (J'J + v D^-2)^-1`` with the derivatives J of all responses by the weights, the
+    variance v of a response about its prediction, and D the root mean square weight of each connection, which a weight
+    is expected not to exceed by far. The choice of the weights that are zero is taken as given.
+    """
+    model, (X, y) = problem.model, problem.samples
+    at = np.flatnonzero(theta)
+    objective = Objective(model, X, y, at)
+    size = np.zeros(len(theta))
+    for s in model.synapses:
+        own = theta[s.ids]
+        size[s.ids] = np.sqrt(np.mean(own[own != 0] ** 2)) if own.any() else 0.0
+    jacobian = np.empty((y.size, len(at)))
+    for i in range(len(at)):
+        step = np.zeros(len(at))
+        step[i] = 1e-4 * size[at[i]]
+        change = objective.predict(theta[at] + step) - objective.predict(theta[at] - step)
+        jacobian[:, i] = change.ravel() / (2 * step[i])
+    scaled = jacobian * size[at]  # weights in units of D
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    spread = (vectors**2) @ (variance / (np.maximum(values, 0.0) + variance + 1e-300))
+    errors = np.zeros(len(theta))
+    errors[at] = size[at] * np.sqrt(spread)
+    return errors

@@ -56,22 +56,14 @@ class Objective:
                 blocks = [(j, _columns(X, rows[cols == j]), ids[cols == j]) for j in np.unique(cols)]
             self.routes.append(_Route(c.source, c.target, s.shape, rows, cols, ids, blocks))
 
+    def predict(self, theta: np.ndarray) -> np.ndarray:
+        """Responses (n, n_outputs) at the weights ``theta`` (n_free,)."""
+        return self._forward(theta)[0][self.populations[-1].name]
+
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Error and its gradient at the weights ``theta`` (n_free,)."""
         n, last = len(self.X), self.populations[-1]
-        activity: dict[str, np.ndarray] = {}
-        matrices: dict[int, np.ndarray] = {}
-        for p in self.populations[1:]:
-            drive = np.zeros((n, p.size))
-            for i, r in self._into(p):
-                if r.blocks is None:
-                    matrices[i] = np.zeros(r.shape)
-                    matrices[i][r.rows, r.cols] = theta[r.ids]
-                    drive += activity[r.source] @ matrices[i]
-                else:
-                    for unit, inputs, ids in r.blocks:
-                        drive[:, unit] += inputs @ theta[ids]
-            activity[p.name] = p.respond(p.gain * drive)
+        activity, matrices = self._forward(theta)
         residual = activity[last.name] - self.y
         error = 0.5 * float((residual**2).sum()) / n
 
@@ -90,6 +82,24 @@ class Objective:
                     for unit, inputs, ids in r.blocks:
                         np.add.at(gradient, ids, inputs.T @ delta[:, unit])  # ids repeat where synapses share a weight
         return error, gradient
+
+    def _forward(self, theta: np.ndarray) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+        """Activity of the populations, and the dense matrices of the routes between hidden units."""
+        n = len(self.X)
+        activity: dict[str, np.ndarray] = {}
+        matrices: dict[int, np.ndarray] = {}
+        for p in self.populations[1:]:
+            drive = np.zeros((n, p.size))
+            for i, r in self._into(p):
+                if r.blocks is None:
+                    matrices[i] = np.zeros(r.shape)
+                    matrices[i][r.rows, r.cols] = theta[r.ids]
+                    drive += activity[r.source] @ matrices[i]
+                else:
+                    for unit, inputs, ids in r.blocks:
+                        drive[:, unit] += inputs @ theta[ids]
+            activity[p.name] = p.respond(p.gain * drive)
+        return activity, matrices
 
     def _into(self, p: Population) -> list[tuple[int, _Route]]:
         return [(i, r) for i, r in enumerate(self.routes) if r.target == p.name]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._logging import get_logger
 from .._progress import progress
-from ._confidence import Halves, agreement, fit_halves, restart
+from ._confidence import Halves, agreement, fit_halves, restart, standard_errors
 from ._diagnose import circuit_notes, silent_facts, unit_report
 from ._models import CircuitModel
 from ._path import Fit, climb, sharpen, without_silent
@@ -20,7 +20,7 @@ from ._solve import Problem
 logger = get_logger(__name__)
 
 EXACT = 1e-6  # error of prediction, over the variance of the responses, below which no restart can pay
-PREDICTS, AGREES = 3e-5, 0.8  # error above which halves must agree with all samples this well; see RESULTS.md
+UNCERTAIN = 0.2  # relative standard error above which weights are uncertain; benchmarks/RESULTS.md shows its errors
 
 
 @dataclass
@@ -43,6 +43,11 @@ class CircuitRecovery:
         For every synapse, by connection, how well two fits to separate halves of the samples agree on it:
         ``2 min(|a|, |b|) / (|a| + |b|)``, which is 1 for equal weights and 0 if only one half has the synapse. NaN
         where neither has it, or if halves were not fitted.
+    standard_errors : dict
+        Standard error of every weight that is not zero, by connection, from the curvature of the error and the variance
+        of the validation responses about their prediction. The zeros are taken as given, so it is a lower bound.
+    relative_error : float
+        Root of the summed squares of the standard errors over that of the weights.
     units : DataFrame
         Table of :func:`unit_report` for the weights and all samples.
     agreement : float
@@ -70,6 +75,8 @@ class CircuitRecovery:
     penalty: float
     path: pd.DataFrame
     confidence: dict[str, np.ndarray]
+    standard_errors: dict[str, np.ndarray]
+    relative_error: float
     units: pd.DataFrame
     agreement: float
     learning: pd.DataFrame
@@ -174,15 +181,17 @@ def recover_circuit(
     problem = Problem(model, whole)
     parts = fit_halves(model, whole, best.penalty, seed) if halves else None
     # L1 weights for all samples, then the same from other starts, and the lowest minimum sharpened
-    lasso, hits = problem.solve(best.lasso, best.penalty * model.penalties), 1
+    lasso = problem.solve(best.lasso, best.penalty * model.penalties)
     if best.error > EXACT and n_restarts > 1:
-        lasso, hits = restart(problem, best.penalty, lasso, parts.lasso if parts else [], n_restarts, seed)
+        lasso = restart(problem, best.penalty, lasso, parts.lasso if parts else [], n_restarts, seed)
     theta, silent = without_silent(model, sharpen(problem, lasso, best.penalty), whole[0])
 
     weights = model.weights(theta)
     units = unit_report(model, weights, whole[0])
+    errors = standard_errors(problem, theta, best.error * float(whole[1].var(axis=0).mean()))
+    relative = float(np.linalg.norm(errors) / (np.linalg.norm(theta) or np.nan))
     learning = _learning_curve(model, theta, best, parts, len(whole[0]))
-    warnings = _recovery_notes(best, hits, parts, learning, grid) + circuit_notes(model, weights, whole[0], units)
+    warnings = _recovery_notes(best, relative, learning, grid) + circuit_notes(model, weights, whole[0], units)
     facts = silent_facts(model, whole[0], silent)
     for note in warnings:
         logger.warning("%s", note)
@@ -194,6 +203,8 @@ def recover_circuit(
         penalty=best.penalty,
         path=_path_table(fits, best),
         confidence=model.weights(parts.confidence if parts else np.full(model.n_parameters, np.nan)),
+        standard_errors=model.weights(errors),
+        relative_error=relative,
         units=units,
         agreement=parts.agreement if parts else np.nan,
         learning=learning,
@@ -237,17 +248,21 @@ def _learning_curve(
     return pd.DataFrame(rows, columns=["n_samples", "r2_validation", "agreement"])
 
 
-def _recovery_notes(
-    best: Fit, hits: int, parts: Halves | None, learning: pd.DataFrame, grid: list[float] | None
-) -> list[str]:
-    """Sentences about the fits themselves: weights that depend on the samples, local minima, ends of the ladder."""
+def _recovery_notes(best: Fit, relative: float, learning: pd.DataFrame, grid: list[float] | None) -> list[str]:
+    """Sentences about the fits themselves: uncertain weights, poor prediction, and the ends of the ladder."""
     notes = []
-    shared = learning["agreement"].iloc[-1]
-    if parts and best.error > PREDICTS and shared < AGREES:
-        notes.append(
-            f"too few samples: fits to halves of them agree with the fit to all by {shared:.2f} and with each other by "
-            f"{parts.agreement:.2f}. Read only synapses of high confidence, or record more."
+    if not relative < UNCERTAIN:
+        note = (
+            f"too few samples for this noise: the standard errors of the weights amount to {relative:.0%} of the "
+            "weights, and the choice of the synapses adds to it. Record more, or read only synapses of high confidence."
         )
+        if len(learning) > 1:
+            (n, r2, shared), (n_all, r2_all, _) = learning.itertuples(index=False)
+            note += (
+                f" Learning curve: R^2 {r2:.3f} from {n} samples and {r2_all:.3f} from all {n_all}; fits to the two "
+                f"halves agree by {shared:.2f}."
+            )
+        notes.append(note)
     if best.error > 0.5:
         notes.append(
             f"the best fit predicts the validation responses with R^2 {1 - best.error:.2f}: samples may be too few or "

@@ -13,6 +13,8 @@ from flda.circuits import (
     support_recovery,
     system_recovery,
 )
+from flda.circuits._confidence import standard_errors
+from flda.circuits._solve import Problem
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +179,16 @@ def test_bad_input(retina):
         recover_circuit(model, X, y, penalties=[-1.0])
     with pytest.raises(ValueError, match="validation=0"):
         recover_circuit(model, X, y, validation=0.0)
+
+
+def test_standard_errors_are_those_of_least_squares():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(200, 3)) @ np.array([[1.0, 0.9, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 1.0]])
+    model = CircuitModel(
+        [Population("in", 3), Population("out", 1, rectify=False)], [Connection("in", "out", np.ones((3, 1)))]
+    )
+    theta = np.array([5.0, 4.0, 0.0])
+    found = standard_errors(Problem(model, (X, X @ theta[:, None])), theta, 0.3)
+    used = X[:, :2]
+    np.testing.assert_allclose(found[:2], np.sqrt(0.3 * np.diag(np.linalg.inv(used.T @ used))), rtol=1e-3)
+    assert found[2] == 0
