@@ -1,4 +1,4 @@
-"""How far the samples determine each weight: fits to halves of the samples, and starts from other weights."""
+"""How far the samples determine each weight: fits to halves of the samples, and standard errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from ._path import FIRST, RUNG, ceiling, collapsed, sharpen, without_silent
 from ._samples import Samples
 from ._solve import Problem
 from ._start import starting_weights
-
-SAME = 0.01  # relative difference of two penalised errors that count as the same minimum
 
 
 class Halves(NamedTuple):
@@ -68,24 +66,11 @@ def descend(problem: Problem, penalty: float, seed: int) -> np.ndarray:
     return theta
 
 
-def restart(
-    problem: Problem, penalty: float, lasso: np.ndarray, others: list[np.ndarray], n_restarts: int, seed: int,
-) -> np.ndarray:  # fmt: skip
-    """L1 weights of the lowest minimum from several starts.
-
-    The weights ``others`` are the first restarts. Random ones follow until the lowest minimum has been reached twice.
-    """
+def lowest(problem: Problem, penalty: float, starts: list[np.ndarray]) -> np.ndarray:
+    """L1 weights of the lowest minimum that several weights lead to."""
     penalties = penalty * problem.model.penalties
-    minima = [(problem.value(lasso, penalties), lasso)]
-    for i in progress(range(n_restarts - 1), desc="restarts"):
-        given = i < len(others)
-        theta = problem.solve(others[i], penalties) if given else descend(problem, penalty, seed + 10 + i)
-        minima.append((problem.value(theta, penalties), theta))
-        minima.sort(key=lambda m: m[0])
-        reached = sum(value <= minima[0][0] * (1 + SAME) for value, _ in minima)
-        if reached > 1 and i + 1 >= len(others):
-            break
-    return minima[0][1]
+    minima = [problem.solve(theta, penalties) for theta in starts]
+    return min(minima, key=lambda theta: problem.value(theta, penalties))
 
 
 def agreement(model: CircuitModel, a: np.ndarray, b: np.ndarray) -> float:

@@ -95,21 +95,44 @@ def sharpen(problem: Problem, theta: np.ndarray, penalty: float) -> np.ndarray:
     The plain L1 penalty shrinks large weights and shares them among correlated inputs. The knee k is a fraction of the
     largest weight of the connection (Candes, Wakin and Boyd, 2008).
     """
-    model = problem.model
     if penalty == 0:
         return theta
     for _ in range(N_REWEIGHTINGS):
-        share = np.ones(len(theta))
-        for s in model.synapses:
-            own = np.abs(theta[s.ids])
-            knee = KNEE * own.max(initial=0.0)
-            if knee > 0:
-                share[s.ids] = knee / (own + knee)
-        new = problem.solve(theta, penalty * model.penalties * share)
+        new = problem.solve(theta, penalty * _shares(problem.model, theta))
         same = np.linalg.norm(new - theta) <= 1e-4 * np.linalg.norm(theta)
         theta = new
         if same:
             break
+    return without_idle(problem, theta, penalty * _shares(problem.model, theta))
+
+
+def _shares(model: CircuitModel, theta: np.ndarray) -> np.ndarray:
+    """Share of the penalty that each weight keeps, ``k / (|theta_i| + k)``."""
+    share = model.penalties.copy()
+    for s in model.synapses:
+        own = np.abs(theta[s.ids])
+        knee = KNEE * own.max(initial=0.0)
+        if knee > 0:
+            share[s.ids] = model.penalties[s.ids] * knee / (own + knee)
+    return share
+
+
+def without_idle(problem: Problem, theta: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+    """Weights without the hidden units whose removal lowers the penalised error.
+
+    Descent cannot remove a unit that fires in a few samples, because its error has a step there.
+    """
+    model = problem.model
+    value = problem.value(theta, penalties)
+    for p in model.populations[1:-1]:
+        for unit in range(p.size):
+            fewer = theta.copy()
+            for s, c in zip(model.synapses, model.connections, strict=True):
+                end = s.rows if c.source == p.name else s.cols if c.target == p.name else None
+                if end is not None:
+                    fewer[s.ids[end == unit]] = 0.0
+            if (fewer != theta).any() and problem.value(fewer, penalties) < value:
+                theta, value = fewer, problem.value(fewer, penalties)
     return theta
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._logging import get_logger
 from .._progress import progress
-from ._confidence import Halves, agreement, fit_halves, restart, standard_errors
+from ._confidence import Halves, agreement, fit_halves, lowest, standard_errors
 from ._diagnose import circuit_notes, silent_facts, unit_report
 from ._models import CircuitModel
 from ._path import Fit, climb, sharpen, without_silent
@@ -20,6 +20,7 @@ from ._solve import Problem
 logger = get_logger(__name__)
 
 EXACT = 1e-6  # error of prediction, over the variance of the responses, below which no restart can pay
+GAP = 3.0  # ratio of the errors on validation and on training samples above which a restart can pay
 UNCERTAIN = 0.2  # relative standard error above which weights are uncertain; benchmarks/RESULTS.md shows its errors
 
 
@@ -118,9 +119,9 @@ def recover_circuit(
     without noise errors differ by orders of magnitude long after R^2 has reached 1.000, and the circuit is fitted at
     it to all samples.
 
-    Two more fits, each to one half of the samples and from a start of its own, say how far the data determine each
-    weight. Starts from their weights are the first restarts; further ones follow only if the best minimum was reached
-    from one start alone. Good prediction does not prove that the weights are right, so read ``warnings``,
+    Further starts follow only if the best fit predicts the validation samples much worse than those that it was fitted
+    to. Two more fits, each to one half of the samples and from a start of its own, say how far the data determine each
+    weight. Good prediction does not prove that the weights are right, so read ``warnings``,
     ``confidence`` and ``units`` of the result.
 
     Parameters
@@ -175,15 +176,18 @@ def recover_circuit(
     train, held = split_samples(model, X, y, validation, random_state)
     grid = _checked(penalties)
     seed = 1000 * random_state
-    fits = list(progress(climb(Problem(model, train), held, seed, grid), desc="penalties"))
-    best = min(fits, key=lambda f: f.error)
+    problem = Problem(model, train)
+    fits: list[Fit] = []
+    for start in range(n_restarts):
+        fits += progress(climb(problem, held, seed + 100 * start, grid), desc=f"penalties, start {start + 1}")
+        best = min(fits, key=lambda f: f.error)
+        fitted = 1 - model.score(model.weights(best.theta), *train)
+        if best.penalty == 0 or best.error < max(EXACT, GAP * fitted):
+            break  # it predicts new samples nearly as well as those that it was fitted to
     whole = train if isinstance(validation, tuple) else _joined(train, held)
     problem = Problem(model, whole)
     parts = fit_halves(model, whole, best.penalty, seed) if halves else None
-    # L1 weights for all samples, then the same from other starts, and the lowest minimum sharpened
-    lasso = problem.solve(best.lasso, best.penalty * model.penalties)
-    if best.error > EXACT and n_restarts > 1:
-        lasso = restart(problem, best.penalty, lasso, parts.lasso if parts else [], n_restarts, seed)
+    lasso = lowest(problem, best.penalty, [best.lasso, *(parts.lasso if parts and best.error > EXACT else [])])
     theta, silent = without_silent(model, sharpen(problem, lasso, best.penalty), whole[0])
 
     weights = model.weights(theta)

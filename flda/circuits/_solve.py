@@ -40,7 +40,8 @@ class Problem:
 
     def value(self, theta: np.ndarray, penalties: np.ndarray) -> float:
         """Error plus penalty."""
-        return self.all(theta)[0] + float(penalties @ np.abs(theta))
+        at = np.flatnonzero(theta)
+        return Objective(self.model, *self.samples, at)(theta[at])[0] + float(penalties @ np.abs(theta))
 
     def solve(self, theta: np.ndarray, penalties: np.ndarray) -> np.ndarray:
         """Minimise the penalised error from the weights ``theta``, on a working set.

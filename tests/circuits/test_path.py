@@ -3,7 +3,7 @@
 import numpy as np
 
 from flda.circuits import CircuitModel, Connection, Population, simulate
-from flda.circuits._path import climb, collapsed, without_silent
+from flda.circuits._path import climb, collapsed, without_idle, without_silent
 from flda.circuits._solve import Problem
 from flda.circuits._start import starting_weights
 
@@ -43,6 +43,26 @@ def test_units_that_affect_no_response_have_no_synapses():
     np.testing.assert_array_equal(kept["in->a"], [[1, 0, 0], [1, 0, 0]])
     np.testing.assert_array_equal(kept["a->b"], [[1, 0], [0, 0], [0, 0]])
     np.testing.assert_array_equal(model.predict(kept, X), model.predict(weights, X))
+
+
+def test_a_unit_that_costs_more_than_it_explains_is_removed():
+    """The second unit fires in one sample, where it explains nothing; the first explains all."""
+    model = CircuitModel(
+        [Population("in", 2), Population("a", 2, threshold=1.0), Population("out", 1, rectify=False)],
+        [
+            Connection("in", "a", np.array([[1.0, 0.0], [0.0, 1.0]])),
+            Connection("a", "out", np.ones((2, 1)), penalty=0.0),
+        ],
+    )
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.uniform(0, 3, 50), np.r_[2.0, np.zeros(49)]])
+    truth = model.parameters({"in->a": np.array([[1.0, 0.0], [0.0, 0.0]]), "a->out": np.array([[1.0], [0.0]])})
+    y = model.predict(model.weights(truth), X)[:, None]
+    idle = model.parameters({"in->a": np.array([[1.0, 0.0], [0.0, 0.6]]), "a->out": np.array([[1.0], [0.01]])})
+    np.testing.assert_array_equal(without_idle(Problem(model, (X, y)), idle, 0.01 * model.penalties), truth)
+    needed = model.parameters({"in->a": np.eye(2), "a->out": np.ones((2, 1))})
+    y = model.predict(model.weights(needed), X)[:, None]
+    np.testing.assert_array_equal(without_idle(Problem(model, (X, y)), needed, 1e-4 * model.penalties), needed)
 
 
 def test_a_penalty_that_silences_the_circuit_does_not_end_the_path():

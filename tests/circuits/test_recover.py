@@ -48,6 +48,7 @@ def test_defaults_recover_the_circuit(retina, recovered):
     assert fact.startswith("21 of 25 amacrine units (0, 1, 2, ...) affect no response")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["1", "3A", "3B"])
 def test_defaults_recover_the_other_circuits(name):
     circuit = simulate.retina_circuit(name, n_kernels=3)
@@ -56,6 +57,7 @@ def test_defaults_recover_the_other_circuits(name):
     assert system_recovery(found.weights, circuit.truth) > 0.999
 
 
+@pytest.mark.slow
 def test_prediction_does_not_certify_weights(retina):
     """Without a penalty the held-out responses are nearly as good and the weights are not."""
     circuit, (X, y) = retina
@@ -68,7 +70,7 @@ def test_prediction_does_not_certify_weights(retina):
 def test_too_few_samples_are_reported(caplog):
     circuit = simulate.retina_circuit("3B", n_kernels=3)
     X, y = circuit.sample(60, noise=0.3, random_state=0)
-    found = recover_circuit(circuit.model, X, y)
+    found = recover_circuit(circuit.model, X, y, n_restarts=1)
     assert system_recovery(found.weights, circuit.truth) < 0.9
     assert any("too few samples" in note for note in found.warnings)
     assert found.warnings[0] in caplog.text
@@ -78,7 +80,7 @@ def test_too_few_samples_are_reported(caplog):
 def test_a_stimulus_that_drives_no_hidden_unit_is_reported():
     circuit = simulate.retina_circuit("2", n_kernels=3)
     X, y = circuit.sample(300, stimulus="white", random_state=0)
-    found = recover_circuit(circuit.model, X, y, halves=False)
+    found = recover_circuit(circuit.model, X, y, halves=False, n_restarts=1)
     assert any("choose a stimulus that drives them" in note for note in found.warnings)
     assert np.isnan(found.agreement)
     assert np.isnan(found.confidence["bipolar->ganglion"]).all()  # every pair is a synapse of the model
