@@ -1,10 +1,13 @@
 """Madam and Nero compared with Adam, SGD and LAMB, each over a range of learning rates.
 
-    python benchmarks/circuits_optimisers.py deep shallow integer circuit     # about 15 minutes on one core
+    python benchmarks/circuits_optimisers.py deep shallow integer circuit  # about 15 minutes on one core
+    python benchmarks/circuits_optimisers.py memory shapes                 # bytes of the states; Madam's default rate
 
 deep: a 50-layer perceptron of width 64 on scikit-learn's digits, where the authors of Nero report an advantage.
 shallow: 5 layers; the authors of Madam report that one learning rate suits all problems. integer: Madam with 12, 10 and
-8 bits. circuit: circuit 2 of the retina, 3 kernels, 1,400 samples, signs and L1.
+8 bits. memory: bytes that weights and state take, measured. shapes: Madam and Adam at their default rates and at a
+third and three times of them, over depth and width. circuit: circuit 2 of the retina, 3 kernels, 1,400 samples, signs
+and L1.
 """
 
 from __future__ import annotations
@@ -54,10 +57,10 @@ def forward(weights, x):
     return x @ weights[-1]
 
 
-def train(name: str, make, depth: int, rates: np.ndarray, seeds: int, data) -> list[dict]:
+def train(name: str, make, depth: int, rates: np.ndarray, seeds: int, data, width: int = WIDTH) -> list[dict]:
     """Train with all learning rates and seeds of one optimiser."""
     X, X_test, y, y_test = (jnp.asarray(a) for a in data)
-    sizes = [X.shape[1], *[WIDTH] * (depth - 1), 10]
+    sizes = [X.shape[1], *[width] * (depth - 1), 10]
     per_epoch = len(X) // BATCH
 
     def loss(weights, x, labels):
@@ -159,9 +162,47 @@ def circuit(name: str, make, rates: np.ndarray, seeds: int, data) -> list[dict]:
     return rows
 
 
+def memory() -> list[dict]:
+    """Bytes of weights and state for one layer of 784 x 784, as the arrays report them."""
+    w = {"w": jax.random.normal(jax.random.key(0), (784, 784))}
+    made = {**{name: make(0.01) for name, make in OPTIMISERS.items()}, "proximal adam": optim.proximal_adam()}
+    made |= {f"integer madam, {bits} bits": optim.integer_madam(bits=bits) for bits in (12, 8)}
+    rows = []
+    for name, opt in made.items():
+        state = opt.init(w)
+        integer = name.startswith("integer")
+        # the weights of integer Madam are its state: levels and signs
+        weights = state.level["w"].nbytes + state.sign["w"].nbytes if integer else w["w"].nbytes
+        total = sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(state)) + (0 if integer else w["w"].nbytes)
+        rows.append(
+            {"optimiser": name, "weight_bytes": weights, "total_bytes": total, "bytes_per_weight": total / 784**2}
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def shapes(data) -> list[dict]:
+    """Test accuracy at fixed learning rates over depth and width, against the best of the three rates."""
+    rows = []
+    for depth in (2, 5, 10, 20):
+        for width in (16, 64, 128):
+            for name, rate in (("madam", 0.01), ("adam", 0.001)):
+                found = train(name, OPTIMISERS[name], depth, rate * np.array([1 / 3, 1, 3]), 1, data, width)
+                rows += [{"depth": depth, "width": width, **row} for row in found]
+                print(rows[-2], flush=True)
+                pd.DataFrame(rows).to_csv(
+                    OUT / "circuits_optimisers_shapes.csv", index=False, float_format="%.5g", lineterminator="\n"
+                )
+    return rows
+
+
 def main(parts: list[str]) -> None:
     for part in parts:
         rows = []
+        if part in ("memory", "shapes"):
+            table = pd.DataFrame(memory() if part == "memory" else shapes(digits()))
+            table.to_csv(OUT / f"circuits_optimisers_{part}.csv", index=False, float_format="%.5g", lineterminator="\n")
+            continue
         if part == "circuit":
             retina = simulate.retina_circuit("2", n_kernels=3)
             data = [retina, *(retina.sample(n, random_state=s) for n, s in ((1400, 21), (500, 23)))]
