@@ -15,10 +15,10 @@ import seaborn as sns
 OUT = Path(__file__).parent / "results"
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, *_ = sns.color_palette("colorblind")
 ARMS = {
-    ("signed", True): ("signs and L1", BLUE, "o", "-"),
-    ("signed", False): ("signs", BLUE, "s", "--"),
-    ("unsigned", True): ("L1", ORANGE, "o", "-"),
-    ("unsigned", False): ("neither", ORANGE, "s", "--"),
+    "signs and L1": (BLUE, "o", "-"),
+    "signs": (BLUE, "s", "--"),
+    "L1": (ORANGE, "o", "-"),
+    "neither": (ORANGE, "s", "--"),
 }
 MEASURES = {"r_sys": "system recovery", "r_supp": "support recovery", "r2_test": "test R²"}
 
@@ -32,7 +32,7 @@ def band(ax, table: pd.DataFrame, x: str, y: str, label: str, color, marker: str
 
 
 def grid(table: pd.DataFrame, kernels: int) -> None:
-    table = table[(table["stimulus"] == "smooth") & (table["kernels"] == kernels)]
+    table = table[(table["noise"] == 0) & (table["kernels"] == kernels)]
     circuits = sorted(table["circuit"].unique())
     figure, axes = plt.subplots(
         3, len(circuits), figsize=(2.9 * len(circuits) + 1.6, 6.4), sharex=True, sharey="row", squeeze=False,
@@ -41,8 +41,8 @@ def grid(table: pd.DataFrame, kernels: int) -> None:
     for column, circuit in zip(axes.T, circuits, strict=True):
         part = table[table["circuit"] == circuit]
         for ax, measure in zip(column, MEASURES, strict=True):
-            for (signs, l1), (name, color, marker, style) in ARMS.items():
-                band(ax, part[(part["signs"] == signs) & (part["l1"] == l1)], "n", measure, name, color, marker, style)
+            for name, (color, marker, style) in ARMS.items():
+                band(ax, part[part["arm"] == name], "n", measure, name, color, marker, style)
             ax.set(xscale="log", ylim=(-0.35, 1.05) if measure == "r2_test" else (-0.03, 1.05))
         column[0].set_title(f"circuit {circuit}, {kernels} kernels")
         column[-1].set_xlabel("samples")
@@ -114,7 +114,7 @@ def read(name: str) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    table = read("grid")
+    table = read("arms")
     for kernels in np.unique(table["kernels"]):
         grid(table, kernels)
     signs(read("wrong_signs"), read("t4t5"))

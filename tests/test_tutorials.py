@@ -103,8 +103,6 @@ CLAIMS = {
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_tutorial(name, seed):
-    if name.startswith("05"):
-        pytest.importorskip("optax", reason="needs the extra 'circuits'")
     if name.startswith("07"):
         pytest.importorskip("dask.array", reason="needs the extra 'dask'")
     CLAIMS[name](run(name, seed))

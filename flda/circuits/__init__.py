@@ -7,8 +7,8 @@ here:
 * :mod:`flda.circuits.wiring`: models that predict connections between neurons from their genes
 * :mod:`flda.circuits.optim`: optimisers that keep signs, zeros or norms
 
-:func:`recover_circuit`, :func:`fit_circuit` and :mod:`flda.circuits.optim` need jax and optax, which
-``pip install "flda[circuits]"`` installs. They are imported on first use; everything else needs only the core.
+:mod:`flda.circuits.optim` needs jax and optax, which ``pip install "flda[circuits]"`` installs. It is imported on first
+use; everything else needs only the core.
 """
 
 from importlib import import_module
@@ -25,13 +25,12 @@ from ._link import compare_connectivity, decompose_connectivity, link_axes, phen
 from ._metrics import canonical_scale, match_units, matched_recovery, support_recovery, system_recovery
 from ._models import CircuitModel, Connection, Population
 from ._projection import SignConsistentProjection
+from ._recover import CircuitRecovery, recover_circuit
 from ._sign_mask import SignMask
 from ._signs import infer_signs, marker_table, signs_from_transmitters
 
 if TYPE_CHECKING:
     from . import optim
-    from ._fit import fit_circuit
-    from ._recover import CircuitRecovery, recover_circuit
 
 __all__ = [
     "CircuitModel",
@@ -48,7 +47,6 @@ __all__ = [
     "circuit_notes",
     "compare_connectivity",
     "decompose_connectivity",
-    "fit_circuit",
     "flip_unit",
     "flippable_units",
     "infer_signs",
@@ -68,17 +66,11 @@ __all__ = [
     "wiring",
 ]
 
-# names that need jax, with the module that defines them; None marks a namespace
-_NEED_JAX = {"CircuitRecovery": "_recover", "fit_circuit": "_fit", "optim": None, "recover_circuit": "_recover"}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEED_JAX:
+    if name != "optim":  # the only name that needs jax
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _NEED_JAX[name]
-    if home is None:
-        return import_module(f".{name}", __name__)
-    return getattr(import_module(f".{home}", __name__), name)
+    return import_module(".optim", __name__)
 
 
 def __dir__() -> list[str]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 
 from ._flips import flippable_units
-from ._metrics import system_recovery
 from ._models import CircuitModel, Weights
 
 RARE, NEARLY_ALWAYS = 0.01, 0.99  # shares of samples in which a unit is active that leave its threshold unexplored
@@ -86,25 +82,19 @@ def circuit_notes(model: CircuitModel, weights: Weights, X: np.ndarray, report: 
     >>> retina = simulate.retina_circuit("2", n_kernels=3)
     >>> X, y = retina.sample(100, stimulus="white")
     >>> print(circuit_notes(retina.model, retina.truth, X, unit_report(retina.model, retina.truth, X))[0])
-    25 of 25 amacrine units are active in fewer than 1 % of the samples (0, 1, 2, ...): ...
+    4 of 4 amacrine units with synapses are active in fewer than 1 % of the samples (6, 7, 11, ...): ...
     """
     notes = []
-    first = model.populations[0].name
-    silent = np.flatnonzero(~(np.asarray(X) != 0).any(axis=0))
-    if len(silent):
-        notes.append(
-            f"{len(silent)} {first} units ({_first_few(silent)}) are zero in every sample: their synapses cannot be "
-            "recovered."
-        )
     for p in model.populations[1:-1]:
         own = report[report["population"] == p.name]
-        quiet = own.loc[own["active"] < RARE, "unit"].to_numpy()
+        connected = _connected(model, weights, p.name)
+        quiet = own.loc[(own["active"] < RARE) & connected, "unit"].to_numpy()
         if len(quiet) and p.rectify:
             notes.append(
-                f"{len(quiet)} of {p.size} {p.name} units are active in fewer than 1 % of the samples "
-                f"({_first_few(quiet)}): the stimulus does not drive them, so their synapses cannot be recovered."
+                f"{len(quiet)} of {connected.sum()} {p.name} units with synapses are active in fewer than 1 % of the "
+                f"samples ({_first_few(quiet)}): the stimulus hardly drives them, so their synapses are uncertain."
             )
-        always = own.loc[own["active"] > NEARLY_ALWAYS, "unit"].to_numpy()
+        always = own.loc[(own["active"] > NEARLY_ALWAYS) & connected, "unit"].to_numpy()
         if len(always) and p.rectify:
             notes.append(
                 f"{len(always)} of {p.size} {p.name} units are active in more than 99 % of the samples "
@@ -127,20 +117,43 @@ def circuit_notes(model: CircuitModel, weights: Weights, X: np.ndarray, report: 
     return notes
 
 
-def mean_agreement(fits: Sequence[Weights]) -> float:
-    """Mean system recovery between all pairs of fits; NaN for fewer than two fits.
+def silent_facts(model: CircuitModel, X: np.ndarray, silent: dict[str, np.ndarray]) -> list[str]:
+    """Sentences that name the inputs that are zero in every sample, and the hidden units that affect no response.
 
     Parameters
     ----------
-    fits
-        Weights by connection, one dictionary per fit.
+    model, X
+        The circuit and its inputs.
+    silent
+        Indices of the units that affect no response, by hidden population.
     """
-    pairs = [
-        system_recovery(a, b)
-        for a, b in combinations(fits, 2)
-        if any(np.any(w != 0) for w in (*a.values(), *b.values()))
+    facts = []
+    first = model.populations[0]
+    off = np.flatnonzero(~(X != 0).any(axis=0))
+    if len(off):
+        facts.append(
+            f"{len(off)} of {first.size} {first.name} units ({_first_few(off)}) are zero in every sample, so their "
+            "synapses cannot be recovered and are reported as zero."
+        )
+    facts += [
+        f"{len(silent[p.name])} of {p.size} {p.name} units ({_first_few(silent[p.name])}) affect no response in any "
+        "sample, so their synapses are reported as zero."
+        for p in model.populations[1:-1]
+        if len(silent[p.name])
     ]
-    return float(np.mean(pairs)) if pairs else float("nan")
+    return facts
+
+
+def _connected(model: CircuitModel, weights: Weights, population: str) -> np.ndarray:
+    """Which units of a population have inputs and outputs."""
+    size = next(p.size for p in model.populations if p.name == population)
+    into, out = np.zeros(size, bool), np.zeros(size, bool)
+    for c in model.connections:
+        if c.target == population:
+            into |= (weights[c.name] != 0).any(axis=0)
+        if c.source == population:
+            out |= (weights[c.name] != 0).any(axis=1)
+    return into & out
 
 
 def _first_few(items: np.ndarray) -> str:

@@ -1,14 +1,9 @@
-"""Feed-forward circuits of rectifying units with known signs on the synapses.
-
-The responses are plain array arithmetic, so that the same definitions serve NumPy (simulation and diagnostics) and the
-compiled fit in :mod:`flda.circuits._fit`.
-"""
+"""Feed-forward circuits of rectifying units with known signs on the synapses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -46,19 +41,17 @@ class Population:
     threshold: float | np.ndarray = 0.0
     rectify: bool = True
 
-    def respond(self, drive: Any, xp: Any = np) -> Any:
+    def respond(self, drive: np.ndarray) -> np.ndarray:
         """Compute the activity of the units from their drive.
 
         Parameters
         ----------
         drive
             ``(n_samples, size)``, gain times summed input.
-        xp
-            numpy or jax.numpy.
 
         Returns
         -------
-        Array of shape (n_samples, size)
+        ndarray of shape (n_samples, size)
             ``relu(drive - threshold)``, or ``drive - threshold`` without rectification.
 
         Examples
@@ -68,7 +61,7 @@ class Population:
         >>> Population("amacrine", 2, threshold=5.0).respond(np.array([[4.0, 7.0]])).tolist()
         [[0.0, 2.0]]
         """
-        return xp.maximum(drive - self.threshold, 0.0) if self.rectify else drive - self.threshold
+        return np.maximum(drive - self.threshold, 0.0) if self.rectify else drive - self.threshold
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,19 @@ import numpy as np
 import pandas as pd
 
 from .._logging import get_logger
-from ._diagnose import circuit_notes, mean_agreement, unit_report
-from ._fit import check_samples, fit_circuit
+from .._progress import progress
+from ._confidence import Halves, agreement, fit_halves, lowest, standard_errors
+from ._diagnose import circuit_notes, silent_facts, unit_report
 from ._models import CircuitModel
+from ._path import Fit, climb, sharpen, without_silent
+from ._samples import Samples, split_samples
+from ._solve import Problem
 
 logger = get_logger(__name__)
 
-PARAMETERISATIONS = ("projected", "absolute", "multiplicative", "free")
+EXACT = 1e-6  # error of prediction, over the variance of the responses, below which no restart can pay
+GAP = 3.0  # ratio of the errors on validation and on training samples above which a restart can pay
+UNCERTAIN = 0.2  # relative standard error above which weights are uncertain; benchmarks/RESULTS.md shows its errors
 
 
 @dataclass
@@ -27,28 +33,40 @@ class CircuitRecovery:
     model : CircuitModel
         The circuit, with the signs that were used.
     weights : dict
-        Weights ``(n_source, n_target)`` of the chosen fit by connection, signs included.
+        Weights ``(n_source, n_target)`` by connection, signs included. Synapses of hidden units that affect no response
+        are zero.
     penalty : float
         The chosen L1 penalty.
     path : DataFrame
-        One row per penalty and restart, with the columns ``penalty, restart, r2, r2_validation, n_synapses`` (weights
-        whose absolute value exceeds the threshold) and ``chosen``.
-    support : dict
-        For every synapse the share of the accepted restarts that recover it, by connection. Accepted are the restarts
-        at the chosen penalty whose validation R^2 is within the tolerance of the best.
+        One row per penalty, with the columns ``penalty, r2_validation, n_synapses`` (weights that are not zero) and
+        ``chosen``.
+    confidence : dict
+        For every synapse, by connection, how well two fits to separate halves of the samples agree on it:
+        ``2 min(|a|, |b|) / (|a| + |b|)``, which is 1 for equal weights and 0 if only one half has the synapse. NaN
+        where neither has it, or if halves were not fitted.
+    standard_errors : dict
+        Standard error of every weight that is not zero, by connection, from the curvature of the error and the variance
+        of the validation responses about their prediction. The zeros are taken as given, so it is a lower bound.
+    relative_error : float
+        Root of the summed squares of the standard errors over that of the weights.
     units : DataFrame
-        Table of :func:`unit_report` for the chosen weights and the training inputs.
+        Table of :func:`unit_report` for the weights and all samples.
     agreement : float
-        Mean system recovery between pairs of accepted restarts; NaN if there is only one.
-    notes : list of str
+        System recovery of one half's weights by the other half; NaN if halves were not fitted.
+    learning : DataFrame
+        The learning curve: ``n_samples, r2_validation, agreement`` of the halves and of all samples. For all samples
+        the agreement is that of the halves with them.
+    warnings : list of str
         Reasons not to read the weights as the true circuit, one sentence each. They are also logged as warnings.
+    notes : list of str
+        The warnings, and after them facts to know, such as the units that no sample activates.
 
     Examples
     --------
     >>> from flda.circuits import recover_circuit, simulate
     >>> retina = simulate.retina_circuit("2", n_kernels=3)
     >>> X, y = retina.sample(300)
-    >>> found = recover_circuit(retina.model, X, y, penalties=[0.005], n_restarts=1, n_steps=500)
+    >>> found = recover_circuit(retina.model, X, y, halves=False)
     >>> found.predict(X).shape
     (300,)
     """
@@ -57,9 +75,13 @@ class CircuitRecovery:
     weights: dict[str, np.ndarray]
     penalty: float
     path: pd.DataFrame
-    support: dict[str, np.ndarray]
+    confidence: dict[str, np.ndarray]
+    standard_errors: dict[str, np.ndarray]
+    relative_error: float
     units: pd.DataFrame
     agreement: float
+    learning: pd.DataFrame
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -83,174 +105,175 @@ def recover_circuit(
     X: np.ndarray,
     y: np.ndarray,
     *,
-    validation: tuple[np.ndarray, np.ndarray] | float = 0.2,
+    validation: Samples | float = 0.2,
     penalties: Sequence[float] | None = None,
-    parameterisation: str = "projected",
+    halves: bool = True,
     n_restarts: int = 4,
-    tolerance: float = 0.002,
-    threshold: float = 0.07,
-    n_steps: int = 4000,
-    learning_rate: float = 0.03,
-    batch_size: int = 100,
     random_state: int = 0,
 ) -> CircuitRecovery:
     """Recover the weights of a circuit whose wiring diagram and signs are known.
 
-    Minimises half the mean squared error plus an L1 penalty over minibatches, for several penalties and from several
-    random starts at once, and judges each fit on validation samples. Prediction alone cannot choose the penalty,
-    because without noise every small penalty predicts perfectly. The **largest** penalty is therefore chosen whose best
-    restart comes within ``tolerance`` of the highest validation R^2. Good prediction does not prove that the weights
-    are right, so read ``notes``, ``units`` and ``agreement`` of the result.
+    Minimises half the mean squared error plus an L1 penalty, with every known sign as a bound, by scipy's L-BFGS-B. The
+    penalties form a ladder, on which each fit starts from its neighbour's weights. At every penalty a few rounds of
+    reweighted L1 remove the shrinkage. The penalty with the smallest error on validation samples is chosen, where
+    without noise errors differ by orders of magnitude long after R^2 has reached 1.000, and the circuit is fitted at
+    it to all samples.
+
+    Further starts follow only if the best fit predicts the validation samples much worse than those that it was fitted
+    to. Two more fits, each to one half of the samples and from a start of its own, say how far the data determine each
+    weight. Good prediction does not prove that the weights are right, so read ``warnings``,
+    ``confidence`` and ``units`` of the result.
 
     Parameters
     ----------
     model
-        Wiring diagram, signs, gains and thresholds.
+        Wiring diagram, signs, gains and thresholds. Give ``model.unsigned()`` to ignore the signs.
     X
         ``(n_samples, n_inputs)`` activity of the first population.
     y
         ``(n_samples,)`` or ``(n_samples, n_outputs)`` responses of the last population.
     validation
-        Samples ``(X, y)`` that are not used for fitting, or the share of the given samples to hold out.
+        Samples ``(X, y)`` that only choose the penalty, or the share of the given samples to hold out for the choice.
     penalties
-        L1 weights, in units of the loss per unit of weight. By default six values, from 3e-5 to 0.1 of the smallest
-        penalty at which the covariance of the inputs with the responses would leave all weights of a direct connection
-        at zero.
-    parameterisation
-        ``"projected"``: proximal Adam, with exact zeros. ``"absolute"``: Adam on phi, with weights ``sign |phi|``, the
-        method of the paper. ``"multiplicative"``: Madam on ``|w|``. The last two do not reach exact zeros. ``"free"``:
-        projected, with all signs ignored.
+        L1 weights, in units of the loss per unit of weight. By default a ladder with two steps per factor of ten,
+        within 6e-6 to 0.2 of the largest covariance of an input with a response. It starts at 6e-3 and goes the way on
+        which the validation error falls. ``[0.0]`` fits without a penalty.
+    halves
+        Whether to fit the halves of the samples. Without them there is no ``confidence`` and no ``agreement``.
     n_restarts
-        Number of random starts per penalty.
-    tolerance
-        Accepted loss of validation R^2.
-    threshold
-        Absolute weight, in units of the weights, above which a synapse counts as recovered.
-    n_steps, learning_rate, batch_size
-        As in :func:`fit_circuit`.
+        Largest number of starts.
     random_state
-        Seed of the starts, the minibatches and the held-out samples.
+        Seed of the starts, the halves and the held-out samples.
 
     Returns
     -------
     CircuitRecovery
-        Weights of the chosen fit, with all fits and the checks.
+        Weights, with the path, the confidence and the checks.
 
     Raises
     ------
     ValueError
-        If the data do not fit the model, hold NaN or infinite values, or have constant responses; if a penalty is
-        negative; or if the parameterisation is unknown.
+        If the data do not fit the model, hold NaN or infinite values, or have constant responses; or if a penalty is
+        negative.
 
     References
     ----------
-    Bagherian D et al. Fine-grained system identification of nonlinear neural circuits. KDD (2021). The choice of the
-    penalty and the proximal form are this package's own.
+    Bagherian D et al. Fine-grained system identification of nonlinear neural circuits. KDD (2021). Byrd RH et al. A
+    limited memory algorithm for bound constrained optimization. SIAM J. Sci. Comput. 16:1190 (1995). Candes EJ, Wakin
+    MB, Boyd SP. Enhancing sparsity by reweighted l1 minimization. J. Fourier Anal. Appl. 14:877 (2008). The ladder, the
+    choice of the penalty and the halves are this package's own.
 
     Examples
     --------
     >>> from flda.circuits import recover_circuit, simulate, system_recovery
     >>> retina = simulate.retina_circuit("2", n_kernels=3)
-    >>> X, y = retina.sample(400)
-    >>> found = recover_circuit(retina.model, X, y, penalties=[0.005], n_restarts=2)
-    >>> system_recovery(found.weights, retina.truth) > 0.9
+    >>> found = recover_circuit(retina.model, *retina.sample(400))
+    >>> system_recovery(found.weights, retina.truth) > 0.99
     True
     """
-    if parameterisation not in PARAMETERISATIONS:
-        raise ValueError(
-            f"parameterisation {parameterisation!r} is unknown; choose one of {', '.join(PARAMETERISATIONS)}."
-        )
-    X, y, held = _split(model, X, y, validation, random_state)
-    grid = _penalty_grid(penalties, X, y)
-    if parameterisation == "free":
-        model, parameterisation = model.unsigned(), "projected"
+    if n_restarts < 1:
+        raise ValueError(f"n_restarts={n_restarts} must be at least 1.")
+    train, held = split_samples(model, X, y, validation, random_state)
+    grid = _checked(penalties)
+    seed = 1000 * random_state
+    problem = Problem(model, train)
+    fits: list[Fit] = []
+    for start in range(n_restarts):
+        fits += progress(climb(problem, held, seed + 100 * start, grid), desc=f"penalties, start {start + 1}")
+        best = min(fits, key=lambda f: f.error)
+        fitted = 1 - model.score(model.weights(best.theta), *train)
+        if best.penalty == 0 or best.error < max(EXACT, GAP * fitted):
+            break  # it predicts new samples nearly as well as those that it was fitted to
+    whole = train if isinstance(validation, tuple) else _joined(train, held)
+    problem = Problem(model, whole)
+    parts = fit_halves(model, whole, best.penalty, seed) if halves else None
+    lasso = lowest(problem, best.penalty, [best.lasso, *(parts.lasso if parts and best.error > EXACT else [])])
+    theta, silent = without_silent(model, sharpen(problem, lasso, best.penalty), whole[0])
 
-    n_penalties = len(grid)
-    fits = fit_circuit(
-        model, X, y, validation=held, penalties=np.repeat(grid, n_restarts),
-        seeds=np.tile(np.arange(n_restarts), n_penalties) + 1000 * random_state, parameterisation=parameterisation,
-        n_steps=n_steps, learning_rate=learning_rate, batch_size=batch_size,
-    )  # fmt: skip
-    path = pd.DataFrame(
-        {
-            "penalty": np.repeat(grid, n_restarts),
-            "restart": np.tile(np.arange(n_restarts), n_penalties),
-            "r2": [model.score(model.weights(f), X, y) for f in fits],
-            "r2_validation": [model.score(model.weights(f), *held) for f in fits],
-            "n_synapses": (np.abs(fits) > threshold).sum(axis=1),
-        }
-    )
-    # the largest penalty whose best restart predicts nearly as well as the best of all fits
-    best = path.groupby("penalty")["r2_validation"].max()
-    penalty = float(best.index[best >= best.max() - tolerance].max())
-    at_penalty = path["penalty"] == penalty
-    chosen = int(path["r2_validation"].where(at_penalty).idxmax())
-    path["chosen"] = path.index == chosen
-    # restarts that predict as well as the chosen one: where their weights differ, the data do not determine them
-    accepted = np.flatnonzero(at_penalty & (path["r2_validation"] >= path.loc[chosen, "r2_validation"] - tolerance))
-
-    weights = model.weights(fits[chosen])
-    support = model.weights((np.abs(fits[accepted]) > threshold).mean(axis=0))
-    units = unit_report(model, weights, X)
-    agreement = mean_agreement([model.weights(fits[i]) for i in accepted])
-    notes = circuit_notes(model, weights, X, units)
-    notes += _fit_notes(path, chosen, agreement, int(at_penalty.sum()), len(accepted), grid)
-    for note in notes:
+    weights = model.weights(theta)
+    units = unit_report(model, weights, whole[0])
+    errors = standard_errors(problem, theta, best.error * float(whole[1].var(axis=0).mean()))
+    relative = float(np.linalg.norm(errors) / (np.linalg.norm(theta) or np.nan))
+    learning = _learning_curve(model, theta, best, parts, len(whole[0]))
+    warnings = _recovery_notes(best, relative, learning, grid) + circuit_notes(model, weights, whole[0], units)
+    facts = silent_facts(model, whole[0], silent)
+    for note in warnings:
         logger.warning("%s", note)
-    return CircuitRecovery(model, weights, penalty, path, support, units, agreement, notes)
+    for note in facts:
+        logger.info("%s", note)
+    return CircuitRecovery(
+        model=model,
+        weights=weights,
+        penalty=best.penalty,
+        path=_path_table(fits, best),
+        confidence=model.weights(parts.confidence if parts else np.full(model.n_parameters, np.nan)),
+        standard_errors=model.weights(errors),
+        relative_error=relative,
+        units=units,
+        agreement=parts.agreement if parts else np.nan,
+        learning=learning,
+        warnings=warnings,
+        notes=warnings + facts,
+    )
 
 
-def _split(
-    model: CircuitModel, X: np.ndarray, y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | float, seed: int
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Checked training samples, and the validation samples as given or held out at random."""
-    X, y = check_samples(model, X, y)
-    if isinstance(validation, tuple):
-        return X, y, check_samples(model, *validation, what="validation ")
-    order = np.random.default_rng(seed).permutation(len(X))
-    n_held = round(validation * len(X))
-    if not 2 <= n_held <= len(X) - 2:
-        raise ValueError(
-            f"validation={validation:g} of {len(X)} samples leaves fewer than 2 samples to fit or to validate; give "
-            "more samples, or another share."
-        )
-    held, rest = order[:n_held], order[n_held:]
-    return X[rest], y[rest], (X[held], y[held])
-
-
-def _penalty_grid(penalties: Sequence[float] | None, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Checked penalties, or six default values."""
+def _checked(penalties: Sequence[float] | None) -> list[float] | None:
     if penalties is None:
-        # The gradient at w = 0 of one input connected straight to one output is their covariance. Longer paths have
-        # smaller gradients, so this bounds the useful penalties of any circuit from above.
-        ceiling = np.abs((X - X.mean(0)).T @ (y - y.mean(0))).max() / len(X)
-        penalties = ceiling * np.geomspace(3e-5, 1e-1, 6)
+        return None
     grid = np.asarray(penalties, float)
     if grid.ndim != 1 or len(grid) == 0 or not (np.isfinite(grid).all() and (grid >= 0).all()):
         raise ValueError("penalties must be a list of finite numbers, none of them negative.")
-    return grid
+    return [float(penalty) for penalty in grid]
 
 
-def _fit_notes(
-    path: pd.DataFrame, chosen: int, agreement: float, n_restarts: int, n_accepted: int, grid: np.ndarray
-) -> list[str]:
-    """Sentences about the fits themselves: poor prediction, restarts that differ, and the ends of the path."""
+def _joined(a: Samples, b: Samples) -> Samples:
+    return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
+
+
+def _path_table(fits: list[Fit], best: Fit) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "penalty": [f.penalty for f in fits],
+            "r2_validation": [1 - f.error for f in fits],
+            "n_synapses": [int((f.theta != 0).sum()) for f in fits],
+            "chosen": [f is best for f in fits],
+        }
+    )
+    return table.sort_values("penalty", ascending=False, ignore_index=True)
+
+
+def _learning_curve(
+    model: CircuitModel, theta: np.ndarray, best: Fit, parts: Halves | None, n_samples: int
+) -> pd.DataFrame:
+    rows = [(n_samples, 1 - best.error, np.nan)]
+    if parts:
+        shared = float(np.mean([agreement(model, half, theta) for half in parts.theta]))
+        rows = [(n_samples // 2, 1 - parts.error, parts.agreement), (n_samples, 1 - best.error, shared)]
+    return pd.DataFrame(rows, columns=["n_samples", "r2_validation", "agreement"])
+
+
+def _recovery_notes(best: Fit, relative: float, learning: pd.DataFrame, grid: list[float] | None) -> list[str]:
+    """Sentences about the fits themselves: uncertain weights, poor prediction, and the ends of the ladder."""
     notes = []
-    r2, penalty = path.loc[chosen, "r2_validation"], path.loc[chosen, "penalty"]
-    if r2 < 0.9:
-        notes.append(
-            f"the best fit predicts the validation responses with R^2 {r2:.2f}: fits may be stuck in local minima, a "
-            "sign may be wrong, or synapses may be missing. Try more restarts, then parameterisation='free'."
+    if not relative < UNCERTAIN:
+        note = (
+            f"too few samples for this noise: the standard errors of the weights amount to {relative:.0%} of the "
+            "weights, and the choice of the synapses adds to it. Record more, or read only synapses of high confidence."
         )
-    if n_accepted < 2 <= n_restarts:
-        notes.append(f"only 1 of {n_restarts} restarts reached the highest validation R^2: add restarts.")
-    if n_accepted > 1 and agreement < 0.9:
+        if len(learning) > 1:
+            (n, r2, shared), (n_all, r2_all, _) = learning.itertuples(index=False)
+            note += (
+                f" Learning curve: R^2 {r2:.3f} from {n} samples and {r2_all:.3f} from all {n_all}; fits to the two "
+                f"halves agree by {shared:.2f}."
+            )
+        notes.append(note)
+    if best.error > 0.5:
         notes.append(
-            f"restarts predict equally well with different weights (agreement {agreement:.2f}): the data do not "
-            "determine the weights."
+            f"the best fit predicts the validation responses with R^2 {1 - best.error:.2f}: samples may be too few or "
+            "noisy, a sign may be wrong, or synapses may be missing. Compare with model.unsigned()."
         )
-    if penalty == 0:
+    if best.penalty == 0:
         notes.append("the chosen fit has no penalty: without noise, a high R^2 then says nothing about the weights.")
-    elif len(grid) > 1 and penalty == grid.max():
-        notes.append(f"the largest penalty, {penalty:g}, was chosen: add larger ones.")
+    elif grid is not None and len(grid) > 1 and best.penalty == max(grid):
+        notes.append(f"the largest penalty, {best.penalty:g}, was chosen: add larger ones.")
     return notes

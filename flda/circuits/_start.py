@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._models import CircuitModel
+from ._models import CircuitModel, Population
 
 STREAM = 20210814  # separates these random numbers from other uses of the same seed
 OUTPUT_INHIBITION = 0.2  # of the weights drawn for it
@@ -47,9 +47,8 @@ def starting_weights(model: CircuitModel, X: np.ndarray, y: np.ndarray, seed: in
                 )
         drive = model.drive(model.weights(theta), X, p.name)
         threshold = np.broadcast_to(np.asarray(p.threshold, float), p.size)
-        spread = drive.std(axis=0)
         if p is last:
-            scale = np.divide(y.std(axis=0), spread, out=np.ones(p.size), where=spread > 0)
+            scale = _scale_of_output(p, drive, y)
         else:
             # the drive is exceeded in the wanted share of the samples at `level`; the same for negated weights
             level = np.quantile(drive, 1 - share, axis=0)
@@ -66,3 +65,18 @@ def starting_weights(model: CircuitModel, X: np.ndarray, y: np.ndarray, seed: in
             )
             theta[s.ids] = (theta * np.where(factor > 0, factor, 1.0))[s.ids]
     return theta
+
+
+def _scale_of_output(p: Population, drive: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Factor of every output unit's drive under which its responses are nearest to y, yet vary at least half as much.
+
+    With a threshold the response is not proportional to the drive, and no response at all leaves no gradient.
+    """
+    spread = drive.std(axis=0)
+    factors = np.geomspace(1e-2, 1e3, 101)[:, None] * np.divide(
+        y.std(axis=0), spread, out=np.ones(p.size), where=spread > 0
+    )
+    responses = np.stack([p.respond(f * drive) for f in factors])  # (factor, sample, unit)
+    error = ((responses - y) ** 2).mean(axis=1)
+    error[responses.std(axis=1) < 0.5 * y.std(axis=0)] = np.inf
+    return np.where(spread > 0, factors[error.argmin(axis=0), np.arange(p.size)], 1.0)

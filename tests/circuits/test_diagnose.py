@@ -3,6 +3,7 @@
 import numpy as np
 
 from flda.circuits import circuit_notes, simulate, unit_report
+from flda.circuits._diagnose import silent_facts
 
 from circuit_problems import small
 
@@ -17,13 +18,14 @@ def test_driven_units_are_distinguished_from_silent_ones():
     assert (silent.loc[true, "active"] < 0.02).all()
     assert silent["output_share"].sum() < 0.01
     rare, weak = circuit_notes(retina.model, retina.truth, white, silent)
-    assert "25 of 25 amacrine" in rare
+    assert "4 of 4 amacrine units with synapses" in rare
     assert f"{silent['output_share'].sum():.2%}" in weak
     X = smooth.copy()
     X[:, 5] = 0
-    first = circuit_notes(retina.model, retina.truth, X, unit_report(retina.model, retina.truth, X))[0]
-    assert "1 bipolar" in first
-    assert "(5)" in first
+    assert not circuit_notes(retina.model, retina.truth, X, unit_report(retina.model, retina.truth, X))
+    inputs, units = silent_facts(retina.model, X, {"amacrine": np.arange(3)})
+    assert inputs.startswith("1 of 300 bipolar units (5) are zero")
+    assert units.startswith("3 of 25 amacrine units (0, 1, 2)")
 
 
 def test_output_share_against_variance_by_hand():

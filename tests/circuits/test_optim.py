@@ -43,10 +43,22 @@ def test_integer_madam_stays_on_its_grid(gradients):
     w_max = 3 * float(jnp.sqrt(jnp.mean(START**2)))
     for w, state in steps(optim.integer_madam(0.05, bits=8, base=0.01), START, gradients):
         level = np.asarray(state.level)
-        assert level.dtype == np.int32
-        assert level.min() >= 0
-        assert level.max() <= 255
-        np.testing.assert_allclose(w, np.sign(START) * w_max * np.exp(-0.01 * level), rtol=1e-5)
+        assert level.dtype == np.uint8
+        np.testing.assert_allclose(w, optim.integer_weights(state), rtol=1e-5)
+        np.testing.assert_allclose(
+            w, np.where(START < 0, -1, 1) * w_max * np.exp(-0.01 * level.astype(float)), rtol=1e-5
+        )
+
+
+def test_integer_madam_stores_few_bits():
+    """17 bits for a weight of 12 bits and 9 for one of 8, beside the second moment that every form of Madam keeps."""
+    w = jax.random.normal(jax.random.key(0), (100, 80))
+    for bits, per_weight in ((12, 17), (8, 9)):
+        state = optim.integer_madam(bits=bits).init({"w": w})
+        assert 8 * (state.level["w"].nbytes + state.sign["w"].nbytes) == per_weight * w.size
+        np.testing.assert_array_equal(np.sign(optim.integer_weights(state)["w"]), np.sign(w))
+    with pytest.raises(ValueError, match="bits=17"):
+        optim.integer_madam(bits=17)
 
 
 @given(GRADIENTS)

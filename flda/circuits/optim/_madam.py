@@ -17,13 +17,17 @@ class MadamState(NamedTuple):
 
 
 class IntegerMadamState(NamedTuple):
-    """As :class:`MadamState`, with the sign and the integer level of every weight."""
+    """As :class:`MadamState`, with the signs and the integer levels that are the weights.
+
+    ``sign`` holds eight signs a byte (a bit of one is a negative weight), ``level`` unsigned integers of 8 or 16 bits.
+    """
 
     count: Any
     nu: Any
     w_max: Any
     sign: Any
     level: Any
+    base: Any
 
 
 def madam(
@@ -110,7 +114,12 @@ def integer_madam(
 
     The first step rounds the weights to this grid, and they stay on it. The ratio of the largest to the smallest
     absolute value is ``exp(base (2**bits - 1))``: 60 with the default, and 13 with ``bits=8, base=0.01``. Weights can
-    therefore not come near zero. The optimiser saves memory; it is not suited to sparse recovery.
+    therefore not come near zero, and a weight of zero starts at the smallest positive value. The optimiser saves
+    memory; it is not suited to sparse recovery.
+
+    The state is the weights: one or two bytes for a level and one bit for a sign. :func:`integer_weights` computes the
+    floating-point weights from it, so that no copy of these need outlive a step. The second moment of the gradient
+    takes four bytes more per weight; Adam stores two such moments beside the weights.
 
     Parameters
     ----------
@@ -118,7 +127,7 @@ def integer_madam(
         Number or schedule, in units of log weight per step: the level changes by
         ``round(learning_rate / base * g / rms(g))``.
     bits, base
-        Levels are ``0 ... 2**bits - 1``; ``base`` is their distance in log weight.
+        Levels are ``0 ... 2**bits - 1``, with at most 16 bits; ``base`` is their distance in log weight.
     b2, g_bound
         As in :func:`madam`.
     p_scale
@@ -132,7 +141,7 @@ def integer_madam(
     Raises
     ------
     ValueError
-        In ``init``, if an array is zero everywhere.
+        If ``bits`` is not between 1 and 16; in ``init``, if an array is zero everywhere.
 
     References
     ----------
@@ -144,22 +153,25 @@ def integer_madam(
     >>> import jax.numpy as jnp
     >>> from flda.circuits import optim
     >>> state = optim.integer_madam(bits=8, base=0.01).init(jnp.array([0.5, -2.0]))
-    >>> state.level.tolist(), state.sign.tolist()
-    ([217, 78], [1.0, -1.0])
+    >>> state.level.tolist(), str(state.level.dtype), state.sign.tolist()
+    ([217, 78], 'uint8', [64])
+    >>> [round(float(w), 2) for w in optim.integer_weights(state)]
+    [0.5, -2.0]
     """
+    if not 1 <= bits <= 16:
+        raise ValueError(f"bits={bits} must lie between 1 and 16.")
     last = 2**bits - 1
-
-    def value(sign, level, w_max):
-        return sign * w_max * jnp.exp(-base * level)
+    kind = jnp.uint8 if bits <= 8 else jnp.uint16
 
     def init(params):
         check_not_all_zero(params, "integer Madam")
         w_max = tree.tree_map(lambda w: p_scale * jnp.sqrt(jnp.mean(w**2)), params)
         level = tree.tree_map(
-            lambda w, m: jnp.clip(jnp.round(jnp.log(m / jnp.abs(w)) / base), 0, last).astype(jnp.int32), params, w_max
+            lambda w, m: jnp.clip(jnp.round(jnp.log(m / jnp.abs(w)) / base), 0, last).astype(kind), params, w_max
         )
+        sign = tree.tree_map(lambda w: jnp.packbits(w.ravel() < 0), params)
         nu = tree.tree_map(jnp.zeros_like, params)
-        return IntegerMadamState(jnp.zeros([], jnp.int32), nu, w_max, tree.tree_map(jnp.sign, params), level)
+        return IntegerMadamState(jnp.zeros([], jnp.int32), nu, w_max, sign, level, jnp.asarray(base, jnp.float32))
 
     def update(grads, state, params=None):
         params = needed(params)
@@ -169,15 +181,46 @@ def integer_madam(
 
         def move(level, sign, g, v):
             # a positive gradient must lower a positive weight, whose level then rises, and conversely
-            jump = jnp.round(rate / base * normalised(g, v, b2, count, g_bound)) * sign
-            return jnp.clip(level + jump.astype(jnp.int32), 0, last)
+            jump = jnp.round(rate / base * normalised(g, v, b2, count, g_bound)) * _unpacked(sign, level)
+            return jnp.clip(level.astype(jnp.int32) + jump.astype(jnp.int32), 0, last).astype(kind)
 
         level = tree.tree_map(move, state.level, state.sign, grads, nu)
-        new = tree.tree_map(value, state.sign, level, state.w_max)
-        updates = tree.tree_map(jnp.subtract, new, params)
-        return updates, IntegerMadamState(count, nu, state.w_max, state.sign, level)
+        state = IntegerMadamState(count, nu, state.w_max, state.sign, level, state.base)
+        return tree.tree_map(jnp.subtract, integer_weights(state), params), state
 
     return optax.GradientTransformation(init, update)
+
+
+def integer_weights(state: IntegerMadamState) -> Any:
+    """Compute the weights that a state of :func:`integer_madam` stores.
+
+    Parameters
+    ----------
+    state
+        State of the optimiser.
+
+    Returns
+    -------
+    Array or tree of arrays
+        ``sign w_max exp(-base level)``, with the structure of the parameters.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from flda.circuits import optim
+    >>> optim.integer_weights(optim.integer_madam(p_scale=1.0).init(jnp.array([1.0, -1.0]))).tolist()
+    [1.0, -1.0]
+    """
+
+    def value(sign, level, w_max):
+        return _unpacked(sign, level) * w_max * jnp.exp(-state.base * level)
+
+    return tree.tree_map(value, state.sign, state.level, state.w_max)
+
+
+def _unpacked(sign: Any, level: Any) -> Any:
+    """Signs, +1 or -1, in the shape of the levels."""
+    return 1.0 - 2.0 * jnp.unpackbits(sign, count=level.size).reshape(level.shape)
 
 
 def exponentiated_gradient(learning_rate: LearningRate = 0.01) -> optax.GradientTransformation:
