@@ -138,6 +138,8 @@ class CellFlips(CellStatistics):
         self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
         n = self.n[:, None]  # squares about the fit, which no flip changes
         self._about = {e: (self._squares + n * (means - m) ** 2) * self._stretch[e] for e, m in self._reduced.items()}
+        shares = {e: np.sum(self._contrasts[e] ** 2, axis=0) * self._relative / self.n for e in fits}
+        self.n_sums = {e: n_sums(np.repeat(s / self.n, self.n)) for e, s in shares.items()}
         self._taken = {e: H * (self._relative / self.n) for e, H in fits.items()}  # covariance of the fitted means
 
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
@@ -313,6 +315,7 @@ class DonorFlips(DonorStatistics):
         self._covariance = (np.eye(self.n_units) - H) / weights / np.outer(root, root)
         coefficients = self._B @ self._to_parts
         self._variance = (coefficients / weights) @ coefficients.T
+        self.n_sums = {effect: n_sums(np.sum(coefficients**2, axis=0) / weights)}
         self._expected = np.bincount(units.groups, 1 / weights) / self._n if self._own else 1.0
 
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
@@ -390,7 +393,17 @@ def _projection(D: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return D @ (np.linalg.pinv(root[:, None] * D) * root)
 
 
-def n_distinct(n_units: int) -> float:
+def n_sums(noise: np.ndarray) -> float:
+    """Return how many clearly different values a sum over many genes has, from what each unit adds to the noise, (U,).
+
+    If few units have nearly all of the noise, only their signs matter: four such units have eight different sets of
+    signs, however many other units there are. The data are more extreme than the flips with their own signs, as these
+    are mixed with the signs of the others, so p-values below one over this number would be too small.
+    """
+    return n_distinct(float(noise.sum() ** 2 / np.sum(noise**2)))
+
+
+def n_distinct(n_units: float) -> float:
     """Return the number of distinct flips: signs that are all turned give the same statistic."""
     return float(2 ** (n_units - 1)) if n_units < 1000 else float("inf")
 

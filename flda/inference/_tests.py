@@ -230,14 +230,19 @@ def _run(engine: _Engine, effects: list[Effect], n_resamples: int) -> dict[Effec
     out = {}
     for effect in effects:
         df, n_units = engine.df[effect], engine.units_of(effect)
-        distinct = engine.n_distinct if isinstance(engine, Permutations) else n_distinct(n_units)
-        row, null, genes = _pvalues(observed[effect] / df, np.concatenate(blocks[effect]) / np.float32(df), distinct)
+        distinct, sums = n_distinct(n_units), np.inf
+        if isinstance(engine, Permutations):
+            distinct = engine.n_distinct
+        else:
+            sums = engine.n_sums[effect]
+        null = np.concatenate(blocks[effect]) / np.float32(df)
+        row, null, genes = _pvalues(observed[effect] / df, null, distinct, sums)
         about = {"n_distinct": distinct, "unit": engine.unit, "n_units": n_units}
         out[effect] = {**row, **about, "method": "permutation" if permuted else "flips"}, null, genes
     return out
 
 
-def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float) -> _Found:
+def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float, distinct_sums: float = np.inf) -> _Found:
     """Compute the p-values of an effect and of its genes.
 
     Parameters
@@ -246,8 +251,8 @@ def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float) -> _Found:
         F ratio of every gene, (p,).
     null
         The same in B resamples, (B, p).
-    distinct
-        The number of distinct resamples.
+    distinct, distinct_sums
+        The number of distinct resamples, and of clearly different sums over genes.
     """
     B, real = len(null), (F > 0) & (null > 0).any(axis=0)
     if not real.any():
@@ -256,7 +261,7 @@ def _pvalues(F: np.ndarray, null: np.ndarray, distinct: float) -> _Found:
     sums = np.r_[own.mean(), null.mean(axis=1)]
     tops = np.r_[own.max(), null.max(axis=1)]
     # the p-values of the data and of every resample among all of them, for the sum and for the maximum
-    ranks = np.stack([_share_above(sums), _share_above(tops)])
+    ranks = np.stack([np.maximum(_share_above(sums), 1 / distinct_sums), _share_above(tops)])
     # the smaller one of both is a statistic itself; where few resamples make it equal, the larger one decides
     smaller, larger = ranks.min(axis=0), ranks.max(axis=0)
     tied = np.isclose(smaller, smaller[0], rtol=TIE, atol=0)

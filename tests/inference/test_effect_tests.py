@@ -249,3 +249,18 @@ def test_one_donor_is_refused_and_few_are_announced(caplog):
 def test_holm():
     p = np.array([0.01, 0.04, 0.03, 0.005])
     np.testing.assert_allclose(_holm(p), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_few_units_with_nearly_all_noise_limit_the_p_value_of_the_sum():
+    """Four donors vary and eight hardly do, so that a sum over 300 genes has only about eight different values."""
+    donor = np.repeat(np.arange(12), 5)
+    y = pd.DataFrame({"A": np.where(donor < 4, "few", "many")})
+    hits = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        sd = np.where(np.arange(12) < 4, 1.0, 0.1)[:, None]
+        X = 0.1 * rng.normal(size=(60, 300)) + (sd * rng.normal(size=(12, 300)))[donor]
+        table = effect_tests(FLDA(), X, y, donor, n_resamples=99, random_state=seed).table
+        hits.append(table[["pval", "pval_sum"]].iloc[0] <= 0.05)
+    assert np.mean(hits, axis=0)[0] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 40)
+    assert not np.any(hits, axis=0)[1]
