@@ -43,6 +43,7 @@ class Data:
     donor: np.ndarray | None = None
     interactions: str | None = None
     nuisance: tuple[str, ...] = ()
+    numeric: dict[str, int | str] | None = None
     Y: np.ndarray | None = None
     group: np.ndarray | None = None
     contrast: tuple[float, ...] = (-1, 1)
@@ -51,7 +52,7 @@ class Data:
 
 
 def run(data: Data, n_flips: int, seed: int) -> EffectTests:
-    model = FLDA(interactions=data.interactions, nuisance=data.nuisance)
+    model = FLDA(interactions=data.interactions, nuisance=data.nuisance, numeric=data.numeric)
     with quiet():
         return effect_tests(
             model, data.X, data.y, data.donor, effects=[data.effect], n_resamples=n_flips, random_state=seed
@@ -90,11 +91,21 @@ def interaction(rng, shift, law="normal"):
     return Data(X, frame(a, b), "A:B", interactions="all", Y=X, group=group, contrast=(1, -1, -1, 1))
 
 
+def with_age(rng, shift, sizes, sds=(1, 1)):
+    """Two groups whose ages differ, with a correlation of about 0.5; every gene has a slope on age, N(0, 1) per sd."""
+    data = two_groups(rng, shift, sizes, sds)
+    age = rng.normal(size=len(data.X)) + 1.15 * data.group
+    data.X += np.outer(age, rng.normal(size=len(shift)))
+    data.y["age"], data.nuisance, data.numeric, data.Y = age, ("age",), {"age": "linear"}, data.X
+    return data
+
+
 def counts(rng, shift, depth=1.0, correction=None):
     """100 + 100 cells, zero-inflated negative-binomial counts (20 % dropout), log1p of counts per 10,000.
 
     The library of a cell has about 3,000 counts, times ``depth`` in the second group. ``correction`` is the number of
-    bins of log depth that enter as a nuisance factor, or "thinned": counts are thinned to the smallest depth.
+    bins of log depth that enter as a nuisance factor; or "linear" or "spline": log depth is a covariate; or "thinned":
+    counts are thinned to the smallest depth.
     """
     group, p = np.repeat([0, 1], 100), len(shift)
     depths = 3000 * rng.lognormal(0, 0.35, size=200) * np.where(group == 1, depth, 1.0)
@@ -106,6 +117,9 @@ def counts(rng, shift, depth=1.0, correction=None):
         X = rng.binomial(X, (depths.min() / depths)[:, None])
         total = np.full(200, depths.min())
     X, y = np.log1p(X * (1e4 / total)[:, None]), frame(group)
+    if correction in ("linear", "spline"):
+        y["depth"] = np.log(depths)
+        return Data(X, y, nuisance=("depth",), numeric={"depth": correction}, Y=X, group=group)
     if not isinstance(correction, int):
         return Data(X, y, Y=X, group=group)
     y["depth"] = pd.qcut(np.log(depths), correction, labels=False).astype(str)
@@ -247,6 +261,8 @@ REGIMES = {
     "20 cells of sd 1, 180 of sd 3": Regime(partial(two_groups, sizes=(20, 180), sds=(1, 3)), 1.0, (W,)),
     "2 x 2, one group of 10 with sd 2.5: A:B": Regime(interaction, 2.5, (W,)),
     "the same, t3 noise: A:B": Regime(partial(interaction, law="t3"), 2.5, (W,)),
+    "60 + 60 cells, age goes with A and is a covariate": Regime(partial(with_age, sizes=(60, 60)), 0.8),
+    "20 cells of sd 3, 180 of sd 1, the same": Regime(partial(with_age, sizes=(20, 180), sds=(3, 1)), 2.5),
     "2 x 2 counts, shares 40 to 10 %: A": Regime(partial(table_of_counts, effect="A"), 0.6, (W,)),
     "2 x 2 counts, shares 40 to 10 %: A:B": Regime(partial(table_of_counts, effect="A:B"), 1.2, (W,)),
     "2 x 4 sparse counts: B, 3 degrees of freedom": Regime(sparse_table, 1.0),
@@ -254,6 +270,8 @@ REGIMES = {
     "counts, depth x 2": Regime(partial(counts, depth=2.0), 0.7),
     "counts, depth x 2, 5 bins of depth": Regime(partial(counts, depth=2.0, correction=5), 0.7),
     "counts, depth x 2, 20 bins of depth": Regime(partial(counts, depth=2.0, correction=20), 0.7),
+    "counts, depth x 2, log depth as covariate": Regime(partial(counts, depth=2.0, correction="linear"), 0.7),
+    "counts, depth x 2, spline of log depth": Regime(partial(counts, depth=2.0, correction="spline"), 0.7),
     "counts, depth x 2, thinned to one depth": Regime(partial(counts, depth=2.0, correction="thinned"), 0.7, (W,)),
     "6 + 6 donors, counts": Regime(donors_of_counts, 1.5, (W, M, P)),
     "6 + 6 donors, counts, donors not given": Regime(partial(donors_of_counts, given=False), 1.5),

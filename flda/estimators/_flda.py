@@ -52,7 +52,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         ``"a:b"`` or ``("a", "b")``.
     nuisance
         Columns of y, such as a batch, that enter the fit as additive effects without axes of their own. They are
-        penalised like any other effect.
+        penalised like any other effect. A nuisance column that ``numeric`` names and that has more than 20 values is a
+        covariate, such as an age or the logarithm of the depth of each cell: it makes no groups, and its slope comes
+        from how cells differ within groups (and donors).
     numeric
         Columns of y that are numbers and not labels, such as a dose. Their effects are polynomials of the value, in
         which every distinct value counts the same, and every degree is an effect of its own: ``dose.linear``,
