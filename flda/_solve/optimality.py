@@ -58,9 +58,10 @@ def optimality_gap(
         """Bound the ratio; the rows that count against the axis have been added to M_e(g) with a weight."""
         own, cross, rest = inner[:d, :d], np.sqrt(weight) * inner[d:, :d], weight * inner[d:, d:]
         K = own - cross.T @ np.linalg.solve(np.eye(len(rest)) + rest, cross)  # H W^-1 H'
-        K = _without_earlier((K + K.T) / 2, refit)
+        K = (K + K.T) / 2
+        # directions move to the denominator by this K, which holds for all u, orthogonal to earlier axes or not
         found = best_bound(W, refit.own, refit.zero, allowed, k, target, K=K, work=work)
-        return min(found.bound, max(float(np.linalg.eigvalsh(K)[-1]), target))
+        return min(found.bound, max(float(np.linalg.eigvalsh(_without_earlier(K, refit))[-1]), target))
 
     if not len(refit.subtracted):
         reached = bound(refit.denominator, 1.0, value)

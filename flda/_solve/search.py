@@ -319,7 +319,9 @@ class _Arrowheads:
         # rounding errors, on the scale of the largest weights, must not exclude the best gene by its own bounds
         slack = 1e-12 * max(np.abs(self.L).max(), np.abs(lower).max())
         m = max(lower.max() - slack, threshold)
-        if m > self.L[-1] + slack:  # the sum falls with m, so at any m it says on which side of m the root is
+        # the sum falls with m, so at any m it says on which side of m the root is; next to L the differences m - L have
+        # too few digits for that
+        if m > self.L[-1] + 1e-6 * np.abs(self.L).max():
             reach = self.c + (1 / (m - self.L)) @ self.b**2
             genes = np.flatnonzero(reach >= m - 1e-9 * max(abs(m), np.abs(self.L).max()))
             lower = lower[genes]

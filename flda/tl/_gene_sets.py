@@ -8,7 +8,6 @@ from anndata import AnnData
 
 from .._adata.fitted import Fitted
 from .._adata.results import Step
-from .._design.design import make_design
 from .._docs import documented
 from .._logging import get_logger, quiet
 from ..estimators._labels import donor_codes
@@ -78,9 +77,8 @@ def gene_sets(
     record = fitted.record
     names = record.gene_names.to_numpy()
     sets = _sets(net, record.gene_names, record.within_sd.to_numpy(), min_genes)
-    params = record.params
     with quiet():
-        design = make_design(fitted.labels, interactions=params["interactions"], nuisance=params["nuisance"])
+        design = fitted.dense().design_of(fitted.labels)
     table = set_tests(
         fitted.X, design, donor_codes(fitted.donors, len(fitted.labels))[0], axes=record.axes,
         components=record.loadings.to_numpy().T, patterns=record.patterns.to_numpy().T,

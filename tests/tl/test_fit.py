@@ -50,7 +50,7 @@ def test_copy_leaves_the_input_alone(adata):
     assert not adata.uns.get("k")
     assert {"X_k"} <= set(out.obsm)
     assert {"k", "k_F"} <= set(out.varm)
-    assert flda.get.rank_genes_df(out, key="k").shape == (7 * 120, 12)
+    assert flda.get.rank_genes_df(out, key="k").shape == (7 * 120, 16)
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
