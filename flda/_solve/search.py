@@ -322,8 +322,9 @@ class _Arrowheads:
         # the sum falls with m, so at any m it says on which side of m the root is; next to L the differences m - L have
         # too few digits for that
         if m > self.L[-1] + 1e-6 * np.abs(self.L).max():
-            reach = self.c + (1 / (m - self.L)) @ self.b**2
-            genes = np.flatnonzero(reach >= m - 1e-9 * max(abs(m), np.abs(self.L).max()))
+            sums = (1 / (m - self.L)) @ self.b**2
+            # c and the sum can be large and opposite, so rounding errors are on the scale of both
+            genes = np.flatnonzero(self.c + sums >= m - 1e-9 * (abs(m) + np.abs(self.c) + sums))
             lower = lower[genes]
             if len(genes) == 0:
                 return genes, lower

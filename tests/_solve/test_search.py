@@ -15,7 +15,7 @@ from flda._solve.objective import Objective
 from flda._solve.primal import Primal
 from flda._solve.refit import Refit
 from flda._solve.rows import ScatterRows, largest_eigenvalue
-from flda._solve.search import SparseProblem, extend, first, select, swap
+from flda._solve.search import SparseProblem, _Arrowheads, extend, first, select, swap
 from flda._solve.within import Within
 
 from oracle import effect_scatters, effects_of, problem, shrunken, within_scatter
@@ -150,3 +150,13 @@ def test_flow_is_safe_when_the_quotient_is_negative():
     support = np.flatnonzero(u)
     assert value == pytest.approx(p.value(support), rel=1e-4)
     assert (u @ N @ u) / (u @ M @ u) == pytest.approx(value, rel=1e-9)
+
+
+def test_a_filter_of_genes_keeps_some_gene_under_strong_weights():
+    """Corners and borders of size 1e6 nearly cancel, as for axes that must be orthogonal to earlier ones."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        L, r = np.sort(rng.normal(size=3)) * 1e-6, 1e3 * rng.normal(size=(3, 40))
+        found = _Arrowheads(L, r * rng.lognormal(0, 3, 40), -(10.0 ** rng.uniform(3, 9, 40))).best(-np.inf)
+        assert found[0] >= 0
+        assert np.isfinite(found[1])
