@@ -164,8 +164,8 @@ def warn_of_depth(table: pd.DataFrame, limit: float, source: str, stacklevel: in
         warnings.warn(
             f"depth goes with {row.factor!r}: cells of level {row.highest!r} have {row.ratio:.1f} times the depth of "
             f"those of {row.lowest!r} (geometric means of {source}), so its axes and p-values can show depth instead "
-            "of biology. Normalise the counts of every cell if that was not done, and enter the log of the total counts "
-            "as a covariate: name its obs column in nuisance and in numeric.",
+            "of biology. Normalise the counts of every cell if that was not done, and enter the log of the total "
+            "counts as a covariate: name its obs column in nuisance and in numeric.",
             stacklevel=stacklevel,
         )
 
