@@ -108,7 +108,8 @@ def test_effects_ignore_the_mean_and_own_their_columns(seed, design):
 @given(seeds, designs, withins, solvers, group_means)
 def test_an_infinite_penalty_leaves_nothing_of_the_other_effects(seed, design, within, solver, means):
     X, y = random_problem(seed, design)
-    options = {"shrinkage": 0.2, "within": within, "solver": solver, "group_means": means}
+    # with random weights the effects of a fit that leaves something of the means are not those of design_.contrasts
+    options = {"shrinkage": 0.2, "within": within, "solver": solver, "group_means": means, "weights": "equal"}
     free, nulled = (FLDA(penalty=penalty, **options).fit(X, y) for penalty in (0.0, np.inf))
     scores = nulled.means_ @ nulled.components_.T
     for row, effect in enumerate(nulled.axes_["effect"]):
