@@ -341,8 +341,11 @@ class _Arrowheads:
 
     def _root_with(self, others: np.ndarray | float, genes: np.ndarray) -> np.ndarray:
         """Solve the quadratic equation for the largest root when all other terms add up to ``others``."""
-        top, corner = self.L[-1], self.c[genes] + others
-        return (top + corner) / 2 + np.sqrt(((top - corner) / 2) ** 2 + self.b[-1, genes] ** 2)
+        top, corner, squares = self.L[-1], self.c[genes] + others, self.b[-1, genes] ** 2
+        half = np.abs(top - corner) / 2
+        # the root less the larger of top and corner; in this form no digits cancel
+        further = half + np.sqrt(half**2 + squares)
+        return np.maximum(top, corner) + np.divide(squares, further, out=np.zeros_like(squares), where=further > 0)
 
     def _others_at(self, m: np.ndarray, genes: np.ndarray) -> np.ndarray:
         """Compute the sum of the terms of all but the largest L at m."""
