@@ -25,8 +25,9 @@ from .._design.splits import Split
 from .folds import FoldSpace, Training, add_to_diagonal
 from .krylov import solve_grid
 from .objective import Noise
+from .slopes import with_slopes
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, donor_scaling, target_diagonal, with_slopes
+from .within import Within, donor_scaling, target_diagonal
 
 
 class Dual(Solver):

@@ -12,7 +12,8 @@ from .._data.device import asarray_like, namespace
 from .._design.samples import Samples
 from .._design.splits import Split
 from .objective import Noise
-from .within import Deviations, Slopes, Within, donor_scaling, n_effective, scaled_centres
+from .slopes import Deviations, Slopes
+from .within import Within, donor_scaling, n_effective, scaled_centres
 
 
 class FoldSpace(NamedTuple):

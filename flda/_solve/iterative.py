@@ -10,8 +10,9 @@ from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training, scored
 from .krylov import FOLD_TOLERANCE, TOLERANCE, solve_and_trace
+from .slopes import with_slopes
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, target_diagonal, with_slopes
+from .within import Within, target_diagonal
 
 
 class Iterative(Solver):

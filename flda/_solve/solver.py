@@ -29,7 +29,8 @@ from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training
 from .prior import FactorialMeans, posterior_means
-from .within import Within, with_slopes
+from .slopes import with_slopes
+from .within import Within
 
 LARGEST_BLOCK = 50_000_000  # most numbers in the residuals of the genes of a block of M_e
 

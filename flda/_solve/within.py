@@ -27,11 +27,7 @@ With donors, too, M_e is one sum over cells, ``sum_i w_{c(i)} (x_i - h_{s(i)}) (
 vanishes in the sum over a sample, and ``phi_s^2 = delta n / (w_c n_s (S - C))`` gives the second term its weight.
 Without donors the samples are the groups, and h_s is g_c.
 
-Covariates z_i (q numbers per cell) have slopes Gamma (q x p), which come from how cells deviate from their samples:
-with ``y_i = z_i - z_s``, z_s the mean of a sample, and ``A = sum_i w_{c(i)} y_i y_i'``, they are
-``Gamma = A^-1 sum_i w_{c(i)} y_i x_i'``. Everything above then holds for ``x_i - Gamma' z_i`` in place of x_i, and the
-weights are scaled for the degrees of freedom that the slopes cost, by ``1 / (1 - tr(A^-1 sum_i w_{c(i)}^2 y_i y_i'))``.
-With one sample per group and all interactions in the fit this is least squares on the cells.
+With covariates z_i everything holds for ``x_i - Gamma' z_i`` in place of x_i (:mod:`flda._solve.slopes`).
 """
 
 from __future__ import annotations
@@ -51,10 +47,10 @@ from .._data.symmetric import add_products, mirrored
 from .._design.covariates import Covariates
 from .._design.samples import Samples
 from .._logging import get_logger
+from .slopes import Deviations, Slopes, with_slopes
 
 logger = get_logger(__name__)
 
-LEAST_LEFT = 1e-6  # share of a covariate that varies within samples, below which it has no slope
 LEAST_DONORS = 1e-3  # smallest delta, so that the scaling of the samples can be undone
 CANCELLATION = 1e6  # ratio of second moment to variance of a gene above which sums of raw products lose too many digits
 
@@ -111,89 +107,6 @@ def scaled_centres(
     """Compute the centre h_s of each sample (S x p) from the sample means m_s (S x p) and group means g_c (C x p)."""
     means = means[samples.groups]
     return means - (donor_scaling(samples, weights, delta)[:, None] - 1) * (own - means)
-
-
-class Deviations:
-    """How the covariates of cells deviate from the means of their samples.
-
-    Parameters
-    ----------
-    covariates
-        The covariates of the cells.
-    codes
-        Sample of each cell, (N,).
-    weights
-        Weight w of each cell, (N,).
-
-    Attributes
-    ----------
-    covariates
-        As above.
-    means
-        Mean z_s of every sample, S x q.
-    Y
-        The deviations y_i, N x q.
-    A
-        ``sum_i w y_i y_i'``, q x q.
-    factor
-        What the weights of the scatter have to be multiplied by, because the slopes take degrees of freedom.
-
-    Raises
-    ------
-    ValueError
-        If a covariate does not vary within samples.
-    """
-
-    def __init__(self, covariates: Covariates, codes: np.ndarray, weights: np.ndarray):
-        Z, sizes = covariates.values, np.bincount(codes)
-        self.covariates, self.means = covariates, arrays.group_sums(Z, codes, len(sizes)) / sizes[:, None]
-        self.Y = Z - self.means[codes]
-        self.A = self.Y.T @ (weights[:, None] * self.Y)
-        for effect, columns in covariates.columns.items():
-            rest = np.delete(np.arange(len(self.A)), np.r_[columns])
-            others = self.Y[:, rest] @ np.linalg.lstsq(self.Y[:, rest], self.Y[:, columns], rcond=None)[0]
-            left = np.linalg.svd(self.Y[:, columns] - others, compute_uv=False)[-1]
-            if left <= LEAST_LEFT * np.linalg.norm(Z[:, columns]):
-                raise ValueError(
-                    f"the covariate {effect.name!r} hardly varies between cells of one group (and donor) beside the "
-                    "other covariates, so its slope cannot be estimated; leave it out, or bin it into a factor."
-                )
-        taken = np.sum(np.linalg.inv(self.A) * (self.Y.T @ (weights[:, None] ** 2 * self.Y)))
-        if taken >= 1:
-            raise ValueError(
-                f"{len(self.A)} columns of covariates leave no degree of freedom within groups; use fewer covariates."
-            )
-        self.factor = float(1 / (1 - taken))
-
-
-@dataclass(frozen=True)
-class Slopes:
-    """The slopes of covariates.
-
-    Attributes
-    ----------
-    values
-        The covariates z_i of the cells, N x q.
-    slopes
-        Gamma, q x p.
-    deviations
-        How the covariates deviate from their sample means.
-    """
-
-    values: np.ndarray
-    slopes: np.ndarray
-    deviations: Deviations
-
-    @classmethod
-    def fit(cls, X, deviations: Deviations, weights: np.ndarray) -> Slopes:
-        """Fit the slopes to cells with these ``weights``, (N,), in one pass over X."""
-        products = arrays.transposed_times(X, weights[:, None] * deviations.Y).T
-        return cls(deviations.covariates.values, np.linalg.solve(deviations.A, products), deviations)
-
-    @property
-    def squares(self) -> float:
-        """The squares that the slopes take from the cells, ``tr(Gamma' A Gamma)``."""
-        return float(np.sum(self.slopes * (self.deviations.A @ self.slopes)))
 
 
 @dataclass(frozen=True)
@@ -584,11 +497,6 @@ class Within:
         # residuals of a constant gene are rounding errors of its value, so its variance is at most their square
         rounding = 1e-12 * np.abs(self.means[:, genes]).max(axis=0)
         return np.where(raw > rounding**2, raw, 0.0)
-
-
-def with_slopes(means: np.ndarray, covariates: Slopes | None) -> np.ndarray:
-    """Put the slopes of covariates, if there are any, below the group means: (C + q) x p."""
-    return means if covariates is None else np.vstack([means, covariates.slopes])
 
 
 def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:

@@ -27,7 +27,8 @@ from .._solve.group_space import NoDirectionError
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
 from .._solve.rows import MatrixRows
-from .._solve.within import Within, target_diagonal, with_slopes
+from .._solve.slopes import with_slopes
+from .._solve.within import Within, target_diagonal
 from ..estimators import SparseFLDA, donor_codes, expression, label_frame
 
 logger = get_logger(__name__)
