@@ -19,6 +19,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+import scipy.sparse.linalg
 
 # names of cupy that the package uses, with the options that cupy has
 METHODS = {
@@ -65,7 +66,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         out = kwargs.pop("out", None)
         if method != "__call__" or ufunc.__name__ not in UFUNCS or kwargs:
-            raise NotImplementedError(f"the stand-in has no {ufunc.__name__}.{method}({list(kwargs)}); add it if cupy has it")
+            raise NotImplementedError(
+                f"the stand-in has no {ufunc.__name__}.{method}({list(kwargs)}); add it if cupy has it"
+            )
         if any(isinstance(x, csr_matrix) for x in inputs):
             return NotImplemented
         if out is not None:
@@ -121,6 +124,9 @@ class csr_matrix:
     dtype = property(lambda self: self.matrix.dtype)
     data = property(lambda self: ndarray(self.matrix.data))
     T = property(lambda self: (csc_matrix if self.format == "csr" else csr_matrix)(self.matrix.T))
+
+    def get(self):
+        return self.matrix.copy()
 
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -288,35 +294,43 @@ def install(monkeypatch, n_devices: int = 1, driver: int = 13000) -> ModuleType:
     driver
         The version of CUDA that the driver is for, as the runtime gives it.
     """
-    names = ("cupy", "cupyx", "cupyx.cusolver", "cupyx.cusparse", "cupyx.scipy", "cupyx.scipy.sparse", "cupyx.scipy.linalg")
+    global _pool
+    names = (
+        "cupy", "cupyx", "cupyx.cusolver", "cupyx.cusparse", "cupyx.scipy", "cupyx.scipy.sparse",
+        "cupyx.scipy.sparse.linalg", "cupyx.scipy.linalg",
+    )  # fmt: skip
     modules = {name: ModuleType(name) for name in names}
     for name in names[2:]:  # submodules are attributes of their parents
         parent, _, own = name.rpartition(".")
         setattr(modules[parent], own, modules[name])
     cupy = modules["cupy"]
-    _pool.free_all_blocks()
+    _pool = pool = _Pool()
     cupy.__version__ = "stand-in"
     cupy.ndarray, cupy.asarray, cupy.array = ndarray, _taking(np.asarray), _taking(np.array)
     makers = {"arange": {"dtype"}, "empty": {"dtype", "order"}, "ix_": set(), "zeros": {"dtype", "order"}}
     for name, options in makers.items():
         setattr(cupy, name, _wrapped(getattr(np, name), options))
-    cupy.get_default_memory_pool = lambda: _pool
+    cupy.get_default_memory_pool = lambda: pool
     modules["cupyx"].errstate = _errstate
     cupy.linalg, cupy.cuda = ModuleType("cupy.linalg"), ModuleType("cupy.cuda")
     cupy.linalg.cholesky = _cholesky
-    cupy.linalg.svd = lambda a, full_matrices: _outside(tuple(np.linalg.svd(a.values, full_matrices=full_matrices)))
     cupy.cuda.Device = lambda: SimpleNamespace(synchronize=lambda: None)
     cupy.cuda.runtime = ModuleType("cupy.cuda.runtime")
     cupy.cuda.runtime.getDeviceCount = lambda: n_devices
     cupy.cuda.runtime.getDeviceProperties = lambda number: {"name": b"stand-in"}
     cupy.cuda.runtime.driverGetVersion = lambda: driver
     cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
-    cupy.cuda.runtime.memGetInfo = lambda: (TOTAL // 2 - _pool.total, TOTAL)
+    cupy.cuda.runtime.memGetInfo = lambda: (TOTAL // 2 - pool.total, TOTAL)
     modules["cupyx.scipy.sparse"].csr_matrix = csr_matrix
     modules["cupyx.scipy.sparse"].csc_matrix = csc_matrix
+    modules["cupyx.scipy.sparse.linalg"].svds = lambda a, k: _outside(scipy.sparse.linalg.svds(a.matrix, k=k))
     modules["cupyx.scipy.linalg"].solve_triangular = _solve_triangular
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    for kind, module in ((ndarray, "cupy"), (csr_matrix, "cupyx.scipy.sparse._csr"), (csc_matrix, "cupyx.scipy.sparse._csc")):
+    for kind, module in (
+        (ndarray, "cupy"),
+        (csr_matrix, "cupyx.scipy.sparse._csr"),
+        (csc_matrix, "cupyx.scipy.sparse._csc"),
+    ):
         monkeypatch.setattr(kind, "__module__", module)
     return cupy

@@ -172,6 +172,13 @@ def _advice(driver: int | None) -> str:
     return f"the driver supports CUDA {version}: pip install 'flda[{extra}]', without {other} beside it"
 
 
+def to_host(X):
+    """Return a matrix that the GPU works on as one in the memory of the computer, and anything else unchanged."""
+    if isinstance(X, OnDevice):
+        X = X.source
+    return X.get() if is_device(X) else X
+
+
 def wrap(X):
     """Wrap a cupy matrix in OnDevice, and return anything else unchanged."""
     return OnDevice(X) if is_device(X) else X
