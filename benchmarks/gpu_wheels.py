@@ -1,9 +1,9 @@
-"""Wheels of what a machine without a network lacks for ``benchmarks/gpu.py``.
+"""Wheels of flda and of what a machine without a network lacks for ``benchmarks/gpu.py``.
 
     python -m pip list --format=freeze > there.txt                 # on the machine with the GPU
     python benchmarks/gpu_wheels.py --have there.txt --out wheels  # here, where there is a network
     python -m pip install --no-index --no-deps --target site wheels/*.whl
-    PYTHONPATH=site:. python benchmarks/gpu.py --out results       # there, in a copy of the repository
+    PYTHONPATH=.:site python benchmarks/gpu.py --out results       # there, in a copy of the repository
 
 ``there.txt`` may also hold bare names, one a line. Versions in it are kept, so that what is carried goes with what is
 there. Fails if the wheels take more than ``--limit`` MiB.
@@ -71,8 +71,9 @@ def main() -> None:
     for old in args.out.glob("*.whl"):  # two versions of one package stop the installation
         old.unlink()
     pip("download", "--quiet", "--no-deps", "--dest", str(args.out), *target(args.python), *missing)
+    pip("wheel", "--quiet", "--no-deps", "--wheel-dir", str(args.out), str(ROOT))
     size = sum(path.stat().st_size for path in args.out.glob("*.whl")) / 2**20
-    print(f"{len(missing)} wheels, {size:.1f} MiB, in {args.out}: {' '.join(missing)}")
+    print(f"flda and {len(missing)} other wheels, {size:.1f} MiB, in {args.out}: {' '.join(missing)}")
     if size > args.limit:
         raise SystemExit(f"the wheels take more than {args.limit:g} MiB; name more packages in --have")
 
