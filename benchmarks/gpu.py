@@ -6,8 +6,8 @@
 The steps are those of STEPS, with the seconds that each is expected to take on an H100 with 16 cores, 340 in all. That
 is an estimate, no measurement; most of P7 is the fit of the CPU, whose sparse products take one core. A step for which
 the time is not left is left out. After every row ``gpu.json`` and ``gpu.md`` are written to DIR, so that a run that
-ends early leaves its results. Exits with 1 if a result differs from that of the CPU by more than 1e-6 or a step fails, and
-with 2 if a step was left out. The dry run needs the ``tests`` of the repository: its cupy is their stand-in, so its
+ends early leaves its results. Exits with 1 if a result differs from that of the CPU by more than 1e-6 or a step fails,
+and with 2 if a step was left out. The dry run needs the ``tests`` of the repository: its cupy is their stand-in, so its
 times and bytes mean nothing. ``gpu_wheels.py`` collects what a machine without a network lacks.
 """
 
