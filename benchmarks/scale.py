@@ -38,15 +38,15 @@ DENSITY = 0.05
 FACTORS = ["dendrite", "axon"]
 
 
-def store(path: Path, n_cells: int, n_genes: int) -> Path:
-    """Simulate cells in blocks, so that this needs no more memory than the result, and write them."""
+def simulated(n_cells: int, n_genes: int, density: float = DENSITY) -> tuple[sp.csr_matrix, pd.DataFrame]:
+    """Simulate cells in blocks, so that this needs little more memory than the result."""
     rng = np.random.default_rng(0)
     codes = rng.integers(8, size=n_cells)
     boost = 1 + rng.exponential(0.3, size=(8, n_genes)).astype(np.float32)
     blocks = []
     for start in range(0, n_cells, 20_000):
         n = min(20_000, n_cells - start)
-        per_cell = np.sort(rng.integers(n_genes, size=(n, int(DENSITY * n_genes))), axis=1).astype(np.int32)
+        per_cell = np.sort(rng.integers(n_genes, size=(n, int(density * n_genes))), axis=1).astype(np.int32)
         rows = np.repeat(np.arange(n), per_cell.shape[1])
         values = rng.exponential(1.0, size=per_cell.size).astype(np.float32)
         values *= boost[codes[start + rows], per_cell.ravel()]
@@ -55,6 +55,12 @@ def store(path: Path, n_cells: int, n_genes: int) -> Path:
     X = sp.vstack(blocks, format="csr")
     obs = pd.DataFrame({"dendrite": (codes // 4).astype(str), "axon": (codes % 4).astype(str)})
     obs.index = obs.index.astype(str)
+    return X, obs
+
+
+def store(path: Path, n_cells: int, n_genes: int) -> Path:
+    """Simulate cells and write them."""
+    X, obs = simulated(n_cells, n_genes)
     ad.AnnData(X, obs=obs).write_h5ad(path)
     return path
 

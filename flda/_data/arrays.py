@@ -156,7 +156,7 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
             for rows, block in row_blocks(X.source):
                 yield rows, device.to_device(block)
             return
-        for rows in block_slices(*X.shape, device.BLOCK_BYTES):
+        for rows in block_slices(*X.shape, device.block_bytes()):
             yield rows, X[rows].on_device()
         return
     for rows in block_slices(*X.shape):
@@ -218,7 +218,8 @@ def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.
 def dense(block, order: Literal["C", "F"] = "C") -> np.ndarray:
     """Return a block of any kind as a new dense float64 array, on the GPU if the block is there."""
     if isinstance(block, OnDevice):
-        block = block.on_device()
+        new = block.on_device()
+        return namespace(new).asarray(new, order=order)
     if is_sparse(block):
         return block.toarray(order=order).astype(np.float64, order=order, copy=False)
     return namespace(block).array(block, dtype=np.float64, order=order)
@@ -259,6 +260,13 @@ def block_sums(block, codes: np.ndarray, n_groups: int) -> np.ndarray:
     if is_sparse(block):
         return (marks @ sp.csr_array(block)).toarray()
     return asarray_like(block, marks) @ as_float(block)
+
+
+def squared_lengths(block: np.ndarray) -> np.ndarray:
+    """Compute the squared length of every column of a dense block, on the GPU if the block is there."""
+    if device.is_device(block):  # its einsum makes a product of matrices for every column
+        return (block * block).sum(axis=0)
+    return np.einsum("ij,ij->j", block, block)
 
 
 def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:

@@ -8,6 +8,7 @@ Thin arrays (means, scores, axes) and all results are NumPy arrays.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-BLOCK_BYTES = 512 * 2**20  # size of a dense float64 block on a GPU
+BLOCK_BYTES = 512 * 2**20  # size of the largest dense float64 block on a GPU
+BLOCK_SHARE = 12  # a block takes at most this part of the free memory, as work on it makes several copies
 DEVICES = ("cpu", "cuda")
 
 
@@ -75,13 +77,17 @@ def to_device(block):
     import cupy
 
     if sp.issparse(block):
-        from cupyx.scipy.sparse import csr_matrix
+        from cupyx.scipy import sparse
 
-        block = sp.csr_matrix(block)
-        block = csr_matrix(block if block.dtype in (np.float32, np.float64) else block.astype(np.float64))
+        block = block if block.format in ("csr", "csc") else block.tocsr()
+        block = block if block.dtype in (np.float32, np.float64) else block.astype(np.float64)
+        kinds = {"csr": (sp.csr_matrix, sparse.csr_matrix), "csc": (sp.csc_matrix, sparse.csc_matrix)}
+        here, there = kinds[block.format]
+        block = there(here(block))
     if is_device(block) and hasattr(block, "toarray"):
-        block = block.astype(np.float64).toarray()
-    return cupy.array(block, dtype=np.float64, order="C")
+        return block.astype(np.float64).toarray()
+    # float32 becomes float64 on the GPU, because transfers take longer than that
+    return cupy.asarray(block).astype(np.float64, order="C", copy=is_device(block))
 
 
 def require(device: str) -> None:
@@ -97,9 +103,9 @@ def require(device: str) -> None:
     ValueError
         If ``device`` is neither of them.
     ImportError
-        If ``device="cuda"`` and cupy is not installed.
+        If ``device="cuda"`` and cupy, or a library of CUDA that it needs, is not installed.
     NoDevice
-        If ``device="cuda"`` and cupy finds no GPU.
+        If ``device="cuda"`` and cupy finds no GPU, or cannot compute on it.
     """
     if device not in DEVICES:
         raise ValueError(f"device={device!r}: use one of {list(DEVICES)}.")
@@ -108,15 +114,69 @@ def require(device: str) -> None:
     try:
         import cupy
     except ImportError:
-        raise ImportError(
-            "device='cuda' needs cupy: pip install 'flda[gpu]' for CUDA 12 or 'flda[gpu13]' for CUDA 13."
-        ) from None
+        raise ImportError(f"device='cuda' needs cupy: {_advice(driver_version())}.") from None
     try:
         found = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # noqa: BLE001  the runtime raises its own class of error for a missing driver
-        raise NoDevice(f"device='cuda': cupy finds no usable GPU ({error}); use device='cpu'.") from None
+        raise NoDevice(
+            f"device='cuda': cupy finds no usable GPU ({error}); {_advice(driver_version())}, or use device='cpu'."
+        ) from None
     if not found:
         raise NoDevice("device='cuda': cupy finds no GPU; use device='cpu'.")
+    try:
+        import cupyx.cusolver
+        import cupyx.cusparse
+        import cupyx.scipy.linalg  # noqa: F401
+
+        float(cupy.zeros(2).sum())
+    except ImportError as error:
+        raise ImportError(
+            f"device='cuda': cupy lacks a library of CUDA ({error}); {_advice(driver_version())}."
+        ) from None
+    except Exception as error:  # noqa: BLE001  for instance no compiler of kernels, or no free memory
+        raise NoDevice(
+            f"device='cuda': cupy cannot compute on the GPU ({error}); {_advice(driver_version())}, or use "
+            "device='cpu'."
+        ) from None
+
+
+def driver_version() -> int | None:
+    """Return the newest CUDA that the driver supports, as 1000 times the major plus 10 times the minor version.
+
+    Returns
+    -------
+    The version, or None without a driver. cupy is not needed.
+    """
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        version = ctypes.c_int()
+        if library.cuDriverGetVersion(ctypes.byref(version)) == 0:
+            return version.value
+    return None
+
+
+def _advice(driver: int | None) -> str:
+    """Say which extra of the package suits the driver."""
+    if driver is None:
+        return (
+            "no NVIDIA driver is found here; where there is one, pip install 'flda[gpu13]' for CUDA 13 or 'flda[gpu]' "
+            "for CUDA 12"
+        )
+    version = f"{driver // 1000}.{driver % 1000 // 10}"
+    if driver < 12000:
+        return f"the driver supports CUDA {version} only; update it, then pip install 'flda[gpu]' for CUDA 12"
+    extra, other = ("gpu13", "cupy-cuda12x") if driver >= 13000 else ("gpu", "cupy-cuda13x")
+    return f"the driver supports CUDA {version}: pip install 'flda[{extra}]', without {other} beside it"
+
+
+def to_host(X):
+    """Return a matrix that the GPU works on as one in the memory of the computer, and anything else unchanged."""
+    if isinstance(X, OnDevice):
+        X = X.source
+    return X.get() if is_device(X) else X
 
 
 def wrap(X):
@@ -125,10 +185,17 @@ def wrap(X):
 
 
 def free_memory() -> float:
-    """Return the number of free bytes on the GPU."""
+    """Return the number of bytes on the GPU that cupy can still take, which its pool may hold already."""
     import cupy
 
-    return float(cupy.cuda.runtime.memGetInfo()[0])
+    pool = cupy.get_default_memory_pool()
+    free = float(cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes())
+    return min(free, float(pool.get_limit() - pool.used_bytes())) if pool.get_limit() else free
+
+
+def block_bytes() -> int:
+    """Return the size of a dense float64 block, such that the GPU holds the copies that work on it makes."""
+    return int(min(BLOCK_BYTES, free_memory() / BLOCK_SHARE))
 
 
 def namespace(x: Any) -> ModuleType:

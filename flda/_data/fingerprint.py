@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .arrays import row_blocks
+from .device import to_host
 
 
 def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
@@ -41,7 +42,7 @@ def fingerprint(X, texts: Iterable[Iterable[object]]) -> str:
     digest = hashlib.sha256(np.array(X.shape, dtype="<i8").tobytes())
     parts = {"counts": hashlib.sha256(), "genes": hashlib.sha256(), "values": hashlib.sha256()}
     # three hashes run side by side over the blocks: one hash of a block after the other would depend on the blocks
-    for _, part in row_blocks(X):
+    for _, part in row_blocks(to_host(X)):
         block = sp.csr_array(part, dtype=np.float64, copy=True)
         block.sum_duplicates()
         block.eliminate_zeros()

@@ -47,7 +47,8 @@ class Cholesky:
             import cupyx
 
             with cupyx.errstate(linalg="raise"):  # by default cupy does not report that it failed
-                self._factor = namespace(matrix).linalg.cholesky(matrix)
+                # the upper factor is in Fortran order, and any other order would be copied by every solution
+                self._factor = namespace(matrix).linalg.cholesky(matrix).T
         self.diagonal = to_numpy(self._factor.diagonal()).copy()
 
     def solve(self, B):
@@ -59,8 +60,8 @@ class Cholesky:
         from cupyx.scipy.linalg import solve_triangular as solve
 
         right = B if is_device(B) else asarray_like(self._factor, B)
-        right = solve(self._factor, right, lower=True, check_finite=False)
-        right = solve(self._factor, right, trans="T", lower=True, check_finite=False)
+        right = solve(self._factor, right, trans="T", lower=False, check_finite=False)
+        right = solve(self._factor, right, lower=False, overwrite_b=True, check_finite=False)
         return right if is_device(B) else to_numpy(right)
 
     def inverse_diagonal(self) -> np.ndarray:
@@ -79,8 +80,6 @@ class Cholesky:
             unit = asarray_like(self._factor, np.eye(n - start, own.stop - start))
             if self._panels:
                 columns = _forward(self._factor[start:, start:], unit)
-            elif self._device:
-                columns = solve(self._factor[start:, start:], unit, lower=True, check_finite=False)
             else:  # the factor is the upper triangle U = L'
                 columns = solve(self._factor[start:, start:], unit, trans="T", lower=False, check_finite=False)
             out[own] = to_numpy((columns**2).sum(axis=0))

@@ -184,8 +184,8 @@ class CellFlips(CellStatistics):
             else:
                 for c in np.unique(codes[rows]):
                     own = np.flatnonzero(codes[rows] == c)
-                    s = asarray_like(block, signs[own].astype(np.float64))
-                    out[c, :p] += arrays.as_float(block[own]).T @ s
+                    s = asarray_like(block, signs[own]).astype(np.float64)
+                    out[c, :p] += arrays.as_float(block[asarray_like(block, own)]).T @ s
             of_groups = arrays.indicator(codes[rows], C)
             out[:, p] += asarray_like(out, of_groups @ signs)
             for j, z in enumerate(Z[rows].T, start=p + 1):

@@ -144,14 +144,15 @@ class _DualFold(Fold):
             return rows / np.sqrt(training.norm)
 
         held_out = asarray_like(gram, _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test))))
-        own = asarray_like(gram, _cells_as_rows(within, train, codes, training.shares))  # means of the training groups
+        own = _cells_as_rows(within, train, codes, training.shares)  # means of the training groups
         if deviations is not None and within.covariates is not None:
             q = len(change)
             of_rows, slopes = np.zeros((q, len(gram))), np.zeros((q, len(gram)))
             of_rows[:, train] = slopes[:, train] = change
             slopes[:, len(gram) - q :] = np.eye(q)
             held_out = held_out - asarray_like(gram, values[test] @ of_rows)
-            own = asarray_like(gram, np.vstack([own.toarray() - of_means @ of_rows, slopes]))
+            own = np.vstack([own.toarray() - of_means @ of_rows, slopes])
+        own = asarray_like(gram, own)
         to_train = held_out @ gram[:, train_rows]  # products of held-out cells with the training rows
         if dual.prior is None:
             # the unweighted mean of the group means is taken off them, and not off the slopes of covariates

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from .._data import arrays
-from .._data.device import asarray_like, namespace, to_numpy
+from .._data.device import OnDevice, asarray_like, block_bytes, namespace, to_numpy
 from .._data.kernels import add_sparse_gram
 from .._data.summary import summarise
 from .._data.symmetric import add_products, mirrored
@@ -340,7 +340,8 @@ class Within:
             asarray_like(self.X, self.sample_codes),
         )
         out, variances = xp.zeros((N + C, N + C), order="F"), np.empty(p)
-        for genes in arrays.block_slices(p, N + C):
+        n_bytes = block_bytes() if isinstance(self.X, OnDevice) else None
+        for genes in arrays.block_slices(p, N + C, n_bytes):
             block = xp.empty((N + C, genes.stop - genes.start), order="F")
             block[:N] = arrays.dense(X[:, genes], order="F")
             block[:N] -= asarray_like(self.X, self.centres[:, genes])[sample_codes]
@@ -348,7 +349,7 @@ class Within:
                 block[:N] -= asarray_like(self.X, self.covariates.values @ self.covariates.slopes[:, genes])
             block[:N] *= root
             block[N:] = asarray_like(self.X, Gc[:, genes])
-            variances[genes] = self._gene_variances(to_numpy(xp.einsum("ij,ij->j", block[:N], block[:N])), genes)
+            variances[genes] = self._gene_variances(to_numpy(arrays.squared_lengths(block[:N])), genes)
             if target == "diagonal":
                 # a gene that does not vary within groups gets weight zero here; its group means are added below, with
                 # the mean variance of all genes as its target
@@ -367,8 +368,7 @@ class Within:
         residuals = self._residuals()
 
         def update(out: np.ndarray, rows: slice, block) -> None:
-            r = residuals(rows, block)
-            out[0] += np.einsum("ij,ij->j", r, r)
+            out[0] += arrays.squared_lengths(residuals(rows, block))
 
         return self._gene_variances(to_numpy(arrays.reduce_rows(self.X, update, (1, self.shape[1])))[0], slice(None))
 

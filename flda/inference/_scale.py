@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
+from .._data.device import to_host
 from .._data.summary import summarise
 from .._design.effects import Effect
 from .._design.samples import sample_units
@@ -122,7 +123,7 @@ def scale_check(
             "there is no interaction to check"
             + (f" among {list(effects)}." if effects is not None else "; fit with interactions='all' or name some.")
         )
-    X, counts = expression(X, len(labels)), expression(counts, len(labels))
+    X, counts = expression(X, len(labels)), to_host(expression(counts, len(labels)))
     if counts.shape != X.shape:
         raise ValueError(f"counts has the shape {counts.shape} and X has {X.shape}; give the same cells and genes.")
     if not arrays.in_memory(counts):

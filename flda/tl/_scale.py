@@ -11,6 +11,7 @@ from .. import inference
 from .._adata import read
 from .._adata.fitted import Fitted
 from .._adata.results import Step
+from .._data.device import to_host
 from .._docs import documented
 
 
@@ -76,7 +77,7 @@ def scale_check(
             f"there is no layer {layer!r} with raw counts; layers are {names}. Keep the counts before normalising: "
             f"adata.layers[{layer!r}] = adata.X.copy()."
         )
-    counts = read.checked_expression(adata, layer)[fitted.cells]
+    counts = to_host(read.checked_expression(adata, layer))[fitted.cells]
     depth = np.asarray(counts.sum(axis=1), dtype=float).ravel()
     found = inference.scale_check(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors,

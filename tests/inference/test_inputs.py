@@ -9,7 +9,7 @@ from flda import FLDA, SparseFLDA
 from flda._data.summary import NonFiniteError
 from flda.inference import bootstrap, certify, choose_penalty, effect_tests, stability_selection
 
-from array_kinds import BLOCKS, KINDS, SINGLE, kinds
+from array_kinds import SINGLE, kinds
 from oracle import donor_problem
 
 X, Y, DONORS = donor_problem(4, 12, 20)
@@ -29,7 +29,7 @@ def tables(X, y, donor=None):
 EXPECTED = {name: call() for name, call in tables(X, Y, DONORS)}
 
 
-@pytest.mark.parametrize("kind", kinds(KINDS, BLOCKS, but=SINGLE))
+@pytest.mark.parametrize("kind", kinds(but=SINGLE))
 def test_every_kind_of_array(store, kind):
     for name, call in tables(store(X), Y, DONORS):
         numbers = [t.select_dtypes("number") for t in (call(), EXPECTED[name])]

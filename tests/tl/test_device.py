@@ -45,6 +45,7 @@ def test_a_missing_device_is_named_and_nothing_is_written(monkeypatch):
     with pytest.raises(ValueError, match="'tpu'"):
         flda.tl.flda(adata, FACTORS, device="tpu")
     monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr("flda._data.device.driver_version", lambda: 12000)
     with pytest.raises(ImportError, match=r"flda\[gpu\]"):
         flda.tl.flda(adata, FACTORS, device="cuda")
     fake_cupy.install(monkeypatch, n_devices=0)
