@@ -182,11 +182,6 @@ def select_panel(problem: PanelProblem, starts: Sequence[np.ndarray] = ()) -> np
     best alone, and from the supports in ``starts``. With costs it also starts from growth by gain per cost. If there
     are no more than MANY genes to choose from, every one of them starts a search. Every start is improved by
     exchanges until none helps, and the best result is returned.
-
-    Raises
-    ------
-    ValueError
-        If the demands cannot be met.
     """
     demands, fixed = problem.demands, problem.demands.included
     pool = np.setdiff1d(np.flatnonzero(problem.allowed), fixed)
@@ -242,8 +237,6 @@ def grow(
     while True:
         if queue:
             j = int(queue.pop(0))
-            if left[j] <= INDEPENDENT * M.diagonal[j]:
-                raise DependentError(j)
         else:
             free = problem.demands.open(chosen, problem.allowed) & (left > INDEPENDENT * M.diagonal)
             free[list(without)] = False
@@ -322,14 +315,6 @@ def _better(problem: PanelProblem, genes: np.ndarray) -> np.ndarray | None:
         if problem.value(found) > threshold:
             return found
     return None
-
-
-class DependentError(ValueError):
-    """A gene that a panel must hold is linearly dependent on others that it must hold."""
-
-    def __init__(self, gene: int):
-        super().__init__(f"gene {gene} is linearly dependent on other genes of the panel")
-        self.gene = gene
 
 
 def _root(rows: np.ndarray, K: np.ndarray) -> np.ndarray:

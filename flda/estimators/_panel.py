@@ -12,7 +12,7 @@ import pandas as pd
 
 from .._design.effects import Effect
 from .._logging import quiet
-from .._solve.panel import Demands, DependentError, Pair, PanelProblem, losses, select_panel
+from .._solve.panel import Demands, Pair, PanelProblem, losses, select_panel
 from .._solve.prediction import Prior
 from .._solve.rows import ScatterRows
 from ..metrics import patterns
@@ -218,15 +218,7 @@ class PanelFLDA(FLDA):
 
     def _choose_genes(self, solved: Solved) -> np.ndarray:
         """Return the genes of the panel in ascending order."""
-        try:
-            return select_panel(self._problem)
-        except DependentError as error:
-            names = getattr(self, "feature_names_in_", None)
-            gene = error.gene if names is None else names[error.gene]
-            raise ValueError(
-                f"the gene {gene!r} of include is linearly dependent on the others; leave it out, or use a shrinkage "
-                "above 0."
-            ) from None
+        return select_panel(self._problem)
 
     def _find_axes(self, solved: Solved) -> Axes:
         genes, problem, prepared = self._choose_genes(solved), self._problem, solved.prepared
