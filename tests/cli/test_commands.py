@@ -63,10 +63,10 @@ def test_rank_sorts_again(result, tmp_path):
 
 def test_panel_writes_its_genes_and_judges_it(result, tmp_path, capsys):
     out = tmp_path / "panel.csv"
-    assert run("panel", result, "--n-genes", 8, "--include", "gene_03", "--folds", 2, "--out", out) == 0
+    assert run("panel", result, "--n-genes", 8, "--include", "gene_003", "--folds", 2, "--out", out) == 0
     table = pd.read_csv(out)
     assert len(table) == 8
-    assert table.loc[table["included"], "gene"].tolist() == ["gene_03"]
+    assert table.loc[table["included"], "gene"].tolist() == ["gene_003"]
     said = capsys.readouterr().out
     assert "panel" in said
     assert "dendrite_1" in said
