@@ -30,7 +30,8 @@ def gene_sets(
 
     The null distribution comes from the random signs of :func:`flda.tl.effect_tests`, which turn whole cells (or
     donors' own contrasts), so that genes which are merely correlated do not make a set significant. See
-    :func:`flda.inference.gene_set_tests` for the statistic and the null hypothesis. The axes are those of all genes.
+    :func:`flda.inference.gene_set_tests` for the statistic and the null hypothesis. The axes are those of all genes; if
+    an effect has several, each set is tested along the axes that are uncorrelated with it within groups.
 
     Parameters
     ----------
