@@ -6,10 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 from . import datasets, get, inference, metrics, pl, pp, report, simulate, tl
-from .estimators import FLDA, SparseFLDA
+from .estimators import FLDA, PanelFLDA, SparseFLDA
 
 __all__ = [
     "FLDA",
+    "PanelFLDA",
     "SparseFLDA",
     "circuits",
     "datasets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .._design.contrasts import stored_contrasts
-from ..estimators import FLDA, SparseFLDA
+from ..estimators import FLDA, PanelFLDA, SparseFLDA
 from . import read
 from .results import Record
 
@@ -88,9 +89,27 @@ class Fitted:
             options["candidates"] = self.record.candidates.to_numpy()
         return SparseFLDA(**{**self._options(), **options})
 
+    def panel(self, **options: Any) -> PanelFLDA:
+        """The estimator of :func:`flda.tl.panel`: its last panel unless ``options`` give another."""
+        if "n_genes" not in options:
+            params, cost = self.record.panel["params"], self.record.panel_cost.to_numpy()
+            options |= {name: params[name] for name in ("n_genes", "effects", "min_per_axis", "budget")}
+            options |= panel_options(self.record.gene_names, params["include"], cost, params["budget"])
+        return PanelFLDA(**{**self._options(), **options})
+
     def _options(self) -> dict[str, Any]:
         stored = {name: value for name, value in self.record.params.items() if name in OPTIONS}
         contrasts = stored_contrasts(stored.get("contrasts"))
         if contrasts is not None:  # a file does not keep their order
             contrasts = {name: contrasts[name] for name in self.record.effects if name in contrasts}
         return {**stored, "contrasts": contrasts}
+
+
+def panel_options(names: pd.Index, include: Sequence[str], cost: np.ndarray, budget: float | None) -> dict[str, Any]:
+    """Options of :class:`PanelFLDA` from names of genes and from costs, NaN for genes that may not be chosen."""
+    known = np.isfinite(cost)
+    return {
+        "include": names.get_indexer(list(include)),
+        "candidates": known,
+        "cost": None if budget is None else np.where(known, cost, 1.0),
+    }

@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 
-FIT, RANK, TESTS = "flda.tl.flda", "flda.tl.rank_genes", "flda.tl.effect_tests"
+FIT, RANK, TESTS, PANEL = "flda.tl.flda", "flda.tl.rank_genes", "flda.tl.effect_tests", "flda.tl.panel"
 
 
 class Slot(Generic[T]):
@@ -151,6 +151,10 @@ class Record:
     pval_adj = Slot[pd.DataFrame](TESTS, "varm", "{}_pval_adj", columns="effects_with_axes")
     pval_max = Slot[pd.DataFrame](TESTS, "varm", "{}_pval_max", columns="effects_with_axes")
 
+    panel = Slot[dict[str, Any]](PANEL)
+    panel_cost = Slot[pd.Series](PANEL, "var", "{}_panel_cost")
+    panel_loadings = Slot[pd.DataFrame](PANEL, "varm", "{}_panel", columns="panel_axis_names", fill=0.0)
+
     gene_sets = Slot[dict[str, Any]]("flda.tl.gene_sets")
     certificate = Slot[pd.DataFrame]("flda.tl.certify")
     stability = Slot[dict[str, Any]]("flda.tl.stability")
@@ -198,6 +202,11 @@ class Record:
         return self.sparse_axes["axis"].tolist()
 
     @property
+    def panel_axis_names(self) -> list[str]:
+        """Names of the axes of the panel."""
+        return self.panel["axes"]["axis"].tolist()
+
+    @property
     def effects_with_axes(self) -> list[str]:
         """All effects of the fit but the nuisance effects."""
         return self.axes["effect"].drop_duplicates().tolist()
@@ -234,6 +243,7 @@ class Record:
 
 SLOTS: dict[str, Slot] = {name: slot for name, slot in vars(Record).items() if isinstance(slot, Slot)}
 ABOUT_SELECTION = ("certificate", "stability")  # what a new selection makes stale
+ABOUT_PANEL = ("certificate",)  # what a new panel makes stale
 IN_RANKINGS = {"pval", "pval_adj", "stability"}  # what the rankings in scanpy's form repeat
 
 
@@ -249,7 +259,7 @@ def write(
 
     A view is made actual first, so that its parent stays as it is. A new fit (the field ``params``) removes all that
     is stored under its key and the rankings made from it. A new selection removes the certificate and the stability of
-    the one before.
+    the one before, and a new panel the certificate.
 
     Parameters
     ----------
@@ -279,6 +289,8 @@ def write(
         adata.uns[key] = {}
     elif "selection" in fields:
         _drop(adata, key, ABOUT_SELECTION)
+    elif "panel" in fields:
+        _drop(adata, key, ABOUT_PANEL)
     if genes is None and any(SLOTS[name].where in ("var", "varm") for name in fields):
         genes = Record(adata, key).genes
     for name, value in fields.items():

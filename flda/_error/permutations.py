@@ -2,7 +2,8 @@
 
 Units are exchanged within combinations of the levels of all other factors. That is exact if no other effect of the fit
 contains a factor of the tested one, and if the units of different levels differ in nothing else, their variance
-included. Cells are exchanged within donors; the p-value then holds for these donors only.
+included. Cells are exchanged within donors; the p-value then holds for these donors only. If the effects do not fit
+every group mean, groups of cells weigh as in F (:mod:`flda._error.weights`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from .._data.device import asarray_like, to_numpy
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import between_factors, donor_levels
+from .flips import relative_variances
 from .wald import wald
+from .weights import weighted_contrasts
 
 BLOCK_BYTES = 2**26  # memory for the sums of the permutations that are worked on at a time
 LEAST = 1e-6  # smallest variance of a gene in a group, as a share of its total variance
@@ -84,6 +87,9 @@ class Permutations:
                 "the other factors, same donor) differ in them. Fit fewer factors, or use method='flips'."
             )
         self.df = {effect: len(design.contrasts[effect])}
+        # cells are weighed as in the flips; permutations keep the number of cells of every group
+        several = (np.bincount(design.codes) > 1).any()
+        self._weighted = self.unit == "cell" and several and table.df_left(list(design.contrasts)) > 0
 
     def units_of(self, effect: Effect) -> int:
         """Return the number of units."""
@@ -143,9 +149,17 @@ class Permutations:
         total = np.maximum(squares.sum(axis=1) - sums.sum(axis=1) ** 2 / n.sum(axis=1), 0) / self.n_units
         floor = LEAST * np.maximum(total, LEAST * total.mean())
         w = np.maximum(v, floor[:, None]) / np.maximum(n, 1)
-        B = self._design.contrasts[self.effect]
-        means = means - means.mean(axis=1, keepdims=True)
-        return wald(np.einsum("dc,fcp->fdp", B, means)[:, :, None], B, w)
+        centred = means - means.mean(axis=1, keepdims=True)
+        if not self._weighted:
+            B = self._design.contrasts[self.effect]
+            return wald(np.einsum("dc,fcp->fdp", B, centred)[:, :, None], B, w)
+        # the weights of the groups follow from the data, so every permutation has its own, as the data have
+        out = np.empty((F, p))
+        for f in range(F):
+            of_groups = relative_variances(spread[f], df[f, :, 0])
+            B = weighted_contrasts(self._design, means[f], pooled[f], of_groups)[self.effect]
+            out[f] = wald((B @ centred[f])[None, :, None], B, w[[f]])[0]
+        return out
 
     def _count(self) -> float:
         """Count the distinct assignments of the permuted levels to the units, the observed one included."""

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from anndata import AnnData
 
 from .. import get, report, tl
@@ -102,16 +103,21 @@ def _print_numbers(adata: AnnData) -> None:
         f"residual {fit['residual']:.0e}"
     )
     if "certificate" in record:
-        table = record.certificate
-        scheme = "pooled" if (table["scheme"] == "pooled").all() else f"{int(table['n_folds'].iloc[0])} folds"
-        print(f"signal-to-noise ratio (SNR) with its standard error, and cross-talk, on held-out cells ({scheme}):")
-        print(f"  {'axis':<28} {'all genes':>26} {'selected genes':>26}")
-        for axis, part in table.groupby("axis", sort=False):
-            numbers = {
-                row.genes: f"{row.snr:>8.2f} +- {row.se_snr:<6.2g} {row.crosstalk:>7.3f}" for row in part.itertuples()
-            }
-            print(f"  {axis:<28} {numbers.get('all', ''):>26} {numbers.get('selected', ''):>26}")
+        print_certificate(record.certificate, ["all", "selected"])
     if "tests" in record:
         print("p-values of the effects:")
         for row in record.tests["table"].itertuples():
             print(f"  {row.effect:<28} {row.pval:.3g} ({row.n_resamples} resamples; unit: {row.unit})")
+
+
+def print_certificate(table: pd.DataFrame, genes: Sequence[str]) -> None:
+    """Print SNR and cross-talk of every axis, with a column for the axes of each kind of genes."""
+    scheme = "pooled" if (table["scheme"] == "pooled").all() else f"{int(table['n_folds'].iloc[0])} folds"
+    print(f"signal-to-noise ratio (SNR) with its standard error, and cross-talk, on held-out cells ({scheme}):")
+    names = {"all": "all genes", "selected": "selected genes", "panel": "panel"}
+    print(f"  {'axis':<28}" + "".join(f" {names[name]:>26}" for name in genes))
+    for axis, part in table.groupby("axis", sort=False):
+        numbers = {
+            row.genes: f"{row.snr:>8.2f} +- {row.se_snr:<6.2g} {row.crosstalk:>7.3f}" for row in part.itertuples()
+        }
+        print(f"  {axis:<28}" + "".join(f" {numbers.get(name, ''):>26}" for name in genes))

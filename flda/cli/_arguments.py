@@ -48,6 +48,8 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
 
     _predict_options(command("predict", "predict the levels of new cells from a result.h5ad"))
 
+    _panel_options(command("panel", "choose a panel of genes for all axes of a result.h5ad, and certify it"))
+
     power = command("power", "estimate how many cells and donors per group a study needs")
     _design_options(power, factors_alone=True)
     _power_options(power)
@@ -238,6 +240,25 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
         default="equal",
         help="prior of the levels: equal, or their shares in the reference (default equal)",
     )
+    sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _panel_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
+    sub.add_argument("--n-genes", type=int, metavar="K", help="genes of the panel; with --budget the largest number")
+    sub.add_argument("--effects", nargs="+", metavar="EFFECT", help="effects that the panel is for (default: all)")
+    sub.add_argument("--include", nargs="+", default=[], metavar="GENE", help="genes that the panel holds in any case")
+    sub.add_argument("--exclude", nargs="+", default=[], metavar="GENE", help="genes that may not be chosen")
+    sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes that may be chosen")
+    sub.add_argument("--min-per-axis", type=int, default=0, metavar="N", help="least number of genes for every axis")
+    sub.add_argument("--cost", metavar="COLUMN", help="var column with the cost of every gene; needs --budget")
+    sub.add_argument("--budget", type=float, metavar="SUM", help="largest sum of the costs; needs --cost")
+    sub.add_argument(
+        "--folds", type=_folds, default=5, metavar="N", help="largest number of folds of the certificate (default 5)"
+    )
+    sub.add_argument("--no-certificate", action="store_true", help="do not judge the panel on held-out cells")
+    sub.add_argument("--out", type=Path, metavar="FILE.csv", help="default: panel.csv next to the file")
     sub.add_argument("--key", default="flda", help="key of the fit (default flda)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing file")
 

@@ -29,7 +29,7 @@ from .._design.effects import Effect
 from .._design.formula import parse_formula
 from .._logging import quiet
 from ..simulate._power import power
-from ._analysis import analyse
+from ._analysis import analyse, print_certificate
 from ._arguments import parser
 from ._folder import UsageError, whole_folder, write_csv, write_summary
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     commands = {
         "demo": demo, "run": run, "rank": rank, "report": write_report, "check": check, "predict": predict,
-        "power": plan, "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
+        "panel": choose_panel, "power": plan, "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
     }  # fmt: skip
     args = parser(commands).parse_args(argv)
     mpl.use("Agg")  # figures go to files
@@ -173,6 +173,25 @@ def predict(args: argparse.Namespace) -> None:
         shares = adata.obs[name].value_counts(normalize=True, sort=False)
         print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
     _write_file(out, lambda path: write_csv(pd.DataFrame(columns), path))
+
+
+def choose_panel(args: argparse.Namespace) -> None:
+    """Choose a panel of genes for all axes of a result.h5ad, and write it as a CSV."""
+    adata = _read(args.file)
+    _record(adata, args.file, args.key)
+    out = args.out or args.file.with_name("panel.csv")
+    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
+    tl.panel(
+        adata, args.n_genes, effects=args.effects, include=args.include, exclude=args.exclude, mask_var=args.mask_var,
+        min_per_axis=args.min_per_axis, cost=args.cost, budget=args.budget, key=args.key,
+    )  # fmt: skip
+    if not args.no_certificate:
+        try:
+            tl.certify(adata, n_folds=args.folds, genes=["all", "panel"], key=args.key)
+            print_certificate(get.certificate_df(adata, key=args.key), ["all", "panel"])
+        except ValueError as error:  # no cell can be held out: the panel stands
+            logger.warning("no certificate: %s", error)
+    _write_file(out, lambda path: write_csv(get.panel_df(adata, key=args.key), path))
 
 
 def plan(args: argparse.Namespace) -> None:

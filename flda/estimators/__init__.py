@@ -2,6 +2,7 @@
 
 from ._flda import FLDA
 from ._labels import donor_codes, expression, label_frame
+from ._panel import PanelFLDA
 from ._sparse import SparseFLDA
 
-__all__ = ["FLDA", "SparseFLDA", "donor_codes", "expression", "label_frame"]
+__all__ = ["FLDA", "PanelFLDA", "SparseFLDA", "donor_codes", "expression", "label_frame"]

@@ -147,6 +147,22 @@ def differs(means: np.ndarray) -> np.ndarray:
     return np.asarray(np.ptp(means, axis=0) > 1e-12 * np.abs(means).max(axis=0))
 
 
+def selectable(solved: Solved, candidates: np.ndarray | None) -> np.ndarray:
+    """Return which genes may be selected: the candidates that vary within groups or are perfect markers.
+
+    A perfect marker is constant in every group and differs between groups of two cells or more. What single cells
+    alone show could be noise.
+    """
+    within = solved.prepared.within
+    varies = (solved.solver.variances > 0) | differs(within.means[solved.design.counts > 1])
+    if candidates is None:
+        return varies
+    allowed = np.asarray(candidates)
+    if allowed.shape != varies.shape or allowed.dtype != bool:
+        raise ValueError(f"candidates must be a boolean array with one entry for each of the {len(varies)} genes.")
+    return allowed & varies
+
+
 def axis_row(effect: Effect, component: int, **values: float) -> dict[str, Any]:
     """Return one row of ``axes_`` as a dict."""
     return {"axis": f"{effect.name}_{component}", "effect": effect.name, "component": component, **values}

@@ -31,7 +31,7 @@ from ._flda import FLDA
 from ._gene_report import gene_report
 from ._predictor import Predictor
 from ._shrinkage import N_FOLDS
-from ._solved import Axes, Prepared, Solved, axis_row, differs
+from ._solved import Axes, Prepared, Solved, axis_row, selectable
 
 logger = get_logger(__name__)
 
@@ -200,7 +200,6 @@ class SparseFLDA(FLDA):
 
     def _solve(self, prepared: Prepared) -> Solved:
         solved = super()._solve(prepared)
-        self._allowed(solved)
         for effect, k in self._sizes(solved).items():
             self._check_size(effect, k, solved)
         if self.selector == "flow" and np.isinf(list(solved.prepared.objective.penalties.values())).any():
@@ -212,7 +211,7 @@ class SparseFLDA(FLDA):
         self.n_genes_path_ = None
         if self.n_genes == "cv":
             sizes, self.n_genes_path_ = self._choose_sizes(solved)
-        self._n_candidates = int(self._allowed(solved).sum())
+        self._n_candidates = int(selectable(solved, self.candidates).sum())
         scatter = ScatterRows(solved.solver, solved.g)
         effects = progress(solved.design.effects, desc="gene selection")
         effort = self.gap_effort
@@ -275,7 +274,7 @@ class SparseFLDA(FLDA):
         dense, w = solved.axes(effect, min(solved.prepared.n_components[effect], k))
         refit = Refit(solved.terms[effect], solved.means, scatter)
         strong = STRONG * max(1.0, abs(dense[0]))
-        allowed = self._allowed(solved)
+        allowed = selectable(solved, self.candidates)
 
         def problem(weight: float = abs(dense[0]) if self.selector == "flow" else strong) -> SparseProblem:
             return SparseProblem(refit.denominator, refit.H, np.diag(refit.weights(weight)), allowed)
@@ -311,7 +310,7 @@ class SparseFLDA(FLDA):
     def _choose_sizes(self, solved: Solved) -> tuple[dict[Effect, int], pd.DataFrame]:
         """Choose, for each effect, the smallest k whose held-out criterion is within one standard error of the best."""
         prepared, design = solved.prepared, solved.design
-        grid = [k for k in GRID if k <= self._allowed(solved).sum()]
+        grid = [k for k in GRID if k <= selectable(solved, self.candidates).sum()]
         X = by_rows(prepared.within.X)
         # the shrinkage is that of all cells, which is fair here: a certificate repeats the whole fit within its folds
         model = clone(self).set_params(shrinkage=solved.g, n_genes=grid[-1])
@@ -360,7 +359,7 @@ class SparseFLDA(FLDA):
 
     def _check_size(self, effect: Effect, k: Any, solved: Solved) -> None:
         """Check that an effect can have axes of k genes."""
-        available = int(self._allowed(solved).sum())
+        available = int(selectable(solved, self.candidates).sum())
         name = effect.name
         if not isinstance(k, int | np.integer) or not 1 <= k <= available:
             raise ValueError(
@@ -373,22 +372,6 @@ class SparseFLDA(FLDA):
                 f"n_genes={k} for {name!r} is too few for n_components={n_components}: every axis must be orthogonal "
                 "to those before it, which takes one more gene each. Use more genes or fewer components."
             )
-
-    def _allowed(self, solved: Solved) -> np.ndarray:
-        """Return which genes may be selected: the candidates that vary within groups or are perfect markers.
-
-        A perfect marker is constant in every group and differs between groups of two cells or more. What single cells
-        alone show could be noise.
-        """
-        p = solved.prepared.within.shape[1]
-        several = solved.prepared.within.means[solved.design.counts > 1]
-        varies = (solved.solver.variances > 0) | differs(several)
-        if self.candidates is None:
-            return varies
-        allowed = np.asarray(self.candidates)
-        if allowed.shape != (p,) or allowed.dtype != bool:
-            raise ValueError(f"candidates must be a boolean array with one entry for each of the {p} genes.")
-        return allowed & varies
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from ._fit import axes_df, design_df, estimability_df, scale_check_df, variance_
 from ._genes import RANKING_COLUMNS as RANKING_COLUMNS
 from ._genes import SORT_BY as SORT_BY
 from ._genes import gene_sets_df, gene_tests_df, preranked_df, rank_genes_df, stability_df
+from ._panel import panel_axes_df, panel_df
 
 __all__ = [
     "axes_df",
@@ -14,6 +15,8 @@ __all__ = [
     "estimability_df",
     "gene_sets_df",
     "gene_tests_df",
+    "panel_axes_df",
+    "panel_df",
     "path_df",
     "penalties_df",
     "preranked_df",

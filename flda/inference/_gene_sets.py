@@ -20,8 +20,11 @@ from .._error.flips import group_squares, n_distinct
 from .._error.units import donor_units
 from .._logging import get_logger, quiet
 from .._progress import progress
+from .._solve.group_space import GroupSpace, NoDirectionError
+from .._solve.solver import Inverse
 from ..estimators import FLDA
-from ..estimators._labels import donor_codes, label_frame
+from ..estimators._labels import label_frame
+from ..estimators._solved import Solved
 from ._tests import TIE
 
 logger = get_logger(__name__)
@@ -50,9 +53,8 @@ def gene_set_tests(
     which they do in tests that take genes as the unit (a hypergeometric test, or a t-test of the genes in the set
     against the others).
 
-    The direction of an axis is taken from the genes outside the set, so that a set cannot confirm itself. The fit has
-    seen the set, however: if a set holds a third of all genes, and no gene carries the effect, its first axis tests at
-    0.08 in place of 0.05, and its second one at 0.02 (``benchmarks/gene_sets.py --genes 60``).
+    An axis of an effect with several degrees of freedom has chosen its direction on the same cells. So that a set
+    cannot confirm itself, it is tested along the axes whose scores are uncorrelated with its own score within groups.
 
     Genes that vary in opposite directions cancel in the score unless their weights have opposite signs. The null
     hypothesis is that no gene of the set varies along the axis, not that they vary as much as other genes do: where
@@ -103,18 +105,19 @@ def gene_set_tests(
     """
     labels = label_frame(y)[0]
     with quiet():
-        fitted = clone(model).fit(X, labels, donor)
-    donors = donor_codes(donor, len(labels))[0]
+        fitted = clone(model)
+        prepared = fitted._prepare(X, labels, donor)
+        fitted._fit(prepared)
+        solved = clone(model).set_params(shrinkage=fitted.shrinkage_)._solve(prepared)
     return set_tests(
-        X, fitted.design_, donors, axes=fitted.axes_, components=fitted.components_, patterns=fitted.patterns_,
-        sd=fitted.within_sd_, sets=sets, n_resamples=n_resamples, random_state=random_state,
+        X, solved, axes=fitted.axes_, components=fitted.components_, patterns=fitted.patterns_, sd=fitted.within_sd_,
+        sets=sets, n_resamples=n_resamples, random_state=random_state,
     )  # fmt: skip
 
 
 def set_tests(
     X,
-    design: Design,
-    donors: np.ndarray | None,
+    solved: Solved,
     *,
     axes: pd.DataFrame,
     components: np.ndarray,
@@ -128,8 +131,8 @@ def set_tests(
 
     Parameters
     ----------
-    X, design, donors
-        Expression, N x p, its design, and the donor of each cell as an integer.
+    X, solved
+        Expression, N x p, and its design and solution.
     axes, components, patterns
         A row per axis with its effect, the axes, and the correlations of the genes with them, k x p.
     sd
@@ -142,18 +145,21 @@ def set_tests(
     if n_resamples < 1:
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
     W = _weights(sets, sd)
-    names = list(sets)
+    names, design, donors = list(sets), solved.design, solved.prepared.donors
+    inverse = solved.solver.factor(solved.g)
     samples = sample_units(design, donors)
     summary = summarise(X, samples.codes, len(samples.counts))
     means = summary.sums / samples.counts[:, None]
     seed = int(np.random.default_rng(random_state).integers(2**31))
-    single = np.array([design.df(design.effect(name)) == 1 for name in axes["effect"]])
-    size = max(BLOCK_BYTES // (8 * len(design.codes)), 1)
+    size = max(BLOCK_BYTES // (8 * max(X.shape)), 1)
     blocks = [slice(start, min(start + size, len(names))) for start in range(0, len(names), size)]
     found: list[pd.DataFrame] = []
     for block in progress(blocks, desc="gene sets"):
-        scores, outside = arrays.times(X, W[:, block]), _outside(means, components, W[:, block], single)
-        for rows, z, null, distinct in _statistics(scores, outside, design, donors, samples, axes, seed, n_resamples):
+        scores = arrays.times(X, W[:, block])
+        directions = _directions(means, solved, inverse, axes, components, W[:, block])
+        for rows, z, null, distinct in _statistics(
+            scores, directions, design, donors, samples, axes, seed, n_resamples
+        ):
             above = np.sum(np.abs(null) >= np.abs(z) * (1 - TIE), axis=0)
             pval = np.maximum((1 + above) / (1 + len(null)), 1 / distinct)
             for j, of_axis, p in zip(rows, z, pval, strict=True):
@@ -183,18 +189,42 @@ def _weights(sets: Mapping[str, Mapping[int, float]], sd: np.ndarray) -> np.ndar
     return W
 
 
-def _outside(means: np.ndarray, components: np.ndarray, W: np.ndarray, single: np.ndarray) -> np.ndarray:
-    """Compute the mean scores of every sample on every axis without the genes of each set, (S, k, sets).
+def _directions(
+    means: np.ndarray, solved: Solved, inverse: Inverse, axes: pd.DataFrame, components: np.ndarray, W: np.ndarray
+) -> np.ndarray:
+    """Compute the mean scores of every sample on the axes that each set is tested along, (S, k, sets).
 
-    An axis keeps the genes of a set if it has no others. So does an axis of an effect with a single direction, which no
-    gene can change; ``single`` says which these are, (k,).
+    An axis looks for the contrast in which the means differ most, that of the set among them. Tested along it, a set
+    that varies by chance alone would confirm itself on the first axis of an effect, and have too little left for the
+    later ones. So each set is tested along axes u whose scores are uncorrelated with its own score t within groups,
+    ``c'u = 0`` with ``c = M_e w`` for the weights w of the set. With M the shrunken scatter and G the group means, that
+    changes ``K = G M^-1 G'`` to ``K - h h' / q``, where ``h = G M^-1 c`` and ``q = c' M^-1 c``. The noise of the means
+    of these scores is then independent of that of t. An effect with a single direction needs none of this.
     """
     out = np.repeat((means @ components.T)[:, :, None], W.shape[1], axis=2)
-    for j, column in enumerate(W.T):
-        own = np.flatnonzero(column)
-        rest = out[:, :, j] - means[:, own] @ components[:, own].T
-        some = ~single & (np.ptp(rest, axis=0) > 1e-9 * np.ptp(out[:, :, j], axis=0))
-        out[:, some, j] = rest[:, some]
+    rows = {e: np.flatnonzero(axes["effect"] == e.name) for e in solved.design.effects}
+    rows = {e: of for e, of in rows.items() if solved.design.df(e) > 1}
+    if not rows:
+        return out
+    c = solved.solver.within.times(W)
+    Y = inverse.solve(c)
+    h, q = solved.Z.T @ c, np.einsum("pk,pk->k", c, Y)
+    by_groups, by_sets = means @ solved.Z, means @ Y
+    for j in range(W.shape[1]):
+        if q[j] <= 0:  # a set without variance within groups
+            continue
+        K = solved.K - np.outer(h[:, j], h[:, j]) / q[j]
+        space, terms = GroupSpace(K), solved.prepared.objective.terms(solved.design, K, solved.noise)
+        for e, of in rows.items():
+            try:
+                _, w = space.axes(terms[e], len(of))
+            except NoDirectionError:
+                continue
+            some = of[: w.shape[1]]
+            found = by_groups @ w - np.outer(by_sets[:, j], h[:, j] @ w) / q[j]
+            # the sign of an axis is that of the axis with the set
+            signs = np.sign(np.sum((found - found.mean(axis=0)) * out[:, some, j], axis=0))
+            out[:, some, j] = found * np.where(signs < 0, -1, 1)
     return out
 
 

@@ -4,6 +4,7 @@ from ._certify import certify
 from ._fit import flda
 from ._gene_sets import gene_sets
 from ._held_out import held_out_scores
+from ._panel import panel
 from ._path import path
 from ._penalty import choose_penalty
 from ._predict import predict
@@ -20,6 +21,7 @@ __all__ = [
     "flda",
     "gene_sets",
     "held_out_scores",
+    "panel",
     "path",
     "predict",
     "rank_genes",

@@ -10,7 +10,6 @@ from .._adata.fitted import Fitted
 from .._adata.results import Step
 from .._docs import documented
 from .._logging import get_logger, quiet
-from ..estimators._labels import donor_codes
 from ..inference._gene_sets import set_tests
 
 logger = get_logger(__name__)
@@ -31,7 +30,8 @@ def gene_sets(
 
     The null distribution comes from the random signs of :func:`flda.tl.effect_tests`, which turn whole cells (or
     donors' own contrasts), so that genes which are merely correlated do not make a set significant. See
-    :func:`flda.inference.gene_set_tests` for the statistic and the null hypothesis. The axes are those of all genes.
+    :func:`flda.inference.gene_set_tests` for the statistic and the null hypothesis. The axes are those of all genes; if
+    an effect has several, each set is tested along the axes that are uncorrelated with it within groups.
 
     Parameters
     ----------
@@ -78,9 +78,10 @@ def gene_sets(
     names = record.gene_names.to_numpy()
     sets = _sets(net, record.gene_names, record.within_sd.to_numpy(), min_genes)
     with quiet():
-        design = fitted.dense().design_of(fitted.labels)
+        model = fitted.dense(shrinkage=fitted.shrinkage)
+        solved = model._solve(model._prepare(fitted.X, fitted.labels, fitted.donors))
     table = set_tests(
-        fitted.X, design, donor_codes(fitted.donors, len(fitted.labels))[0], axes=record.axes,
+        fitted.X, solved, axes=record.axes,
         components=record.loadings.to_numpy().T, patterns=record.patterns.to_numpy().T,
         sd=record.within_sd.to_numpy(), sets=sets, n_resamples=n_resamples, random_state=random_state,
     )  # fmt: skip

@@ -61,6 +61,23 @@ def test_rank_sorts_again(result, tmp_path):
     assert set(pd.read_csv(out)["kind"]) == {"pure", "interaction-typical"}
 
 
+def test_panel_writes_its_genes_and_judges_it(result, tmp_path, capsys):
+    out = tmp_path / "panel.csv"
+    assert run("panel", result, "--n-genes", 8, "--include", "gene_003", "--folds", 2, "--out", out) == 0
+    table = pd.read_csv(out)
+    assert len(table) == 8
+    assert table.loc[table["included"], "gene"].tolist() == ["gene_003"]
+    said = capsys.readouterr().out
+    assert "panel" in said
+    assert "dendrite_1" in said
+    assert run("panel", result, "--n-genes", 8, "--out", out) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run("panel", result, "--n-genes", 3, "--exclude", "nobody", "--out", out, "--overwrite") == 2
+    assert "nobody" in capsys.readouterr().err
+    assert run("panel", result, "--n-genes", 3, "--no-certificate", "--out", out, "--overwrite") == 0
+    assert len(pd.read_csv(out)) == 3
+
+
 def test_rank_writes_files_for_gene_set_programs(result, tmp_path, capsys):
     out = tmp_path / "rnk"
     assert run("rank", result, "--rnk", out, "--sort-by", "pattern", "--without-cancelling") == 0

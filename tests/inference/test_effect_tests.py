@@ -194,6 +194,34 @@ def test_permutation_is_refused_where_it_is_not_exact():
         effect_tests(FLDA(), X, y, effects=["A"], method="permutation")
 
 
+def test_permutation_weighs_groups_as_the_flips_do():
+    """Four cells of a rare level of A must not blur B; with equal weights the F of B would be a tenth."""
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"A": ["rare"] * 4 + ["common"] * 196, "B": ["r", "s"] * 100})
+    X = rng.normal(size=(200, 40))
+    X[:, :20] += (y["B"] == "s").to_numpy()[:, None]
+    model = FLDA(interactions=None)
+    first, second = (
+        effect_tests(model, X, y, effects=["B"], method=method, n_resamples=19).genes["statistic"]
+        for method in ("permutation", "flips")
+    )
+    np.testing.assert_allclose(first, second, rtol=0.5)  # variances are not moderated in permutations
+    assert first[:20].mean() > 30
+
+
+def test_permutations_of_unequal_groups_are_exact():
+    """Under the null, the data rank anywhere among their permutations, weights included."""
+    y = pd.DataFrame({"A": ["p"] * 4 + ["q"] * 9, "B": ["r", "s"] * 6 + ["r"]})
+    pvals = [
+        effect_tests(
+            FLDA(interactions=None), np.random.default_rng(seed).normal(size=(13, 3)), y, effects=["B"],
+            method="permutation", n_resamples=19, random_state=seed,
+        ).table.loc[0, "pval_sum"]
+        for seed in range(60)
+    ]  # fmt: skip
+    assert 0.01 <= np.mean(np.array(pvals) <= 0.1) <= 0.22
+
+
 def test_same_seed_same_result():
     X, _, y = two_by_two(n=80, p=10)
     first, second = (effect_tests(FLDA(), X, y, n_resamples=49, random_state=4) for _ in range(2))
