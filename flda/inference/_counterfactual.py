@@ -295,7 +295,7 @@ class _Judged:
         return of_group if self._whole else self._data.change(b, self._keep, self._means)[self._group]
 
     def change(self, own: np.ndarray, yhat: np.ndarray, moved: np.ndarray) -> float:
-        """Compute how the distance of a prediction changes if the mean moves by ``own`` and the prediction by ``moved``."""
+        """Compute how a distance changes if the mean moves by ``own`` and the prediction by ``moved``."""
         error = (yhat - self._y)[self._genes]
         return float(np.sum((error + (moved - own)[self._genes]) ** 2 - error**2))
 
