@@ -2,7 +2,7 @@
 
 Densities of the scores of a factor with two levels (colours) and another factor with two levels (solid, dashed), in
 units of the standard deviation within groups. With two levels, a difference of d between their means is an SNR of
-``d^2 / 2``; the script checks that with :func:`flda.metrics.effect_snr`.
+``d^2 / 2``; the script checks that with :func:`flda.inference.certify`.
 """
 
 from pathlib import Path
@@ -33,8 +33,16 @@ def overlap(snr: float) -> float:
     return float(norm.cdf(difference(snr) / 2))
 
 
+def wrong(snr: float, crosstalk: float) -> float:
+    """Return the share of cells on the wrong side of the midpoint, with a second factor of two levels."""
+    half, shift = difference(snr) / 2, difference(crosstalk) / 2
+    return float(norm.sf([half - shift, half + shift]).mean())
+
+
 def check() -> None:
-    """The certificate of many cells gives these numbers."""
+    """The certificate of many cells gives these numbers, and the text repeats the shares."""
+    shares = [wrong(8, 8 * part) for part in (0, 0.1, 0.25, 0.5, 1)]
+    np.testing.assert_allclose(shares, [0.02, 0.04, 0.08, 0.14, 0.25], atol=0.006)
     rng = np.random.default_rng(0)
     y = pd.DataFrame({"own": np.repeat(["p", "q"], 4000), "other": np.tile(["u", "v"], 4000)})
     x = rng.normal(size=8000) + difference(8) * (y["own"] == "q") + difference(0.5) * (y["other"] == "v")
