@@ -65,6 +65,32 @@ def test_the_metadata_name_version_licence_and_addresses(metadata):
 def test_the_version_is_the_same_everywhere():
     assert load("CITATION.cff")["version"] == PROJECT["version"]
     assert load("conda/recipe.yaml")["context"]["version"] == PROJECT["version"]
+    assert load("ecosystem/meta.yaml")["version"] == PROJECT["version"]
+    heading = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert heading[1] == PROJECT["version"]
+
+
+def test_the_entry_of_the_ecosystem_is_the_project():
+    entry = load("ecosystem/meta.yaml")
+    required = {"name", "description", "project_home", "documentation_home", "install", "license", "tags", "version"}
+    assert required <= set(entry)
+    assert entry["name"] == entry["install"]["pypi"] == PROJECT["name"]
+    assert entry["license"] == PROJECT["license"]
+    assert entry["project_home"] == PROJECT["urls"]["Source"]
+    assert entry["documentation_home"] == PROJECT["urls"]["Documentation"]
+    dois = {reference.get("doi") for reference in load("CITATION.cff")["references"]}
+    assert set(entry["publications"]) <= dois
+
+
+def test_the_citation_names_both_papers_and_the_paper_cites_what_it_lists():
+    text = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert "1265079" in text
+    assert "arXiv:2010.02171" in text
+    paper, library = ((ROOT / "paper" / name).read_text("utf-8") for name in ("paper.md", "paper.bib"))
+    cited = set(re.findall(r"@([\w]+)", paper.split("---", 2)[2]))
+    assert cited == set(re.findall(r"^@\w+\{(\w+),", library, re.MULTILINE))
+    for part in ("Summary", "Statement of need", "State of the field"):
+        assert f"# {part}\n" in paper
 
 
 def test_the_recipe_has_the_requirements_of_the_project():

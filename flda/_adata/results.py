@@ -161,6 +161,8 @@ class Record:
     path = Slot[pd.DataFrame]("flda.tl.path")
     scale_check = Slot[dict[str, Any]]("flda.tl.scale_check")
     penalties = Slot[dict[str, Any]]("flda.tl.choose_penalty")
+    counterfactuals = Slot[dict[str, Any]]("flda.tl.counterfactual")
+    counterfactual_certificate = Slot[pd.DataFrame]("flda.tl.certify_counterfactual")
     held_out_scores = Slot[pd.DataFrame]("flda.tl.held_out_scores", "obsm", "X_{}_held_out", columns="axis_names")
     connectivity = Slot[dict[str, Any]]("flda.circuits.link_axes")
     warnings = Slot[list[str]]("the command flda run")
@@ -337,6 +339,13 @@ class Step:
         self.put(**fields)
         return self._log(summary)
 
+    def write_layer(self, name: str, matrix: Any, **fields: Any) -> AnnData | None:
+        """Store a layer, and fields as in :meth:`put`; returns the copy if one was asked for."""
+        self.put(**fields)
+        self._adata.layers[name] = matrix
+        self._written.append(f"layers[{name!r}]")
+        return self._log("")
+
     def write_predictions(self, found: Mapping[str, tuple[pd.Categorical, np.ndarray]]) -> AnnData | None:
         """Store the level of every cell, and the probability of every level, by factor; returns the copy if any."""
         self._adata = adata = self._adata.copy() if self._copy else self._adata
@@ -372,6 +381,17 @@ def prediction_name(key: str, factor: str) -> str:
     if name == AUGMENTED:
         raise ValueError(f"obs[{name!r}] marks simulated cells; fit the reference with another key_added.")
     return name
+
+
+def check_new_layer(record: Record, name: str) -> None:
+    """Refuse the name of a layer that the fit has not written."""
+    check_name(name)
+    known = record.counterfactuals if "counterfactuals" in record else {}
+    if name in record.adata.layers and name not in known:
+        raise ValueError(
+            f"layers[{name!r}] was not written by flda.tl.counterfactual for this fit; give another layer_added, or "
+            f"remove it first: del adata.layers[{name!r}]."
+        )
 
 
 def check_storable(params: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import helmert
 
 from .effects import Effect
-from .trends import Part
+from .trends import Part, part_at
 
 RANK_TOLERANCE = 1e-10  # singular values below this share of the largest are rounding error
 
@@ -58,6 +58,26 @@ class Table:
         """Return some of the factors, by their indices, with groups that are rows of level codes of these factors."""
         factors = tuple(self.factors[j] for j in columns)
         return Table(factors, tuple(self.n_levels[j] for j in columns), groups, self.parts)
+
+    def with_value(self, factor: str, values: np.ndarray, value: float) -> Table:
+        """Return the table with one more level of a numeric factor, the last one, which no group has.
+
+        Parameters
+        ----------
+        factor
+            A factor whose parts are polynomials or a spline.
+        values
+            The values of its levels, (L,).
+        value
+            The value of the new level.
+        """
+        parts = dict(self.parts)
+        for degree, name in enumerate(self.parts_of(factor), start=1):
+            kind = None if name.endswith(".spline") else degree
+            row = part_at(parts[name], kind, values, value)
+            parts[name] = replace(parts[name], basis=np.vstack([parts[name].basis, row]))
+        n_levels = tuple(n + (f == factor) for f, n in zip(self.factors, self.n_levels, strict=True))
+        return replace(self, n_levels=n_levels, parts=parts)
 
     def factor(self, name: str) -> str:
         """Return the factor with this name, or the factor of the part with this name."""

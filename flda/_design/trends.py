@@ -173,23 +173,51 @@ def _polynomials(name: str, values: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _spline(values: np.ndarray) -> np.ndarray:
-    """Return an orthonormal basis, L x 3, of the natural cubic splines with knots at quantiles of the values.
+    """Return an orthonormal basis, L x 3, of the natural cubic splines with knots at quantiles of the values."""
+    x = _scaled(values)
+    basis, triangle = np.linalg.qr(_natural(x, x))
+    return (basis * np.sign(np.diag(triangle)))[:, 1:]
+
+
+def _natural(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Compute natural cubic splines at x, n x 4, with knots at quantiles of the values.
 
     The truncated powers are those of Hastie, Tibshirani and Friedman, The Elements of Statistical Learning (2009), 5.4.
     """
-    x = _scaled(values)
-    knots = np.quantile(x, np.linspace(0, 1, SPLINE_DF + 1))
+    knots = np.quantile(values, np.linspace(0, 1, SPLINE_DF + 1))
 
     def d(k: int) -> np.ndarray:
         cubes = np.maximum(x - knots[k], 0) ** 3 - np.maximum(x - knots[-1], 0) ** 3
         return cubes / (knots[-1] - knots[k])
 
-    columns = np.column_stack([np.ones(len(x)), x, *(d(k) - d(SPLINE_DF - 1) for k in range(SPLINE_DF - 1))])
-    basis, triangle = np.linalg.qr(columns)
-    return (basis * np.sign(np.diag(triangle)))[:, 1:]
+    return np.column_stack([np.ones(len(x)), x, *(d(k) - d(SPLINE_DF - 1) for k in range(SPLINE_DF - 1))])
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
-    """Return the values centred and on the interval from -1 to 1, which leaves polynomials of a degree as they are."""
-    centred = values - (values.max() + values.min()) / 2
-    return centred / np.abs(centred).max()
+def part_at(part: Part, degree: int | None, values: np.ndarray, value: float) -> np.ndarray:
+    """Compute the coding of a part at a value that need not be a level, (k,).
+
+    Parameters
+    ----------
+    part
+        The part, a polynomial or a spline.
+    degree
+        Degree of the polynomial, or None for a spline.
+    values
+        The values of the levels, (L,).
+    value
+        The value to code.
+    """
+    x = _scaled(np.r_[values, value], values)
+    # the basis is a linear map of these functions, which the values of the levels determine
+    functions = _natural(x, x[:-1]) if degree is None else np.polynomial.legendre.legvander(x, degree)
+    return functions[-1] @ np.linalg.lstsq(functions[:-1], part.basis, rcond=None)[0]
+
+
+def _scaled(values: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+    """Return values in units in which those of the levels, ``of``, have the interval from -1 to 1.
+
+    This leaves polynomials of a degree as they are. By default the values are those of the levels.
+    """
+    of = values if of is None else of
+    centre = (of.max() + of.min()) / 2
+    return (values - centre) / np.abs(of - centre).max()

@@ -22,6 +22,7 @@ import numpy as np
 
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.table import Table
 
 N_ROUNDS = 2  # rounds in which omega of each effect is updated given those of the others
 N_STEPS = 100  # steps of the EM algorithm for the weights of the grid
@@ -92,8 +93,35 @@ class FactorialMeans:
 
     def at(self, groups: np.ndarray) -> np.ndarray:
         """Compute posterior means of groups, (n, p), that are given as rows of level codes and may be empty."""
-        table = self.design.table.at(groups)
+        return self.on(self.design.table.at(groups))
+
+    def on(self, table: Table) -> np.ndarray:
+        """Compute posterior means of the groups of another table of the same effects, (n, p)."""
         return self.intercept + sum(table.coding(e) @ b for e, b in self.coefficients.items())
+
+    def weights(self, row: np.ndarray) -> np.ndarray:
+        """Compute the weights of the observed means in a linear function of the posterior mean coefficients, C x p.
+
+        The sizes omega_S^2 are taken as known, so that posterior means are linear in the observed means.
+
+        Parameters
+        ----------
+        row
+            The function: a weight for the intercept and for each coefficient of all effects, in their order. A row of
+            a model matrix gives the posterior mean of a group.
+        """
+        means, variances = self._data
+        D = self.design.table.model_matrix(list(self.coefficients))
+        parts = []
+        for genes in _slices(means.shape[1]):
+            part = {e: s[genes] for e, s in self.sizes.items()}
+            _, inverse, columns = _solve(means[:, genes], variances[:, genes], self.design, part)
+            scale = np.ones(inverse.shape[:2])  # from b_S / omega_S back to b_S
+            for e, s in part.items():
+                scale[:, columns[e]] = np.sqrt(s)[:, None]
+            of_coefficients = np.einsum("gij,gj->gi", inverse, scale * row) * scale
+            parts.append((of_coefficients @ D.T).T / variances[:, genes])
+        return np.hstack(parts)
 
     def draw(self, rng: np.random.Generator) -> FactorialMeans:
         """Draw omega_S^2 of every gene from its posterior, and then the coefficients given omega_S^2."""

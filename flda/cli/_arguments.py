@@ -58,7 +58,8 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     command("list", "list the data sets that can be fetched", data)
     command("fetch", "download and verify a data set", data).add_argument("name", metavar="NAME")
     verify = command("verify", "compare files that are present with their checksums", data)
-    verify.add_argument("name", metavar="NAME", nargs="?", help="only this data set")
+    verify.add_argument("name", metavar="NAME", nargs="?", help="only this data set; also says what it should hold")
+    verify.add_argument("--load", action="store_true", help="load the data set and compare what it holds")
     return out
 
 

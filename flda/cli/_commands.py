@@ -241,7 +241,10 @@ def fetch_dataset(args: argparse.Namespace) -> None:
 
 
 def verify_datasets(args: argparse.Namespace) -> None:
-    """Compare the files of data sets that are present with their checksums, without using the network."""
+    """Compare the files of data sets that are present with their checksums, without using the network.
+
+    For a single data set, also say what it should hold, and with ``--load`` whether it does.
+    """
     bad = []
     for name in [args.name] if args.name else datasets.manifests():
         _manifest(name)
@@ -249,6 +252,14 @@ def verify_datasets(args: argparse.Namespace) -> None:
             print(f"{name:<24} {row.file:<50} {row.status}")
             if row.status == "damaged" or (args.name and row.status == "missing"):
                 bad.append(f"{row.file} is {row.status}")
+    if args.name:
+        table = datasets.expected(args.name, load=args.load and not bad)
+        for row in table.itertuples():
+            print(f"  {row.what:<28} {row.expected}{f'  found {row.found}: {row.status}' if row.found else ''}")
+            if row.status == "different":
+                bad.append(f"{row.what}: {row.found} instead of {row.expected}")
+        for line in _manifest(args.name).get("expect", []):
+            print(f"  {line}")
     if bad:
         raise UsageError("; ".join(bad))
 

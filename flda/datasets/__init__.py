@@ -1,5 +1,6 @@
 """Example data: simulated cells with known truth, and public data sets whose files are verified by checksum."""
 
+from ._expected import expected
 from ._files import fetch, manifests, verify
 from ._l1000 import l1000_a375
 from ._mammary import mammary
@@ -18,6 +19,7 @@ from ._wiring import (
 
 __all__ = [
     "celegans_gap_junctions",
+    "expected",
     "fetch",
     "fly_binding_pairs",
     "flyvis_connectome",

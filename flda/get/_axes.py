@@ -136,3 +136,36 @@ def penalties_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
     table = found["table"]
     table.insert(1, "chosen", table["penalty"] == table["effect"].map(found["chosen"]))
     return table
+
+
+@documented
+def counterfactual_df(adata: AnnData, *, key: str = "flda") -> pd.DataFrame:
+    """Return how well counterfactual means predict groups that were left out of the fit.
+
+    Parameters
+    ----------
+    adata
+        AnnData with the results of :func:`flda.tl.flda` and :func:`flda.tl.certify_counterfactual`.
+    {key}
+
+    Returns
+    -------
+    DataFrame with one row per group, set of genes and kind of means, and rows for ``"all groups"``:
+    ``group, genes, group_means, n_cells, n_units, n_genes, r2, se_r2, r2_additive, se_r2_additive, difference,
+    se_difference, reading``, as in :func:`flda.inference.certify_counterfactual`.
+
+    Raises
+    ------
+    ValueError
+        If :func:`flda.tl.certify_counterfactual` has not run.
+
+    Examples
+    --------
+    >>> import flda
+    >>> adata = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    >>> flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    >>> flda.tl.certify_counterfactual(adata, {"dendrite": "T5"}, group_means="fitted")
+    >>> flda.get.counterfactual_df(adata)["group"].unique().tolist()
+    ['T5:a', 'T5:b', 'T5:c', 'T5:d', 'all groups']
+    """
+    return Record(adata, key).counterfactual_certificate

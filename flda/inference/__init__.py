@@ -2,6 +2,7 @@
 
 from ._bootstrap import Bootstrap, bootstrap
 from ._certificate import certify
+from ._counterfactual import certify_counterfactual
 from ._depth import depth_check
 from ._gene_sets import gene_set_tests
 from ._penalty import choose_penalty
@@ -16,6 +17,7 @@ __all__ = [
     "Stability",
     "bootstrap",
     "certify",
+    "certify_counterfactual",
     "choose_penalty",
     "depth_check",
     "effect_tests",

@@ -1,6 +1,7 @@
 """Steps of an analysis: they take an AnnData and write their results into it."""
 
 from ._certify import certify
+from ._counterfactual import certify_counterfactual, counterfactual
 from ._fit import flda
 from ._gene_sets import gene_sets
 from ._held_out import held_out_scores
@@ -16,7 +17,9 @@ from ._transform import transform
 
 __all__ = [
     "certify",
+    "certify_counterfactual",
     "choose_penalty",
+    "counterfactual",
     "effect_tests",
     "flda",
     "gene_sets",

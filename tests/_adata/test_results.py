@@ -32,6 +32,8 @@ STEPS = {
     "scale_check": lambda a, **k: flda.tl.scale_check(a, n_resamples=9, **k),
     "path": lambda a, **k: flda.tl.path(a, n_genes=[2, 3], n_folds=2, **k),
     "choose_penalty": lambda a, **k: flda.tl.choose_penalty(a, penalties=[1, 10], n_folds=2, **k),
+    "counterfactual": lambda a, **k: flda.tl.counterfactual(a, {"dendrite": "T5"}, **k),
+    "certify_counterfactual": lambda a, **k: flda.tl.certify_counterfactual(a, {"dendrite": "T5"}, **k),
     "held_out_scores": lambda a, **k: flda.tl.held_out_scores(a, n_folds=2, **k),
     "link_axes": lambda a: flda.circuits.link_axes(a, wiring(a), "subtype", directions="inputs", n_resamples=9),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from flda import datasets
+from flda import cli, datasets
 from flda.datasets import _files, _t4t5
 
 SUBTYPES = [f"{d}{a}" for d in ("T4", "T5") for a in "abcd"]
@@ -230,3 +230,29 @@ def test_the_simulation_has_the_same_columns(gse126139):
     shared = ["dendrite", "axon", "axon_ab_cd", "axon_bc_ad", "subtype"]
     for column in shared:
         assert list(real.obs[column].cat.categories) == list(simulated.obs[column].cat.categories)
+
+
+def test_verify_says_what_to_expect_and_what_is_there(gse156455, capsys):
+    assert cli.main(["datasets", "verify", "gse156455"]) == 0
+    said = capsys.readouterr().out
+    assert "T4, T5" in said
+    assert "found" not in said
+    assert cli.main(["datasets", "verify", "gse156455", "--load"]) == 0
+    table = datasets.expected("gse156455", load=True).set_index("what")
+    assert table.loc["cells with subtype T5a", "found"] == str(PUBLISHED["T5a"])
+    assert (table.drop(index="genes")["status"] == "same").all()
+    file = gse156455[0] / "manifests" / "gse156455.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps({**manifest, "levels": {"axon": ["a", "b", "c"]}}))
+    capsys.readouterr()
+    assert cli.main(["datasets", "verify", "gse156455", "--load"]) == 2
+    assert "levels of axon" in capsys.readouterr().err
+
+
+def test_what_was_published_of_the_data_of_the_paper():
+    table = datasets.expected("gse126139").set_index("what")["expected"]
+    assert table["cells"] == "6,628"
+    assert table["cells with time 24h"] == "3,071"
+    assert table["levels of axon"] == "a, b, c, d"
+    with pytest.raises(ValueError, match="'nowhere'"):
+        datasets.expected("nowhere")
