@@ -100,6 +100,7 @@ def test_tutorials_are_listed_and_pages_exist():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     listed = {line for line in index.splitlines() if re.fullmatch(r"[\w/]+", line)}
     here = {f"tutorials/{path.stem}" for path in (ROOT / "tutorials").glob("*.ipynb")}
+    here |= {f"studies/{path.stem}" for path in (ROOT / "docs" / "studies").glob("*.ipynb")}
     here |= {f"api/{path.stem}" for path in (ROOT / "docs" / "api").glob("*.md")}
     here |= {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     assert listed == here

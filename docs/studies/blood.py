@@ -42,7 +42,8 @@ flda.tl.held_out_scores(adata)
 flda.pl.scores(adata, "bulk_labels_2", "phase_1", color="phase");
 
 # %% [markdown]
-# Cell types spread along one axis, and phases along the other.
+# Points with a border are group means. Monocytes and dendritic cells lie on the right, whatever their phase. Along the
+# other axis lie the phases, in the order G1, S, G2/M, whatever the cell type.
 #
 # ## The number to look at
 #
@@ -61,9 +62,10 @@ chosen.to_frame("genes of the sparse axis")
 # %% [markdown]
 # The first axes separate CD34+ cells (PRSS57, EGFL7, CYTL1), monocytes and dendritic cells (CST3, LYZ, AIF1, LST1) and
 # cytotoxic cells (GZMB, NKG7, GNLY). The first axis of the phase is led by STMN1 and HMGB2. The second has an SNR of
-# about 0.3: with these genes, S and G2/M can hardly be told apart.
+# about 0.3: beyond the order of the phases, these genes say little about them.
 #
-# There are 13 CD34+ cells, so the SNR of their axis has a large standard error.
+# There are only 13 CD34+ cells. Expect the SNR of their axis to change from study to study by more than its standard
+# error, which comes from two folds, says.
 #
 # ## Checks
 
