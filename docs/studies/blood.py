@@ -16,8 +16,8 @@
 #
 # **Question.** Cells of all types divide. Can the cell cycle be seen apart from the cell type?
 #
-# **Data.** `pbmc68k_reduced` ships with scanpy: 10 cell types x 3 phases, 700 cells x 765 genes, five empty groups. Its
-# `X` is scaled to unit variance; do not pass it to flda. Its `.raw` holds the log-normalised values.
+# **Data.** `pbmc68k_reduced` ships with scanpy: 10 cell types x 3 phases, 700 cells x 765 genes, five empty groups.
+# Its `X` is scaled to unit variance; do not pass it to flda. Its `.raw` holds the log-normalised values.
 #
 # **What is known.** Genes of the S phase (PCNA, MCM7) and of the G2/M phase (STMN1, HMGB2), and marker genes of every
 # cell type.
@@ -42,8 +42,8 @@ flda.tl.held_out_scores(adata)
 flda.pl.scores(adata, "bulk_labels_2", "phase_1", color="phase");
 
 # %% [markdown]
-# Points with a border are group means. Monocytes and dendritic cells lie on the right, whatever their phase. Along the
-# other axis lie the phases, in the order G1, S, G2/M, whatever the cell type.
+# Points with a border are group means. Monocytes and dendritic cells lie on the right, whatever their phase. Along
+# the other axis lie the phases, in the order G1, S, G2/M, whatever the cell type.
 #
 # ## The number to look at
 #
@@ -60,9 +60,9 @@ chosen = genes[genes["selected"]].groupby("axis")["gene"].agg(lambda g: ", ".joi
 chosen.to_frame("genes of the sparse axis")
 
 # %% [markdown]
-# The first axes separate CD34+ cells (PRSS57, EGFL7, CYTL1), monocytes and dendritic cells (CST3, LYZ, AIF1, LST1) and
-# cytotoxic cells (GZMB, NKG7, GNLY). The first axis of the phase is led by STMN1 and HMGB2. The second has an SNR of
-# about 0.3: beyond the order of the phases, these genes say little about them.
+# The first axes separate CD34+ cells (PRSS57, EGFL7, CYTL1), monocytes and dendritic cells (CST3, LYZ, AIF1, LST1)
+# and cytotoxic cells (GZMB, NKG7, GNLY). The first axis of the phase is led by STMN1 and HMGB2. The second has an SNR
+# of about 0.3: beyond the order of the phases, these genes say little about them.
 #
 # There are only 13 CD34+ cells. Expect the SNR of their axis to change from study to study by more than its standard
 # error, which comes from two folds, says.

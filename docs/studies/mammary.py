@@ -22,9 +22,9 @@
 #
 # **What is known.** edgeR's quasi-likelihood tests of the same two contrasts.
 #
-# **Call.** Counts are normalised first. In lactating luminal cells a few milk genes take a large share of all reads, so
-# the total is a poor size factor, and the median of ratios is used instead. The questions are *simple effects*, which
-# `contrasts=` names.
+# **Call.** Counts are normalised first. In lactating luminal cells a few milk genes take a large share of all reads,
+# so the total is a poor size factor, and the median of ratios is used instead. The questions are *simple effects*,
+# which `contrasts=` names.
 
 # %%
 import numpy as np
@@ -51,8 +51,8 @@ tests = flda.get.gene_tests_df(adata)
 tests[tests["effect"].isin(contrasts)].groupby("effect")["pval_adj"].agg(lambda p: (p < 0.05).sum())
 
 # %% [markdown]
-# No gene is significant, and none can be: the contrast rests on four samples, whose signs can be exchanged in 8 ways, so
-# no p-value is below 0.1. flda draws its p-values from the data alone. With so few samples, methods that assume a
+# No gene is significant, and none can be: the contrast rests on four samples, whose signs can be exchanged in 8 ways,
+# so no p-value is below 0.1. flda draws its p-values from the data alone. With so few samples, methods that assume a
 # distribution of the counts, such as edgeR, DESeq2 or limma, can say more. The *order* of the genes does not need
 # p-values.
 #
@@ -79,9 +79,9 @@ rank = in_basal.assign(rank=range(1, len(in_basal) + 1)).set_index("gene").loc[l
 rank.rename(index=published)
 
 # %% [markdown]
-# All ten are among the first 25 of more than 15,000 genes. Over all genes, the rank correlation of `F` with edgeR's is
-# 0.97 in basal and 0.96 in luminal cells (`benchmarks/designs.py`). With the total as size factor, the correlation in
-# luminal cells would be 0.36: look at the normalisation before the statistics.
+# All ten are among the first 25 of more than 15,000 genes. Over all genes, the rank correlation of `F` with edgeR's
+# is 0.97 in basal and 0.96 in luminal cells (`benchmarks/designs.py`). With the total as size factor, the correlation
+# in luminal cells would be 0.36: look at the normalisation before the statistics.
 #
 # ## The number to look at
 
@@ -91,9 +91,9 @@ certificate = flda.get.certificate_df(adata).set_index("axis")
 certificate[["snr", "se_snr", "crosstalk", "scheme"]].round(1)
 
 # %% [markdown]
-# Each sample was scored by a fit without it. Most axes have an SNR well above zero, but their standard errors are nearly
-# as large as they are: this is what two samples per group can say. The axis of lactation in luminal cells has the
-# largest SNR of the two contrasts, as expected of the cells that make milk.
+# Each sample was scored by a fit without it. Most axes have an SNR well above zero, but their standard errors are
+# nearly as large as they are: this is what two samples per group can say. The axis of lactation in luminal cells has
+# the largest SNR of the two contrasts, as expected of the cells that make milk.
 
 # %%
 flda.tl.held_out_scores(adata)

@@ -18,7 +18,8 @@
 # follow which of them, and is there an interaction?
 #
 # **Data.** 77 proteins in the cortex of 72 mice, 15 measurements each: genotype (Ts65Dn, a model of Down syndrome) x
-# memantine x learning (Higuera et al., PLoS ONE 10:e0129126, 2015; CC BY 4.0). `flda.datasets.mice_protein` reads them.
+# memantine x learning (Higuera et al., PLoS ONE 10:e0129126, 2015; CC BY 4.0). `flda.datasets.mice_protein` reads
+# them.
 #
 # **What is known.** Ts65Dn mice carry a third copy of the genes of APP, ITSN1, DYRK1A, SOD1, TIAM1 and RRP1. Learning
 # moves pERK, pCAMKII and SOD1, as the publication reports.
@@ -44,8 +45,8 @@ significant = tests[tests["pval_adj"] < 0.05].groupby("effect")["gene"]
 significant.agg(proteins="size", first=lambda g: ", ".join(g.head(5)))
 
 # %% [markdown]
-# APP leads genotype by far, and ITSN1 is third. The other four triplicated proteins are not significant for genotype in
-# this tissue. SOD1 and pERK lead behaviour, as published. Memantine moves two proteins.
+# APP leads genotype by far, and ITSN1 is third. The other four triplicated proteins are not significant for genotype
+# in this tissue. SOD1 and pERK lead behaviour, as published. Memantine moves two proteins.
 
 # %%
 flda.tl.held_out_scores(adata)
@@ -66,9 +67,9 @@ certificate[["snr", "se_snr", "crosstalk", "accuracy", "chance"]].round(2)
 # accuracy of 0.86.
 #
 # Test and certificate answer different questions, and here they differ on the interactions. The test asks whether any
-# protein differs, and finds some for genotype x behaviour. The certificate asks whether one axis holds on other mice. For
-# genotype x behaviour it does not: an SNR of 0.2 with a standard error of 0.4. For treatment x behaviour it does, an SNR
-# of 2.0, but no protein alone shows it. Report such an effect as a hint, not as a finding.
+# protein differs, and finds some for genotype x behaviour. The certificate asks whether one axis holds on other mice.
+# For genotype x behaviour it does not: an SNR of 0.2 with a standard error of 0.4. For treatment x behaviour it does,
+# an SNR of 2.0, but no protein alone shows it. Report such an effect as a hint, not as a finding.
 #
 # ## Checks
 

@@ -14,15 +14,15 @@
 # %% [markdown]
 # # A designed mixture: which genes follow the amount of RNA?
 #
-# **Question.** Several things were varied on purpose, and technology differs too. Which part of the expression follows
-# which of them?
+# **Question.** Several things were varied on purpose, and technology differs too. Which part of the expression
+# follows which of them?
 #
-# **Data.** RNA of three cell lines was mixed in 7 ratios, diluted to 4 amounts, and sequenced with 2 protocols (Tian et
-# al., Nat. Methods 16:479, 2019): 636 pseudo-cells x 16,469 genes in 7 x 4 x 2 groups, one of them empty.
+# **Data.** RNA of three cell lines was mixed in 7 ratios, diluted to 4 amounts, and sequenced with 2 protocols (Tian
+# et al., Nat. Methods 16:479, 2019): 636 pseudo-cells x 16,469 genes in 7 x 4 x 2 groups, one of them empty.
 # `flda.datasets.rnamix` downloads the files, or finds them in the folder that `FLDA_DATA_DIR` names.
 #
-# **What is known.** Mixtures of three cell lines lie in a plane. With less RNA, a larger share of the reads comes from
-# the 45 spike-ins, whose number is the same in every tube. Mixing creates no interactions.
+# **What is known.** Mixtures of three cell lines lie in a plane. With less RNA, a larger share of the reads comes
+# from the 45 spike-ins, whose number is the same in every tube. Mixing creates no interactions.
 
 # %%
 import warnings
@@ -42,8 +42,8 @@ flda.tl.held_out_scores(adata)
 flda.pl.scores(adata, "mixture_1", "mixture_2", color="mixture");
 
 # %% [markdown]
-# Every point is a pseudo-cell on axes that were fitted without it. The seven mixtures form a triangle, whose corners are
-# the pure cell lines.
+# Every point is a pseudo-cell on axes that were fitted without it. The seven mixtures form a triangle, whose corners
+# are the pure cell lines.
 #
 # ## The number to look at
 #
@@ -61,8 +61,8 @@ flda.pl.certificate(adata);
 # %% [markdown]
 # ## Which genes differ?
 #
-# Genes are asked for by `F` here: does the gene differ between any amounts? `flda.tl.rank_genes` would choose few genes
-# for each axis.
+# Genes are asked for by `F` here: does the gene differ between any amounts? `flda.tl.rank_genes` would choose few
+# genes for each axis.
 
 # %%
 genes = flda.get.rank_genes_df(adata, sort_by="F")

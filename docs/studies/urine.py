@@ -14,14 +14,14 @@
 # %% [markdown]
 # # Added amounts as numbers: does an axis find what was added?
 #
-# **Question.** Two substances were added to urine in known amounts. Does the axis of each amount use the signals of that
-# substance, and not those of the other?
+# **Question.** Two substances were added to urine in known amounts. Does the axis of each amount use the signals of
+# that substance, and not those of the other?
 #
 # **Data.** 34 NMR spectra x 600 bins: hippurate and citrate in 3 doses each, at 2 times, with one or two spectra in a
 # group (from the R package limpca, Artistic-2.0). `flda.datasets.uch` reads them.
 #
-# **What is known.** Hippurate has its signals at 7.5 to 7.9 and 3.98 ppm, citrate at 2.5 to 2.7 ppm. No statistics are
-# needed to know this, which makes these data a test of any method.
+# **What is known.** Hippurate has its signals at 7.5 to 7.9 and 3.98 ppm, citrate at 2.5 to 2.7 ppm. No statistics
+# are needed to know this, which makes these data a test of any method.
 #
 # **Call.** The doses are numbers, so they are named in `numeric=`. Each gets one axis, its linear effect.
 
@@ -56,9 +56,10 @@ for dose in doses:
 pd.DataFrame(columns)
 
 # %% [markdown]
-# By `F`, all six bins of each dose lie where the substance has its signals. The first three bins of the sparse axes are
-# among them. The other bins are chosen because they cancel something. One of hippurate's lies at 2.69 ppm, where citrate
-# is: it takes the citrate out of the other bins. To see what differs, read `F`; to measure with few bins, read `score`.
+# By `F`, all six bins of each dose lie where the substance has its signals. The first three bins of the sparse axes
+# are among them. The other bins are chosen because they cancel something. One of hippurate's lies at 2.69 ppm, where
+# citrate is: it takes the citrate out of the other bins. To see what differs, read `F`; to measure with few bins,
+# read `score`.
 #
 # ## The number to look at
 #
@@ -70,8 +71,8 @@ certificate = flda.get.certificate_df(adata).query("genes == 'all'").set_index("
 certificate[["snr", "se_snr", "crosstalk", "scheme"]].round(2)
 
 # %% [markdown]
-# The SNR of both doses is in the hundreds, and cross-talk is below 0.1 of the variance within groups. With groups of one
-# and two spectra no folds can be had, so the certificate leaves out one spectrum at a time and pools the scores
+# The SNR of both doses is in the hundreds, and cross-talk is below 0.1 of the variance within groups. With groups of
+# one and two spectra no folds can be had, so the certificate leaves out one spectrum at a time and pools the scores
 # (`scheme`).
 #
 # ## Checks
