@@ -1,6 +1,7 @@
-"""Run the tutorials and write them as notebooks with their outputs: ``python docs/execute.py [NAME.py ...]``.
+"""Run tutorials and studies and write them as notebooks with their outputs: ``python docs/execute.py [FILE.py ...]``.
 
-Edit the ``.py`` files in ``tutorials/``; the notebooks are generated from them. Needs the extra ``tutorials``.
+Without a file, it runs all of ``tutorials/`` and ``docs/studies/``. Edit the ``.py`` files there; the notebooks are
+generated from them. Needs the extra ``tutorials``. The studies need their data: a network, or ``FLDA_DATA_DIR``.
 """
 
 import sys
@@ -11,16 +12,17 @@ import jupytext
 from nbclient import NotebookClient
 
 NOISE = ("it/s", "TqdmWarning")
-FOLDER = Path(__file__).parents[1] / "tutorials"
+ROOT = Path(__file__).parents[1]
+FOLDERS = (ROOT / "tutorials", ROOT / "docs" / "studies")
 
 
 def run(script: Path) -> None:
     notebook = jupytext.read(script)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(script.parent)}}).execute()
     seconds = time.perf_counter() - start
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{script.stem[:2]}-{number:02d}"  # the same when run again
+        cell["id"] = f"{script.stem.split('_')[0]}-{number:02d}"  # the same when run again
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             # progress bars and messages about the terminal belong to this run only
@@ -33,5 +35,5 @@ def run(script: Path) -> None:
 
 
 if __name__ == "__main__":
-    for path in [FOLDER / name for name in sys.argv[1:]] or sorted(FOLDER.glob("[0-9]*.py")):
-        run(path)
+    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else (p for f in FOLDERS for p in sorted(f.glob("*.py"))):
+        run(path.resolve())

@@ -1,8 +1,7 @@
 """Draw the figures of the README and of the documentation: ``python docs/gallery.py [FOLDER]``.
 
-Runs the README's example, ``flda demo``, and ``flda run`` on the RNA mixtures. It takes a few minutes and downloads the
-mixtures if needed. With a folder, the runs are kept there and not repeated. With ``--readme``, it draws only the figure
-of the README.
+Runs the README's example and ``flda demo``, which takes a few minutes. With a folder, the demo is kept there and not
+repeated. With ``--readme``, it draws only the figure of the README.
 """
 
 import io
@@ -65,15 +64,6 @@ def main(folder: Path) -> None:
     save(flda.pl.certificate(simulated), "t4t5_certificate")
     save(flda.pl.scores(simulated, "axon_1"), "t4t5_scores")
     save(flda.pl.genes(simulated, "axon_1"), "t4t5_genes")
-
-    if not (folder / "rnamix").exists():
-        flda.datasets.rnamix().write_h5ad(folder / "rnamix.h5ad")
-    factors = ["--factors", "mixture", "amount", "protocol", "--interactions", "none"]
-    mixtures = results(folder, "rnamix", "run", str(folder / "rnamix.h5ad"), *factors)
-    save(flda.pl.design(mixtures), "rnamix_design")
-    save(flda.pl.scores(mixtures, "mixture_1", "mixture_2"), "rnamix_scores")
-    save(flda.pl.scores(mixtures, "amount_1"), "rnamix_amount")
-    save(flda.pl.genes(mixtures, "mixture_1"), "rnamix_genes")
 
 
 if __name__ == "__main__":
