@@ -11,19 +11,18 @@ same Gram matrix, so a fold is evaluated from it without reading the data again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import scipy.sparse as sp
 
 from .._data import arrays
-from .._data.device import asarray_like, namespace, to_numpy
+from .._data.device import asarray_like, to_numpy
 from .._data.symmetric import Cholesky
 from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training, add_to_diagonal
-from .krylov import solve_grid
+from .krylov import FOLD_TOLERANCE, SMALL, Run, diagonalised, in_step, solving_and_tracing, through
 from .objective import Noise
 from .slopes import with_slopes
 from .solver import Fold, Inverse, Solver, singular_message
@@ -85,24 +84,31 @@ class Dual(Solver):
     def fold(self, split: Split) -> Fold:
         return _DualFold(self, split)
 
+    def fold_spaces(self, splits: Sequence[Split], grid: Sequence[float]) -> Iterator[list[FoldSpace]]:
+        """Evaluate all folds together, so that they share every product with the Gram matrix."""
+        yield from in_step([_DualFold(self, split).evaluation(grid) for split in splits], self.plain_products)
+
     @property
     def _cells(self) -> np.ndarray:
         """Kc, the block of the Gram matrix that belongs to the cells."""
         N = self.within.shape[0]
         return self.gram[:N, :N]
 
-    @cached_property
-    def plain_gram(self) -> np.ndarray:
-        """The Gram matrix with residuals from the group means, whatever the error term; folds start from it."""
-        within, N = self.within, self.within.shape[0]
+    def plain_products(self, B: np.ndarray) -> np.ndarray:
+        """Multiply the Gram matrix with B (k columns), with residuals from the group means whatever the error term.
+
+        Folds start from these products.
+        """
+        within, N, gram = self.within, self.within.shape[0], self.gram
         if within.samples is None:
-            return self.gram
+            return to_numpy(gram @ asarray_like(gram, B))
         # the residuals of the full fit have the mean of each sample scaled by phi_s
         undo = 1 / donor_scaling(within.samples, within.weights, within.delta)
-        out = self.gram.copy()
-        out[:N] = scale_samples(out[:N], within.sample_codes, undo)
-        out[:, :N] = scale_samples(out[:, :N].T, within.sample_codes, undo).T
-        return out
+
+        def unscaled(V: np.ndarray) -> np.ndarray:
+            return np.vstack([scale_samples(V[:N], within.sample_codes, undo), V[N:]])
+
+        return unscaled(to_numpy(gram @ asarray_like(gram, unscaled(B))))
 
 
 class _DualFold(Fold):
@@ -110,110 +116,143 @@ class _DualFold(Fold):
 
     Every vector of the fold is a linear combination of the vectors behind the rows of the Gram matrix: vector i is
     sqrt(w) times the residual of cell i from the mean of its group, and vector N + c is the centred mean of group c,
-    both in the metric of T. So every inner product of the fold is a product of coefficients with the Gram matrix.
+    both in the metric of T. So every inner product of the fold is a product of coefficients with the Gram matrix, and
+    the Gram matrix of the training residuals R is never formed. With E the map from residuals of the training fit to
+    coefficients (:meth:`_coefficients`), it is ``E' gram E``.
     """
 
     def __init__(self, dual: Dual, split: Split):
-        within, gram = dual.within, dual.plain_gram
+        within = dual.within
         training = Training(within, split)
         codes, train, test = training.design.codes, split.train, split.known
-        C = training.design.n_groups
-        average = asarray_like(gram, arrays.indicator(codes, C) * training.shares)
-        train_rows, group_of = asarray_like(gram, train), asarray_like(gram, codes)
-        deviations, change = training.deviations, np.empty((0, len(train)))
-        roots = np.sqrt(within.cell_weights[train])[:, None]
+        C, R = training.design.n_groups, len(dual.gram)
+        self.dual, self.split, self.training = dual, split, training
+        self._average = arrays.indicator(codes, C) * training.shares
+        self._change = self._about_means = np.empty((0, len(train)))
+        self._roots = np.sqrt(within.cell_weights[train])[:, None]
+        self._held_out = _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test)), R)
+        own = _cells_as_rows(within, train, codes, training.shares, R)  # means of the training groups
+        self._own, q, deviations = own.toarray(), 0, training.deviations
         if deviations is not None and within.covariates is not None:
             # the slopes of the training cells are those of the full fit and a change, a combination of training rows
-            values, Y = within.covariates.values, roots * deviations.Y
+            values, Y = within.covariates.values, self._roots * deviations.Y
             of_means = arrays.indicator(codes, C) @ (training.shares[:, None] * values[train])
-            change = np.linalg.solve(Y.T @ Y, Y.T)
-            about_means = asarray_like(gram, roots * (values[train] - of_means[codes]))
-        to_change = asarray_like(gram, change.T)
+            self._change = np.linalg.solve(Y.T @ Y, Y.T)
+            self._about_means = (self._roots * (values[train] - of_means[codes])).T
+            q = len(self._change)
+            of_rows, slopes = np.zeros((q, R)), np.zeros((q, R))
+            of_rows[:, train] = slopes[:, train] = self._change
+            slopes[:, R - q :] = np.eye(q)
+            self._held_out = self._held_out.toarray() - values[test] @ of_rows
+            self._own = np.vstack([self._own - of_means @ of_rows, slopes])
+        # the unweighted mean of the group means is taken off them, and not off the slopes of covariates
+        of_groups = np.r_[np.ones(C), np.zeros(q)]
+        self._centre = of_groups / C @ self._own
+        self._own -= of_groups[:, None] * self._centre
 
-        def residuals(rows: np.ndarray) -> np.ndarray:
-            """Turn products with the training rows (k x n) into products with the residuals R of the training fit.
+    def _residuals(self, products: np.ndarray) -> np.ndarray:
+        """Turn products with the rows of the training cells (n x k) into products with the residuals R of their fit.
 
-            The mean over its training group and what covariates predict are subtracted from each column, and sample
-            means are scaled by phi_s.
-            """
-            rows = rows - (average @ rows.T).T[:, group_of]
-            if len(change):
-                rows = rows - (rows @ to_change) @ about_means.T
-            if training.scaling is not None:
-                rows = scale_samples(rows.T, training.sample_codes, training.scaling).T
-            return rows / np.sqrt(training.norm)
+        The mean over its training group and what covariates predict are subtracted, and sample means are scaled by
+        phi_s.
+        """
+        training = self.training
+        products = products - (self._average @ products)[training.design.codes]
+        products -= self._about_means.T @ (self._change @ products)
+        if training.scaling is not None:
+            products = scale_samples(products, training.sample_codes, training.scaling)
+        return products / np.sqrt(training.norm)
 
-        held_out = asarray_like(gram, _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test))))
-        own = asarray_like(gram, _cells_as_rows(within, train, codes, training.shares))  # means of the training groups
-        if deviations is not None and within.covariates is not None:
-            q = len(change)
-            of_rows, slopes = np.zeros((q, len(gram))), np.zeros((q, len(gram)))
-            of_rows[:, train] = slopes[:, train] = change
-            slopes[:, len(gram) - q :] = np.eye(q)
-            held_out = held_out - asarray_like(gram, values[test] @ of_rows)
-            own = asarray_like(gram, np.vstack([own.toarray() - of_means @ of_rows, slopes]))
-        to_train = held_out @ gram[:, train_rows]  # products of held-out cells with the training rows
-        if dual.prior is None:
-            # the unweighted mean of the group means is taken off them, and not off the slopes of covariates
-            of_groups = asarray_like(gram, np.r_[np.ones(C), np.zeros(own.shape[0] - C)])
-            centre = (of_groups / C) @ own
-            to_means = (own @ gram) - of_groups[:, None] * (centre @ gram)  # products of G with every row
-            self.means = (own @ to_means.T).T - (to_means @ centre)[:, None] * of_groups  # G T^-1 G'
-            self.residuals = residuals(to_means[:, train_rows]).T  # R T^-1 G', n x C
-            self.test_means = held_out @ to_means.T - to_means @ centre  # products of (x - centre) with G
-            to_centre = centre @ gram[:, train_rows]
-        else:
-            # shrunken means are not a combination of the rows, because each gene is shrunken differently, so their
-            # products take one pass over the data
-            of_training = training.within()
-            means = dual.shrunken_fold(training, of_training.means)
-            origin = means.mean(axis=0)
-            G = with_slopes(means - origin, of_training.covariates)
-            B, R = np.vstack([G, origin - within.centre]).T / dual.target[:, None], len(G)
-            products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell
-            if within.covariates is not None and of_training.covariates is not None:
-                products -= within.covariates.values @ (of_training.covariates.slopes @ B)
-            self.means = asarray_like(gram, G @ B[:, :R])
-            weighted = asarray_like(gram, roots * products[train])
-            self.residuals = residuals(weighted[:, :R].T).T
-            self.test_means = asarray_like(gram, products[test][:, :R] - (origin - within.centre) @ B[:, :R])
-            to_centre = weighted[:, R]
-        # Kc of the training cells, and the products of (x - centre) of the held-out cells with R
-        self.cells = residuals(residuals(gram[namespace(gram).ix_(train_rows, train_rows)]).T)
-        self.test_residuals = residuals(to_train - to_centre)
-        self.counts = training.n_effective
-
-    def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
-        # with the identity as target, ((1 - g) Kc + g I)^-1 R T^-1 G' and the noise tr(((1 - g) Kc + g I)^-1 Kc)
-        found, traces = solve_grid(self.cells, np.ones(len(self.cells)), grid, to_numpy(self.residuals))
-        out = []
-        for g, inner, trace in zip(grid, found, traces, strict=True):
-            inner = asarray_like(self.cells, (1 - g) * inner)
-            K = (self.means - self.residuals.T @ inner) / g
-            scores = (self.test_means - self.test_residuals @ inner) / g
-            out.append(FoldSpace(to_numpy(K), to_numpy(scores), Noise(trace, self.counts)))
+    def _coefficients(self, V: np.ndarray) -> np.ndarray:
+        """Express ``R' V`` (V n x k) as coefficients of all rows; this is the transpose of :meth:`_residuals`."""
+        training = self.training
+        V = V / np.sqrt(training.norm)
+        if training.scaling is not None:
+            V = scale_samples(V, training.sample_codes, training.scaling)
+        V = V - self._change.T @ (self._about_means @ V)
+        V -= self._average.T @ (arrays.indicator(training.design.codes, self._average.shape[0]) @ V)
+        out = np.zeros((len(self.dual.gram), V.shape[1]))
+        out[self.split.train] = V
         return out
 
+    def _of_training(self, products: np.ndarray) -> np.ndarray:
+        """Turn products with all rows into products with the residuals R of the training cells."""
+        return self._residuals(products[self.split.train])
 
-def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: np.ndarray) -> sp.csr_array:
+    def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
+        return in_step([self.evaluation(grid)], self.dual.plain_products)[0]
+
+    def evaluation(self, grid: Sequence[float]) -> Run[list[FoldSpace]]:
+        """Return a run that does the work of :meth:`group_spaces`; it waits for :meth:`Dual.plain_products`."""
+        train, n = self.split.train, len(self.split.train)
+        if self.dual.prior is None:
+            products = yield np.vstack([self._own, self._centre]).T
+            to_means, to_centre = products[:, :-1], products[train, -1]
+            means, residuals = self._own @ to_means, self._of_training(to_means)  # G T^-1 G' and R T^-1 G'
+            test_means = self._held_out @ to_means - self._centre @ to_means  # products of (x - centre) with G
+        else:
+            means, residuals, test_means, to_centre = self._shrunken()
+        # with the identity as target, ((1 - g) Kc + g I)^-1 R T^-1 G' and the noise tr(((1 - g) Kc + g I)^-1 Kc)
+        if n <= SMALL:
+            cells = self._of_training((yield self._coefficients(np.eye(n))))  # Kc
+            found, traces = diagonalised(cells, np.ones(n), grid, residuals)
+        else:
+            trace = np.nan  # only g = 1 needs it, which no default grid has
+            if 1 in grid:
+                trace = float(np.trace(self._of_training((yield self._coefficients(np.eye(n))))))
+            run = solving_and_tracing(np.ones(n), trace, grid, residuals, FOLD_TOLERANCE)
+            found, traces = yield from through(run, self._coefficients, self._of_training)
+        inner = [(1 - g) * solution for g, solution in zip(grid, found, strict=True)]
+        combined = self._coefficients(np.hstack(inner))
+        products = yield combined
+        corrections = np.split(self._held_out @ products - to_centre @ combined[train], len(grid), axis=1)
+        counts, out = self.training.n_effective, []
+        for g, solution, correction, noise in zip(grid, inner, corrections, traces, strict=True):
+            K = (means - residuals.T @ solution) / g
+            out.append(FoldSpace(K, (test_means - correction) / g, Noise(noise, counts)))
+        return out
+
+    def _shrunken(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the products of shrunken means with G, R and held-out cells, and those of their centre with rows.
+
+        Shrunken means are not a combination of the rows, because each gene is shrunken differently, so their products
+        take one pass over the data.
+        """
+        dual, within, train = self.dual, self.dual.within, self.split.train
+        of_training = self.training.within()
+        means = dual.shrunken_fold(self.training, of_training.means)
+        origin = means.mean(axis=0)
+        G = with_slopes(means - origin, of_training.covariates)
+        B, R = np.vstack([G, origin - within.centre]).T / dual.target[:, None], len(G)
+        products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell
+        if within.covariates is not None and of_training.covariates is not None:
+            products -= within.covariates.values @ (of_training.covariates.slopes @ B)
+        weighted = self._roots * products[train]
+        test_means = products[self.split.known][:, :R] - (origin - within.centre) @ B[:, :R]
+        return G @ B[:, :R], self._residuals(weighted[:, :R]), test_means, weighted[:, R]
+
+
+def _cells_as_rows(
+    within: Within, cells: np.ndarray, rows: np.ndarray, shares: np.ndarray, width: int
+) -> sp.csr_array:
     """Express weighted sums of centred cells as combinations of the rows of the Gram matrix.
 
     A centred cell is its unweighted residual plus the centred mean of its group. ``rows`` gives the sum to which each
-    cell belongs and ``shares`` its weight in that sum.
+    cell belongs, ``shares`` its weight in that sum, and ``width`` the number of rows of the Gram matrix.
 
     Returns
     -------
-    Coefficients, (number of sums) x (N + C + q).
+    Coefficients, (number of sums) x ``width``.
     """
-    N, C = within.shape[0], len(within.coefficients)
+    N = within.shape[0]
     residuals = shares / np.sqrt(within.cell_weights[cells])
     columns = np.concatenate([cells, N + within.codes[cells]])
     return sp.csr_array(
-        (np.concatenate([residuals, shares]), (np.tile(rows, 2), columns)), shape=(rows.max(initial=-1) + 1, N + C)
+        (np.concatenate([residuals, shares]), (np.tile(rows, 2), columns)), shape=(rows.max(initial=-1) + 1, width)
     )
 
 
 def scale_samples(rows: np.ndarray, sample_codes: np.ndarray, scaling: np.ndarray) -> np.ndarray:
     """Multiply the mean of each sample, over the rows (n x k) that belong to it, by the factor of the sample."""
-    change = asarray_like(rows, ((scaling - 1) / np.bincount(sample_codes))[:, None])
-    return rows + (change * arrays.block_sums(rows, sample_codes, len(scaling)))[asarray_like(rows, sample_codes)]
+    change = ((scaling - 1) / np.bincount(sample_codes))[:, None]
+    return rows + (change * arrays.block_sums(rows, sample_codes, len(scaling)))[sample_codes]
