@@ -232,9 +232,7 @@ class _DualFold(Fold):
         return G @ B[:, :R], self._residuals(weighted[:, :R]), test_means, weighted[:, R]
 
 
-def _cells_as_rows(
-    within: Within, cells: np.ndarray, rows: np.ndarray, shares: np.ndarray, width: int
-) -> sp.csr_array:
+def _cells_as_rows(within: Within, cells: np.ndarray, rows: np.ndarray, shares: np.ndarray, width: int) -> sp.csr_array:
     """Express weighted sums of centred cells as combinations of the rows of the Gram matrix.
 
     A centred cell is its unweighted residual plus the centred mean of its group. ``rows`` gives the sum to which each
