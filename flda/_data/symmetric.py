@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, ssyrk
 
 from .device import asarray_like, is_device, namespace, to_numpy
 
@@ -128,7 +128,10 @@ def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def add_products(out: np.ndarray, block: np.ndarray) -> None:
-    """Add ``block' block`` to the upper triangle of ``out`` (Fortran order); on a GPU, to all of it."""
+    """Add ``block' block`` to the upper triangle of ``out`` (Fortran order); on a GPU, to all of it.
+
+    Both have the same precision, double or single.
+    """
     if is_device(out):
         out += block.T @ block
         return
@@ -139,7 +142,8 @@ def add_products(out: np.ndarray, block: np.ndarray) -> None:
                 out[top, right] += block[:, top].T @ block[:, right]
         return
     # the transpose of a C-ordered block is in Fortran order, which BLAS reads without a copy
-    dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
+    update = ssyrk if out.dtype == np.float32 else dsyrk
+    update(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def mirrored(upper: np.ndarray) -> np.ndarray:

@@ -12,21 +12,39 @@ same Gram matrix, so a fold is evaluated from it without reading the data again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import LinAlgError
 
 from .._data import arrays
-from .._data.device import asarray_like, to_numpy
+from .._data.device import OnDevice, asarray_like, to_numpy
 from .._data.symmetric import Cholesky
 from .._design.design import Design
 from .._design.splits import Split
+from .._logging import get_logger
 from .folds import FoldSpace, Training, add_to_diagonal
-from .krylov import FOLD_TOLERANCE, SMALL, Run, diagonalised, in_step, solving_and_tracing, through
+from .krylov import FOLD_TOLERANCE, N_PROBES, SMALL, Run, diagonalised, in_step, solving_and_tracing, through
 from .objective import Noise
 from .slopes import with_slopes
 from .solver import Fold, Inverse, Solver, singular_message
 from .within import Within, donor_scaling, target_diagonal
+
+logger = get_logger(__name__)
+
+SINGLE_FROM = 1000  # cells from which the Gram matrix is summed in single precision
+SINGLE_ERROR = 1e-4  # largest share of a residual that a correction may leave; above, double precision is needed
+CORRECTED = 1e-8  # relative residual from which one correction more is the last
+# largest relative error of the noise by one random vector; that of the noise itself is 4 to 1,000 times less, because
+# errors of single entries average out in a trace
+NOISE_ERROR = 1e-7
+EXACT = 1e-13  # relative residual that is a rounding error
+
+
+def in_single_precision(within: Within) -> bool:
+    """Return whether the Gram matrix of the cells is summed in single precision: in memory, if it is large."""
+    return within.shape[0] >= SINGLE_FROM and not isinstance(within.X, OnDevice)
 
 
 class Dual(Solver):
@@ -39,47 +57,105 @@ class Dual(Solver):
 
     def __init__(self, within: Within, target: str, prior: Design | None = None):
         super().__init__(within, target, prior)
-        self.gram, self.variances = within.cell_gram(target)
+        self._kind = target
+        dtype = np.float32 if in_single_precision(within) else np.float64
+        self.gram, self.variances, self._norms = within.cell_gram(target, dtype)
         self.target = target_diagonal(self.variances, target)
 
     def cell_norms(self) -> np.ndarray:
-        return to_numpy(self._cells.diagonal()).copy()
+        return self._norms.copy()
 
     def squared_norm(self) -> float:
         """Compute the squared Frobenius norm of ``T^-1/2 M_e T^-1/2``, which equals that of Kc."""
-        return float((self._cells**2).sum())
+        return float((self._cells**2).sum(dtype=np.float64))
 
     def factor(self, g: float) -> Inverse:
         return self._woodbury(g)[1]
 
     def solve_means(self, g: float) -> tuple[np.ndarray, Inverse]:
         apply, inverse = self._woodbury(g)
-        if self.prior is not None:
+        if self._single or self.prior is not None:
             return inverse.solve(self.means.T), inverse
         # R T^-1 G' is a block of the Gram matrix, which saves a pass over the data
         N = self.within.shape[0]
         return apply(self.means.T, to_numpy(self.gram[:N, N:])), inverse
 
+    @property
+    def _single(self) -> bool:
+        """Whether the Gram matrix has single precision."""
+        return bool(self.gram.dtype == np.float32)
+
+    def _in_double_precision(self) -> None:
+        """Sum the Gram matrix again, in double precision."""
+        logger.info("the scatter within groups is ill-conditioned, so its products are repeated in double precision")
+        self.gram, *_ = self.within.cell_gram(self._kind)
+
+    def _factored(self, g: float) -> Cholesky:
+        """Return the Cholesky factor of ``(1 - g) Kc + g I``."""
+        matrix = (1 - g) * self._cells.astype(np.float64, copy=False)
+        if self._single:  # the trace depends on the diagonal most, of which every entry is a sum without cancellation
+            np.fill_diagonal(matrix, (1 - g) * self._norms)
+        add_to_diagonal(matrix, g)
+        try:
+            return Cholesky(matrix)
+        except LinAlgError:
+            if not self._single:
+                raise
+            self._in_double_precision()
+            return self._factored(g)
+
     def _woodbury(self, g: float) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], Inverse]:
         """Return a function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k), and the inverse."""
         if g == 0:
             raise ValueError(singular_message(self.within))
-        N, target = self.within.shape[0], self.target[:, None]
-        matrix = (1 - g) * self._cells
-        add_to_diagonal(matrix, g)
-        factored = Cholesky(matrix)
-
-        def apply(B: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-            inner = factored.solve(residuals)
-            return (B / target - (1 - g) * self.within.genes_of(inner) / target) / g
+        within, target = self.within, self.target[:, None]
+        N, factored = within.shape[0], self._factored(g)
 
         def trace() -> float:
             # the trace of M_e(g)^-1 M_e is that of ((1 - g) Kc + g I)^-1 Kc = (I - g ((1 - g) Kc + g I)^-1) / (1 - g)
             if g == 1:
-                return float(self.cell_norms().sum())
+                return float(self._norms.sum())
             return float((N - g * factored.inverse_diagonal().sum()) / (1 - g))
 
-        return apply, Inverse(lambda B: apply(B, self.within.cells_of(B / target)), trace)
+        def corrected(residuals: np.ndarray) -> np.ndarray | None:
+            """Solve ``((1 - g) Kc + g I) y = residuals`` with corrections from true residuals, and return ``R' y``.
+
+            The result is None if single precision has too few digits for that, or for the noise.
+            """
+            k, scale, size = residuals.shape[1], np.linalg.norm(residuals), 1.0
+            signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(N, N_PROBES))
+            residuals = np.hstack([residuals, signs])
+            inner = factored.solve(residuals)
+            genes = within.genes_of(inner)
+            while size > CORRECTED and scale > 0:
+                error = residuals - (1 - g) * within.cells_of(genes / target) - g * inner
+                if size == 1 and g < 1:
+                    # z is solved for as y, and its error is (1 - g) E y, with E the error of Kc. To first order that of
+                    # the trace is the mean over random signs z of g y' E y.
+                    shifts = g / (1 - g) * np.einsum("nk,nk->k", inner[:, k:], error[:, k:])
+                    if np.abs(shifts).max() > NOISE_ERROR * noise():
+                        return None
+                    residuals, inner, error = residuals[:, :k], inner[:, :k], error[:, :k]
+                before, size = size, float(np.linalg.norm(error) / scale)
+                if size > max(SINGLE_ERROR * before, EXACT):
+                    return None
+                inner = inner + factored.solve(error)
+                genes = within.genes_of(inner)
+            return genes[:, :k]
+
+        def apply(B: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+            nonlocal factored
+            genes = corrected(residuals) if self._single else None
+            if genes is None:
+                if self._single:
+                    self._in_double_precision()
+                    factored = self._factored(g)
+                    noise.cache_clear()
+                genes = within.genes_of(factored.solve(residuals))
+            return (B - (1 - g) * genes) / target / g
+
+        noise = cache(trace)
+        return apply, Inverse(lambda B: apply(B, within.cells_of(B / target)), noise)
 
     def fold(self, split: Split) -> Fold:
         return _DualFold(self, split)
@@ -100,15 +176,19 @@ class Dual(Solver):
         Folds start from these products.
         """
         within, N, gram = self.within, self.within.shape[0], self.gram
+
+        def times(V: np.ndarray) -> np.ndarray:
+            return to_numpy(gram @ asarray_like(gram, V.astype(gram.dtype))).astype(np.float64)
+
         if within.samples is None:
-            return to_numpy(gram @ asarray_like(gram, B))
+            return times(B)
         # the residuals of the full fit have the mean of each sample scaled by phi_s
         undo = 1 / donor_scaling(within.samples, within.weights, within.delta)
 
         def unscaled(V: np.ndarray) -> np.ndarray:
             return np.vstack([scale_samples(V[:N], within.sample_codes, undo), V[N:]])
 
-        return unscaled(to_numpy(gram @ asarray_like(gram, unscaled(B))))
+        return unscaled(times(unscaled(B)))
 
 
 class _DualFold(Fold):

@@ -30,6 +30,8 @@ TOLERANCE = 1e-11  # largest relative residual in the metric of T
 FOLD_TOLERANCE = 1e-2  # the same within folds, whose criterion needs only three digits
 MAX_BASIS_BYTES = 2**30  # memory for the basis V
 SINGULAR = 1e-14  # length, relative to the largest entry of H, below which a new direction is rounding error
+LOOSE = 1e-4  # tolerance from which one orthogonalisation is enough
+SHORTENED = 1e-4  # unless it leaves less than this share of the length of a new direction
 NEARLY_EXHAUSTED = 1e-6  # relative length below which new directions are orthogonalised once more
 N_PROBES = 4  # random vectors for a trace, which has a relative error of about sqrt(2 / (N_PROBES * trace))
 FEW = 200  # rows up to which a trace is exact
@@ -124,11 +126,16 @@ def solve_grid(
     if len(matrix) <= SMALL:
         return diagonalised(to_numpy(matrix), target, grid, B)
 
-    def times(V: np.ndarray) -> np.ndarray:
-        return to_numpy(matrix @ asarray_like(matrix, V))
+    # three digits are enough, so the matrix is kept in single precision, which halves what every product reads; in the
+    # metric of the target no entry is too large or too small for that
+    trace, scale = float(np.sum(to_numpy(matrix.diagonal()) / target)), 1 / np.sqrt(target)[:, None]
+    single = (matrix * asarray_like(matrix, scale) * asarray_like(matrix, scale.T)).astype(np.float32)
 
-    trace = float(np.sum(to_numpy(matrix.diagonal()) / target))
-    return solve_and_trace(times, target, trace, grid, B, FOLD_TOLERANCE)
+    def times(V: np.ndarray) -> np.ndarray:
+        return to_numpy(single @ asarray_like(single, V.astype(np.float32))).astype(np.float64)
+
+    found, noise = solve_and_trace(times, np.ones(len(target)), trace, grid, scale * B, FOLD_TOLERANCE)
+    return [scale * Z for Z in found], noise
 
 
 def diagonalised(
@@ -189,13 +196,16 @@ def solving(target: np.ndarray, grid: Sequence[float], B: np.ndarray, tolerance:
     while True:
         V = basis[:, : new.stop]
         W = scale * (yield scale * basis[:, new])  # A times the newest block of the basis
+        before = np.linalg.norm(W, axis=0)
         # W is orthogonalised against the whole basis, not only against its last two blocks as in plain Lanczos, because
         # rounding errors would destroy the orthogonality of V
         products = V.T @ W
         H[: new.stop, new] = products
         H[new, : new.stop] = products.T
         W -= V @ products
-        W -= V @ (V.T @ W)  # a second time, because the first leaves rounding errors of the size of the products
+        # what the first time leaves are rounding errors of the size of W before; they are removed where they matter
+        if tolerance < LOOSE or np.any(np.linalg.norm(W, axis=0) < SHORTENED * before):
+            W -= V @ (V.T @ W)
         done = new.stop
         # pivoting sorts the new directions by length; those of zero length add nothing to the Krylov space
         Q, beta, order = qr(W, mode="economic", pivoting=True)
