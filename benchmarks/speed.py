@@ -1,15 +1,18 @@
-"""Speed and memory of the exact fit and the sparse axes, as ratios within one run (P1, P2 and P4).
+"""Speed and memory as ratios within one run, and one table of what is reached.
 
-    python benchmarks/speed.py [--quick]
+    python benchmarks/speed.py [--quick] [--only P1 P5 ...]
 
-Every measurement runs in its own process, which reads the data from disk and reports its wall time and the rise of its
-memory over that of the data. The fit is timed three times and the median is reported; slow references run once. Prints
-Markdown.
+Every measurement runs in its own process, which reads the data from disk, works three times, and reports the median of
+its wall times and the rise of its memory over that of the data. The variable OPENBLAS_CORETYPE is not passed on, so
+that the BLAS picks its kernel by itself; kernel and threads are printed. ``--quick`` takes small sizes, at which
+nothing can be reached or missed, to check that it runs. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -18,16 +21,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import scipy
 import scipy.linalg
 import scipy.sparse as sp
 import sklearn
+from threadpoolctl import threadpool_info
 
 import flda
 from flda import FLDA, SparseFLDA
+from flda._data import arrays
 from flda._design.design import make_design
 from flda._solve.within import Within, target_diagonal
 
@@ -51,6 +58,51 @@ def sparse(X, y):
 
 def sparse_first(X, y):
     return lambda: SparseFLDA(shrinkage=G, n_genes=20, n_components=1).fit(X, y)
+
+
+def flips(X, y):
+    """1,000 flips of every effect."""
+    from flda.inference import effect_tests
+
+    return lambda: effect_tests(FLDA(shrinkage=G), X, y, n_resamples=1000)
+
+
+def passes(X, y):
+    """The default fit through AnnData; :func:`measure` counts how often it reads X."""
+    import anndata as ad
+
+    adata = ad.AnnData(X, obs=y.set_axis(y.index.astype(str)))
+    return lambda: flda.tl.flda(adata, list(y))
+
+
+def rank(X, y):
+    """The ranking of the genes after the default fit."""
+    import anndata as ad
+
+    adata = ad.AnnData(X, obs=y.set_axis(y.index.astype(str)))
+    flda.tl.flda(adata, list(y))
+    return lambda: flda.tl.rank_genes(adata)
+
+
+def pca(X, y):
+    import anndata as ad
+    import scanpy as sc
+
+    return lambda: sc.pp.pca(ad.AnnData(X))
+
+
+def whole_run(X, y):
+    """``flda run`` with its defaults, in a process of its own."""
+    import anndata as ad
+
+    def work():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "data.h5ad"
+            ad.AnnData(X, obs=y.set_axis(y.index.astype(str))).write_h5ad(path)
+            command = [sys.executable, "-m", "flda", "run", str(path), "--factors", *y, "--out", f"{folder}/out"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    return work
 
 
 def dense_flow(X, y):
@@ -119,7 +171,23 @@ def dense_pair(X, y):
 
 MEASURES = {
     f.__name__: f
-    for f in (fit, fit_cv, gram, dense_eigh, whole_eigh, sklearn_lda, one_factor, sparse, sparse_first, dense_flow)
+    for f in (
+        fit,
+        fit_cv,
+        gram,
+        dense_eigh,
+        whole_eigh,
+        sklearn_lda,
+        one_factor,
+        sparse,
+        sparse_first,
+        dense_flow,
+        flips,
+        passes,
+        rank,
+        pca,
+        whole_run,
+    )
 }
 
 
@@ -134,26 +202,46 @@ def memory(field: str) -> float:
 
 def measure(name: str, data: Path, repeats: int) -> dict[str, float]:
     with np.load(data / "labels.npz", allow_pickle=True) as stored:
-        import pandas as pd
-
         y = pd.DataFrame({k: stored[k] for k in stored.files})
     X = sp.load_npz(data / "X.npz") if (data / "X.npz").exists() else np.load(data / "X.npy")
     np.ones((500, 500)) @ np.ones((500, 500))  # starts the threads of BLAS
     work = MEASURES[name](X, y)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the memory to the present value
-    times = []
+    times, read = [], []
     for _ in range(repeats):
         start = time.perf_counter()
-        work()
+        with counted(X.shape) as cells:
+            work()
         times.append(time.perf_counter() - start)
-    return {"s": float(np.median(times)), "gb": memory("VmHWM") - before}
+        read.append(sum(cells) / X.shape[0])
+    return {"s": float(np.median(times)), "gb": memory("VmHWM") - before, "passes": float(np.median(read))}
 
 
-def in_child(name: str, data: Path, repeats: int = 1) -> dict[str, float]:
+@contextlib.contextmanager
+def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
+    """Count the cells of all blocks of X, or of some of its cells, that are visited."""
+    seen: list[int] = []
+    row_blocks = arrays.row_blocks
+
+    def counting(X):
+        for rows, block in row_blocks(X):
+            if X.shape[1] == shape[1]:
+                seen.append(rows.stop - rows.start)
+            yield rows, block
+
+    arrays.row_blocks = counting
+    try:
+        yield seen
+    finally:
+        arrays.row_blocks = row_blocks
+
+
+def in_child(name: str, data: Path, repeats: int = 3) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", name, str(data), str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result = json.loads(done.stdout)
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    result = json.loads(done.stdout.splitlines()[-1])
     print(f"  {name:<12} {result['s']:8.2f} s  {result['gb']:5.2f} GB", file=sys.stderr, flush=True)
     return result
 
@@ -168,87 +256,128 @@ def store(folder: Path, X, y) -> Path:
     return folder
 
 
-def p1(folder: Path, *, quick: bool) -> list[str]:
-    n_cells, n_genes, n_small = (600, 3000, 800) if quick else (3833, 17492, 4000)
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table: what was measured, the number that counts, and its limit (an upper one, or a lower one)."""
+
+    id: str
+    work: str
+    measured: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    def text(self, *, quick: bool) -> str:
+        ratio = self.limit / self.value if self.at_least else self.value / self.limit
+        verdict = "small size" if quick else "reached" if ratio <= 1 else f"not reached, {ratio:.2f} x too slow"
+        limit = f"{'>=' if self.at_least else '<='} {self.limit:g}"
+        return f"| {self.id} | {self.work} | {self.measured} | {self.value:.2f} | {limit} | {verdict} |"
+
+
+def t4t5(folder: Path, *, quick: bool) -> Iterator[Row]:
+    n_cells, n_genes, n_small = (600, 3000, 400) if quick else (3833, 17492, 2000)
     adata = flda.datasets.t4t5_simulated(n_cells, n_genes)
-    y = adata.obs[["dendrite", "axon"]]
-    density = adata.X.nnz / np.prod(adata.shape)
+    y, density = adata.obs[["dendrite", "axon"]], adata.X.nnz / np.prod(adata.shape)
     whole = store(folder / "p1", adata.X, y)
-    small = store(folder / "p1_small", adata.X[:, :n_small].tocsr(), y)
-    ours, blas, cv = in_child("fit", whole, 3), in_child("gram", whole, 3), in_child("fit_cv", whole)
-    genes = in_child("sparse", whole, 3)
-    genes_small, flow = in_child("sparse_first", small, 3), in_child("dense_flow", small)
-    ours_small, blas_small = in_child("fit", small, 3), in_child("gram", small, 3)
-    dense, full = in_child("dense_eigh", small), in_child("whole_eigh", small)
-    return [
-        f"P1: {n_cells:,} x {n_genes:,} CSR at {density:.0%}, 2 x 4, all effects",
-        "",
-        "| work | s | GB over the data | ratio | reach |",
-        "|---|---|---|---|---|",
-        f"| exact fit, fixed shrinkage | {ours['s']:.2f} | {ours['gb']:.2f} | | <= 1.5 GB |",
-        f"| one BLAS Gram product (dense, float64) | {blas['s']:.2f} | | "
-        f"fit / Gram = {ours['s'] / blas['s']:.2f} | <= 2 |",
-        f"| fit with cross-validated shrinkage (default) | {cv['s']:.2f} | {cv['gb']:.2f} | "
-        f"cv / fixed = {cv['s'] / ours['s']:.1f} | |",
-        f"| exact fit of the first {n_small:,} genes, 3 effects | {ours_small['s']:.2f} | {ours_small['gb']:.2f} | "
-        f"fit / Gram = {ours_small['s'] / blas_small['s']:.2f} | |",
-        f"| dense generalised eigh, the same genes, 3 effects x top axis | {3 * dense['s']:.1f} | {dense['gb']:.2f} | "
-        f"eigh / fit = {3 * dense['s'] / ours_small['s']:.0f} | >= 100 |",
-        f"| dense generalised eigh, the same genes, 3 effects x all vectors | {3 * full['s']:.1f} | {full['gb']:.2f} | "
-        f"eigh / fit = {3 * full['s'] / ours_small['s']:.0f} | >= 100 |",
-        "",
-        "P4: 20 genes for each of the 7 axes, the fit included",
-        "",
-        "| work | s | GB over the data | ratio | reach |",
-        "|---|---|---|---|---|",
-        f"| SparseFLDA, the matrix of P1 | {genes['s']:.2f} | {genes['gb']:.2f} | "
-        f"sparse / fit = {genes['s'] / ours['s']:.2f} | <= 3 |",
-        f"| SparseFLDA, first {n_small:,} genes, first axis of 3 effects | {genes_small['s']:.2f} | "
-        f"{genes_small['gb']:.2f} | | |",
-        f"| truncated Rayleigh flow on p x p matrices, 3 effects | {3 * flow['s']:.1f} | {flow['gb']:.2f} | "
-        f"flow / sparse = {3 * flow['s'] / genes_small['s']:.0f}; over the selection alone "
-        f"{3 * flow['s'] / max(genes_small['s'] - ours_small['s'], 1e-3):.0f} | >= 100 |",
-    ]
+    small = store(folder / "p5", adata.X[:, :n_small].tocsr(), y)
+    size = f"{n_cells:,} x {n_genes:,} CSR at {density:.0%}, 2 x 4"
+    ours, blas, cv = (in_child(name, whole) for name in ("fit", "gram", "fit_cv"))
+    yield Row("P1", f"fixed g, {size}", seconds(fit=ours, Gram=blas), ours["s"] / blas["s"], 1)
+    yield Row("P1cv", "the same, cross-validated g", seconds(cv=cv, fixed=ours), cv["s"] / ours["s"], 1.5)
+    genes = in_child("sparse", whole)
+    yield Row("P4", "20 genes per axis at P1", seconds(sparse=genes, fit=ours), genes["s"] / ours["s"], 2)
+    tests = in_child("flips", small)
+    yield Row("P5", f"1,000 flips, {n_cells:,} x {n_small:,}", seconds(flips=tests), tests["s"], 3)
+    reads = in_child("passes", small)
+    yield Row("P9", "passes over X of tl.flda, in memory", seconds(fit=reads), reads["passes"], 5)
 
 
-def p2(folder: Path, *, quick: bool) -> list[str]:
+def lda(folder: Path, *, quick: bool) -> Iterator[Row]:
     n_cells, n_genes = (4000, 400) if quick else (20_000, 2000)
     rng = np.random.default_rng(0)
     codes = rng.integers(8, size=n_cells)
     X = rng.normal(size=(n_cells, n_genes)) + rng.normal(scale=0.3, size=(8, n_genes))[codes]
-    import pandas as pd
-
     data = store(folder / "p2", X, pd.DataFrame({"type": codes.astype(str)}))
-    ours, theirs = in_child("one_factor", data, 3), in_child("sklearn_lda", data, 3)
-    blas = in_child("gram", data, 3)
-    return [
-        f"P2: {n_cells:,} x {n_genes:,} dense, one factor of 8 levels, same shrinkage, equal priors",
-        "",
-        "| work | s | GB over the data | ratio | reach |",
-        "|---|---|---|---|---|",
-        f"| FLDA | {ours['s']:.2f} | {ours['gb']:.2f} | fit / Gram = {ours['s'] / blas['s']:.2f} | |",
-        f"| scikit-learn LDA(solver='eigen') | {theirs['s']:.1f} | {theirs['gb']:.2f} | "
-        f"scikit-learn / FLDA = {theirs['s'] / ours['s']:.0f} | >= 10 |",
-    ]
+    ours, theirs = in_child("one_factor", data), in_child("sklearn_lda", data)
+    work = f"{n_cells:,} x {n_genes:,} dense, 8 classes, against scikit-learn's LDA(eigen)"
+    yield Row("P2", work, seconds(flda=ours, sklearn=theirs), theirs["s"] / ours["s"], 5, at_least=True)
+
+
+def million(folder: Path, *, quick: bool) -> Iterator[Row]:
+    import scale
+
+    n_cells, n_genes = (10_000, 500) if quick else (1_000_000, 2000)
+    path = scale.store(folder / "p3.h5ad", n_cells, n_genes)
+    names = ("in_memory", "streamed", "in_memory_cv", "scanpy_pca")
+    found = {name: scale.in_child(name, path, n_cells, n_genes) for name in names}
+    for name, limit in zip(names[:3], (0.15, 0.25, 0.3), strict=True):
+        pair = {"flda": {"s": found[name]["seconds"]}, "PCA": {"s": found["scanpy_pca"]["seconds"]}}
+        work = f"{n_cells:,} x {n_genes:,} CSR 5 %, {name}, against scanpy's PCA"
+        yield Row("P3", work, seconds(**pair), pair["flda"]["s"] / pair["PCA"]["s"], limit)
+
+
+def rnamix(folder: Path, *, quick: bool) -> Iterator[Row]:
+    adata = flda.datasets.t4t5_simulated(300, 200) if quick else flda.datasets.rnamix()
+    factors = ["dendrite", "axon"] if quick else ["mix", "amount"]
+    data = store(folder / "p6", adata.X, adata.obs[factors])
+    ours = in_child("whole_run", data, 1 if quick else 3)
+    yield Row("P6", "flda run, " + ("small" if quick else "RNA mixtures"), seconds(run=ours), ours["s"], 30)
+
+
+def transcriptome(folder: Path, *, quick: bool) -> Iterator[Row]:
+    n_cells, n_genes = (800, 900) if quick else (30_000, 18_000)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(20, size=n_cells)
+    boost = 1 + rng.exponential(0.3, size=(20, n_genes)).astype(np.float32)
+    parts = []
+    for rows in np.array_split(np.arange(n_cells), max(1, n_cells // 2000)):
+        part = sp.random_array((len(rows), n_genes), density=0.08, format="coo", rng=rng, dtype=np.float32)
+        part.data *= boost[codes[rows][part.coords[0]], part.coords[1]]
+        parts.append(part.tocsr())
+    y = pd.DataFrame({"type": (codes // 2).astype(str), "cond": (codes % 2).astype(str)})
+    data = store(folder / "p11", sp.csr_matrix(sp.vstack(parts)), y)
+    ours, genes, theirs = in_child("passes", data, 1), in_child("rank", data, 1), in_child("pca", data, 1)
+    work = f"{n_cells:,} x {n_genes:,} CSR 8 %, 10 x 2, against scanpy's PCA"
+    yield Row("P11", f"tl.flda, {work}", seconds(flda=ours, PCA=theirs), ours["s"] / theirs["s"], 3)
+    yield Row("P11", f"rank_genes, {work}", seconds(rank=genes, PCA=theirs), genes["s"] / theirs["s"], 6)
+    yield Row("P11", "memory over the data, GB", seconds(flda=ours), max(ours["gb"], genes["gb"]), 2)
+
+
+def seconds(**found: dict[str, float]) -> str:
+    """Write times for the table."""
+    return ", ".join(f"{name} {each['s']:.2f} s" for name, each in found.items())
+
+
+GROUPS = {
+    t4t5: ("P1", "P1cv", "P4", "P5", "P9"), lda: ("P2",), million: ("P3",), rnamix: ("P6",), transcriptome: ("P11",),
+}  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
+    parser.add_argument("--only", nargs="+", help="rows of the table, such as P1; their group is measured")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         name, data, repeats = args.measure
         print(json.dumps(measure(name, Path(data), int(repeats))))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        lines = [*p1(Path(folder), quick=args.quick), "", *p2(Path(folder), quick=args.quick)]
+    kernels = {f"{each['internal_api']} {each['architecture']}" for each in threadpool_info() if "architecture" in each}
+    threads = {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
     print(
         f"{dt.date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
         f"numpy {np.__version__}, scipy {scipy.__version__}, scikit-learn {sklearn.__version__}, "
-        f"flda {flda.__version__}\n"
+        f"flda {flda.__version__}; BLAS: {', '.join(sorted(kernels))}, "
+        f"threads: {', '.join(map(str, sorted(threads)))}\n"
     )
-    print("\n".join(lines))
+    print("| id | work | measured | value | reach | |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for group, ids in GROUPS.items():
+            if args.only and not set(ids) & set(args.only):
+                continue
+            for row in group(Path(folder), quick=args.quick):
+                print(row.text(quick=args.quick), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from anndata import AnnData, read_h5ad
 from PIL import Image
 
 import flda
-from flda.cli import _commands as cli
+from flda import cli
 
 FOLDER = Path(__file__).parent / "gallery"
 DPI, COLORS = 100, 256

@@ -75,6 +75,75 @@ def _gram():
     return compiled(gram)
 
 
+def residual_columns(
+    out: np.ndarray, block, centres: np.ndarray, codes: np.ndarray, roots: np.ndarray, floors: np.ndarray, scaled: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write ``roots[i] (x_ij - centres[codes[i], j])`` of a CSC block to ``out[j, i]``, and return squared lengths.
+
+    The residuals are computed in double precision, and stored in that of ``out``, which is what a product in single
+    precision needs.
+
+    Parameters
+    ----------
+    out
+        Genes x cells, C order; the rest of each row, if it is longer, is left as it is.
+    block
+        Cells x genes, CSC.
+    centres, codes
+        What is subtracted, S x genes, and its row for each cell.
+    roots
+        Factor of each cell.
+    floors
+        Squared length of each gene up to which its residuals are rounding errors.
+    scaled
+        Whether residuals are divided by the length of their gene; those of genes below their floor are then zero.
+
+    Returns
+    -------
+    Squared length of the residuals of each gene (before they are divided by it, and also if below its floor), and of
+    each cell (after that).
+    """
+    import numba
+
+    n_threads = numba.get_num_threads()
+    squares, norms = np.empty(len(floors)), np.zeros((n_threads, len(codes)))
+    by_genes = block.data, block.indices, block.indptr
+    with ONE_AT_A_TIME:
+        _residuals()(*by_genes, centres.T.copy(), codes, roots, floors, scaled, squares, norms, out, n_threads)
+    return squares, norms.sum(axis=0)
+
+
+@cache
+def _residuals():
+    """Compile the loop on first use."""
+    import numba
+
+    def residuals(data, cells, starts, centres, codes, roots, floors, scaled, squares, norms, out, n_threads):
+        N = len(codes)
+        for thread in numba.prange(n_threads):
+            column, own = np.empty(N), norms[thread]
+            for gene in range(thread, len(floors), n_threads):
+                centre = centres[gene]
+                for i in range(N):
+                    column[i] = -centre[codes[i]]
+                for k in range(starts[gene], starts[gene + 1]):
+                    column[cells[k]] += data[k]
+                total = 0.0
+                for i in range(N):
+                    column[i] *= roots[i]
+                    total += column[i] * column[i]
+                squares[gene] = total
+                factor = 1.0
+                if scaled:
+                    factor = 1 / np.sqrt(total) if total > floors[gene] else 0.0
+                for i in range(N):
+                    x = column[i] * factor
+                    own[i] += x * x
+                    out[gene, i] = x
+
+    return compiled(residuals)
+
+
 def add_flips(out: np.ndarray, block, codes: np.ndarray, signs: np.ndarray) -> None:
     """Add ``signs[i] * x_ij`` to ``out[codes[i], j]`` for every entry of a CSR block.
 

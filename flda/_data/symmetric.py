@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, ssyrk
+from scipy.linalg.lapack import dtrtri
 
 from .device import asarray_like, is_device, namespace, to_numpy
 
@@ -70,11 +71,15 @@ class Cholesky:
         With the lower factor L these are the squared lengths of the columns of L^-1, which are zero above the diagonal.
         """
         n = len(self._factor)
+        out = np.zeros(n)
+        if not (self._device or self._panels):  # the factor is the upper triangle U = L', so these are rows of U^-1
+            inverse = dtrtri(self._factor, lower=0)[0]
+            for own in tiles(n):  # below the diagonal are numbers without meaning
+                out[: own.start] += np.einsum("ij,ij->i", inverse[: own.start, own], inverse[: own.start, own])
+                out[own] += (np.triu(inverse[own, own]) ** 2).sum(axis=1)
+            return out
         if self._device:
             from cupyx.scipy.linalg import solve_triangular as solve
-        else:
-            solve = solve_triangular
-        out = np.empty(n)
         for start in range(0, n, COLUMNS):
             own = slice(start, min(start + COLUMNS, n))
             unit = asarray_like(self._factor, np.eye(n - start, own.stop - start))
@@ -84,6 +89,11 @@ class Cholesky:
                 columns = solve(self._factor[start:, start:], unit, trans="T", lower=False, check_finite=False)
             out[own] = to_numpy((columns**2).sum(axis=0))
         return out
+
+
+def tiles(n: int) -> list[slice]:
+    """Cut the range of n rows into slices of at most TILE rows."""
+    return [slice(i, min(i + TILE, n)) for i in range(0, n, TILE)]
 
 
 def panels(n: int) -> list[slice]:
@@ -127,7 +137,10 @@ def _solve_by_panels(L: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def add_products(out: np.ndarray, block: np.ndarray) -> None:
-    """Add ``block' block`` to the upper triangle of ``out`` (Fortran order); on a GPU, to all of it."""
+    """Add ``block' block`` to the upper triangle of ``out`` (Fortran order); on a GPU, to all of it.
+
+    Both have the same precision, double or single.
+    """
     if is_device(out):
         out += block.T @ block
         return
@@ -138,17 +151,16 @@ def add_products(out: np.ndarray, block: np.ndarray) -> None:
                 out[top, right] += block[:, top].T @ block[:, right]
         return
     # the transpose of a C-ordered block is in Fortran order, which BLAS reads without a copy
-    dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
+    update = ssyrk if out.dtype == np.float32 else dsyrk
+    update(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def mirrored(upper: np.ndarray) -> np.ndarray:
     """Copy the upper triangle to the lower one, in place and tile by tile; on a GPU both are there already."""
     if is_device(upper):
         return upper
-    n = len(upper)
-    for start in range(0, n, TILE):
-        rows = slice(start, start + TILE)
-        upper[rows, :start] = upper[:start, rows].T
+    for rows in tiles(len(upper)):
+        upper[rows, : rows.start] = upper[: rows.start, rows].T
         tile = np.triu(upper[rows, rows])
         upper[rows, rows] = tile + np.triu(tile, 1).T
     return upper

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from scipy.linalg import helmert
@@ -185,9 +186,12 @@ class Table:
         return dict(zip(effects, parts, strict=True))
 
 
+@cache
 def _sum_to_zero(n_levels: int) -> np.ndarray:
     """Return an orthonormal basis, L x (L - 1), of the vectors of L entries that sum to zero."""
-    return helmert(n_levels).T
+    basis = helmert(n_levels).T
+    basis.flags.writeable = False  # every effect gets the same array
+    return basis
 
 
 def _margins(effect: Effect) -> set[frozenset[str]]:

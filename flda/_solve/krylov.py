@@ -10,11 +10,15 @@ products.
 The noise ``tr(((1 - g) A + g I)^-1 A)`` comes from the same run: random vectors z of signs are further right-hand
 sides, and the trace is the mean of ``z' ((1 - g) A + g I)^-1 A z`` over them (Hutchinson, Commun. Stat. Simul. 18:1059,
 1989).
+
+A run is a generator: it yields the blocks that M is to be applied to, and is sent the products. So several runs, such
+as those of the folds of a cross-validation, share every product with a large matrix (:func:`in_step`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh, qr
@@ -26,10 +30,52 @@ TOLERANCE = 1e-11  # largest relative residual in the metric of T
 FOLD_TOLERANCE = 1e-2  # the same within folds, whose criterion needs only three digits
 MAX_BASIS_BYTES = 2**30  # memory for the basis V
 SINGULAR = 1e-14  # length, relative to the largest entry of H, below which a new direction is rounding error
+LOOSE = 1e-4  # tolerance from which one orthogonalisation is enough
+SHORTENED = 1e-4  # unless it leaves less than this share of the length of a new direction
 NEARLY_EXHAUSTED = 1e-6  # relative length below which new directions are orthogonalised once more
 N_PROBES = 4  # random vectors for a trace, which has a relative error of about sqrt(2 / (N_PROBES * trace))
 FEW = 200  # rows up to which a trace is exact
 SMALL = 600  # rows of a matrix that is diagonalised, as that takes no longer than the products of a Krylov space
+
+
+Solutions = list[np.ndarray]
+Result = TypeVar("Result")
+Run = Generator[np.ndarray, np.ndarray, Result]
+
+
+def in_step(runs: Sequence[Run[Result]], times: Callable[[np.ndarray], np.ndarray]) -> list[Result]:
+    """Advance several runs together, and return their results.
+
+    All blocks for which the runs wait, with one number of rows, go to ``times`` side by side.
+    """
+    results: dict[int, Result] = {}
+    sent: dict[int, np.ndarray | None] = dict.fromkeys(range(len(runs)))
+    while sent:
+        blocks: dict[int, np.ndarray] = {}
+        for i, product in sent.items():
+            try:
+                blocks[i] = runs[i].send(product)  # type: ignore[arg-type]  # None starts a run
+            except StopIteration as stop:
+                results[i] = stop.value
+        sent = {}
+        if blocks:
+            ends = np.cumsum([block.shape[1] for block in blocks.values()])
+            products = np.split(times(np.hstack(list(blocks.values()))), ends[:-1], axis=1)
+            sent = dict(zip(blocks, products, strict=True))
+    return [results[i] for i in range(len(runs))]
+
+
+def through(
+    run: Run[Result], before: Callable[[np.ndarray], np.ndarray], after: Callable[[np.ndarray], np.ndarray]
+) -> Run[Result]:
+    """Translate a run: every block passes through ``before`` on its way out, and its product through ``after``."""
+    product = None
+    while True:
+        try:
+            block = run.send(product)  # type: ignore[arg-type]  # None starts a run
+        except StopIteration as stop:
+            return stop.value
+        product = after((yield before(block)))
 
 
 def solve_and_trace(
@@ -53,11 +99,18 @@ def solve_and_trace(
     -------
     One solution (n x k), and one noise, for each g.
     """
+    return in_step([solving_and_tracing(target, trace, grid, B, tolerance)], times)[0]
+
+
+def solving_and_tracing(
+    target: np.ndarray, trace: float, grid: Sequence[float], B: np.ndarray, tolerance: float
+) -> Run[tuple[Solutions, list[float]]]:
+    """Return a run that does the work of :func:`solve_and_trace`."""
     n, k = B.shape
     # with few rows the unit vectors give the exact trace; more rows get random signs, the same ones in every call
     z = np.sqrt(n) * np.eye(n) if n <= FEW else np.random.default_rng(0).choice([-1.0, 1.0], size=(n, N_PROBES))
     root = np.sqrt(target)[:, None]
-    found = solve_family(times, target, grid, np.hstack([B, root * z]), tolerance)
+    found = yield from solving(target, grid, np.hstack([B, root * z]), tolerance)
     # ((1 - g) A + g I)^-1 A = (I - g ((1 - g) A + g I)^-1) / (1 - g)
     noise = [
         (n - g * float(np.sum(z * root * Z[:, k:])) / z.shape[1]) / (1 - g) if g < 1 else trace
@@ -71,17 +124,29 @@ def solve_grid(
 ) -> tuple[list[np.ndarray], list[float]]:
     """Apply :func:`solve_and_trace` to a matrix in memory or on the GPU, to the accuracy that a fold needs."""
     if len(matrix) <= SMALL:
-        root = np.sqrt(target)[:, None]
-        values, vectors = eigh(to_numpy(matrix) / root / root.T)
-        values, turned = values.clip(0), vectors.T @ (B / root)
-        shrunken = [(1 - g) * values + g for g in grid]
-        return [vectors @ (turned / s[:, None]) / root for s in shrunken], [float(np.sum(values / s)) for s in shrunken]
+        return diagonalised(to_numpy(matrix), target, grid, B)
+
+    # three digits are enough, so the matrix is kept in single precision, which halves what every product reads; in the
+    # metric of the target no entry is too large or too small for that
+    trace, scale = float(np.sum(to_numpy(matrix.diagonal()) / target)), 1 / np.sqrt(target)[:, None]
+    single = (matrix * asarray_like(matrix, scale) * asarray_like(matrix, scale.T)).astype(np.float32)
 
     def times(V: np.ndarray) -> np.ndarray:
-        return to_numpy(matrix @ asarray_like(matrix, V))
+        return to_numpy(single @ asarray_like(single, V.astype(np.float32))).astype(np.float64)
 
-    trace = float(np.sum(to_numpy(matrix.diagonal()) / target))
-    return solve_and_trace(times, target, trace, grid, B, FOLD_TOLERANCE)
+    found, noise = solve_and_trace(times, np.ones(len(target)), trace, grid, scale * B, FOLD_TOLERANCE)
+    return [scale * Z for Z in found], noise
+
+
+def diagonalised(
+    matrix: np.ndarray, target: np.ndarray, grid: Sequence[float], B: np.ndarray
+) -> tuple[Solutions, list[float]]:
+    """Do the work of :func:`solve_and_trace` for a small matrix, exactly."""
+    root = np.sqrt(target)[:, None]
+    values, vectors = eigh(matrix / root / root.T)
+    values, turned = values.clip(0), vectors.T @ (B / root)
+    shrunken = [(1 - g) * values + g for g in grid]
+    return [vectors @ (turned / s[:, None]) / root for s in shrunken], [float(np.sum(values / s)) for s in shrunken]
 
 
 def solve_family(
@@ -110,6 +175,11 @@ def solve_family(
     -------
     One solution (p x k) for each g. If the basis reaches its largest size first, the residual may exceed ``tolerance``.
     """
+    return in_step([solving(target, grid, B, tolerance)], times)[0]
+
+
+def solving(target: np.ndarray, grid: Sequence[float], B: np.ndarray, tolerance: float) -> Run[Solutions]:
+    """Return a run that does the work of :func:`solve_family`."""
     scale = 1 / np.sqrt(target)[:, None]
     # the basis starts with an orthonormal basis of the right-hand sides, which may be linearly dependent
     left, sizes, right = np.linalg.svd(scale * B, full_matrices=False)
@@ -125,14 +195,17 @@ def solve_family(
     new, next_look = slice(0, r), 0
     while True:
         V = basis[:, : new.stop]
-        W = scale * times(scale * basis[:, new])  # A times the newest block of the basis
+        W = scale * (yield scale * basis[:, new])  # A times the newest block of the basis
+        before = np.linalg.norm(W, axis=0)
         # W is orthogonalised against the whole basis, not only against its last two blocks as in plain Lanczos, because
         # rounding errors would destroy the orthogonality of V
         products = V.T @ W
         H[: new.stop, new] = products
         H[new, : new.stop] = products.T
         W -= V @ products
-        W -= V @ (V.T @ W)  # a second time, because the first leaves rounding errors of the size of the products
+        # what the first time leaves are rounding errors of the size of W before; they are removed where they matter
+        if tolerance < LOOSE or np.any(np.linalg.norm(W, axis=0) < SHORTENED * before):
+            W -= V @ (V.T @ W)
         done = new.stop
         # pivoting sorts the new directions by length; those of zero length add nothing to the Krylov space
         Q, beta, order = qr(W, mode="economic", pivoting=True)

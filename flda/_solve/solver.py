@@ -16,7 +16,7 @@ solver          holds                               suits
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -104,6 +104,10 @@ class Solver(ABC):
     @abstractmethod
     def fold(self, split: Split) -> Fold:
         """Evaluate the training cells of a split; the target T stays that of all cells."""
+
+    def fold_spaces(self, splits: Sequence[Split], grid: Sequence[float]) -> Iterator[list[FoldSpace]]:
+        """Yield the group spaces of every split for all g of a grid, as ``fold(split).group_spaces(grid)`` does."""
+        return (self.fold(split).group_spaces(grid) for split in splits)
 
     def solve_means(self, g: float) -> tuple[np.ndarray, Inverse]:
         """Compute ``Z = M_e(g)^-1 G'`` (p x C), unrefined, and the result of :meth:`factor`."""

@@ -41,7 +41,7 @@ import numpy as np
 
 from .._data import arrays
 from .._data.device import OnDevice, asarray_like, block_bytes, namespace, to_numpy
-from .._data.kernels import add_sparse_gram
+from .._data.kernels import add_sparse_gram, residual_columns
 from .._data.summary import summarise
 from .._data.symmetric import add_products, mirrored
 from .._design.covariates import Covariates
@@ -321,47 +321,72 @@ class Within:
 
         return mirrored(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
 
-    def cell_gram(self, target: str) -> tuple[np.ndarray, np.ndarray]:
+    def cell_gram(self, target: str, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Compute the Gram matrix of cells and groups in the metric of the target, in one pass over the genes.
 
         The matrix has N + C rows and columns and equals ``[R; Gc] T^-1 [R; Gc]'``. R are the weighted residuals
         ``sqrt(w) (x - h)`` of the cells (``M_e = R'R``), Gc the centred group means, and T the target. Slopes of
         covariates are q further rows of Gc.
 
+        Parameters
+        ----------
+        target
+            ``"identity"`` or ``"diagonal"``.
+        dtype
+            Precision of the products, ``float64`` or ``float32``. The other results have double precision.
+
         Returns
         -------
-        The Gram matrix, on the GPU if X is worked on there, and the gene variances diag(M_e), (p,).
+        The Gram matrix, on the GPU if X is worked on there; the gene variances diag(M_e), (p,); and its diagonal for
+        the cells, (N,).
         """
         (N, p), Gc = self.shape, self.coefficients
         C = len(Gc)
         X, xp = arrays.by_columns(self.X), namespace(self.X)
-        root, sample_codes = (
-            asarray_like(self.X, np.sqrt(self.cell_weights)[:, None]),
-            asarray_like(self.X, self.sample_codes),
-        )
-        out, variances = xp.zeros((N + C, N + C), order="F"), np.empty(p)
+        out, variances, norms = xp.zeros((N + C, N + C), order="F", dtype=dtype), np.empty(p), np.zeros(N)
         n_bytes = block_bytes() if isinstance(self.X, OnDevice) else None
         for genes in arrays.block_slices(p, N + C, n_bytes):
-            block = xp.empty((N + C, genes.stop - genes.start), order="F")
-            block[:N] = arrays.dense(X[:, genes], order="F")
-            block[:N] -= asarray_like(self.X, self.centres[:, genes])[sample_codes]
-            if self.covariates is not None:
-                block[:N] -= asarray_like(self.X, self.covariates.values @ self.covariates.slopes[:, genes])
-            block[:N] *= root
+            block = xp.empty((N + C, genes.stop - genes.start), order="F", dtype=dtype)
+            variances[genes], squares = self._fill(block[:N], X[:, genes], genes, scaled=target == "diagonal")
+            norms += squares
             block[N:] = asarray_like(self.X, Gc[:, genes])
-            variances[genes] = self._gene_variances(to_numpy(arrays.squared_lengths(block[:N])), genes)
             if target == "diagonal":
                 # a gene that does not vary within groups gets weight zero here; its group means are added below, with
                 # the mean variance of all genes as its target
-                block *= asarray_like(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
+                block[N:] *= asarray_like(self.X, np.where(variances[genes] > 0, variances[genes], np.inf) ** -0.5)
             add_products(out, block.T)
         unit = target_diagonal(variances, "identity")[0]
         if target == "identity":
             out /= unit
+            norms /= unit
         else:
             rest = Gc[:, variances == 0]
             out[N:, N:] += asarray_like(self.X, rest @ rest.T / unit)
-        return mirrored(out), variances
+        return mirrored(out), variances, norms
+
+    def _fill(self, out: np.ndarray, columns, genes: slice, *, scaled: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Write the weighted residuals of some genes (N x k); return the variances of the genes, and sums of squares.
+
+        The variances (k,) are those of the genes before they are scaled. The sums of squares (N,) are those of ``out``.
+
+        With ``scaled`` the residuals are divided by the standard deviation of their gene.
+        """
+        roots, centres = np.sqrt(self.cell_weights), self.centres[:, genes]
+        floors = self._rounding(genes) ** 2
+        if arrays.is_sparse(columns) and self.covariates is None and out.dtype == np.float32:
+            raw, norms = residual_columns(out.T, columns, centres, self.sample_codes, roots, floors, scaled)
+            return np.where(raw > floors, raw, 0.0), norms
+        block = arrays.dense(columns, order="F")
+        block -= asarray_like(self.X, centres)[asarray_like(self.X, self.sample_codes)]
+        if self.covariates is not None:
+            block -= asarray_like(self.X, self.covariates.values @ self.covariates.slopes[:, genes])
+        block *= asarray_like(self.X, roots[:, None])
+        raw = to_numpy(arrays.squared_lengths(block))
+        variances = np.where(raw > floors, raw, 0.0)
+        if scaled:
+            block *= asarray_like(self.X, np.where(variances > 0, variances, np.inf) ** -0.5)
+        out[:] = block
+        return variances, to_numpy(arrays.squared_lengths(block.T))
 
     def gene_variances(self) -> np.ndarray:
         """Compute the within-group variance diag(M_e) of each gene, (p,), in one pass over the data."""
@@ -494,9 +519,11 @@ class Within:
 
     def _gene_variances(self, raw: np.ndarray, genes: slice) -> np.ndarray:
         """Set variances to zero that are only the rounding error of a gene that is constant within groups."""
-        # residuals of a constant gene are rounding errors of its value, so its variance is at most their square
-        rounding = 1e-12 * np.abs(self.means[:, genes]).max(axis=0)
-        return np.where(raw > rounding**2, raw, 0.0)
+        return np.where(raw > self._rounding(genes) ** 2, raw, 0.0)
+
+    def _rounding(self, genes: slice) -> np.ndarray:
+        """Return the largest residual that a gene which is constant within groups has by rounding errors."""
+        return 1e-12 * np.abs(self.means[:, genes]).max(axis=0)
 
 
 def target_diagonal(variances: np.ndarray, target: str) -> np.ndarray:

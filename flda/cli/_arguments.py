@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .. import __version__
 from .._data.device import DEVICES
 
+# command -> what it does
+DESCRIPTIONS = {
+    "demo": "Analyse simulated T4/T5 cells and compare the selected genes with those that carry the effects.",
+    "run": "Analyse an h5ad file and write a folder with rankings, tables, figures, a certificate and a report.",
+    "rank": "Write the gene rankings of a result.h5ad: as a CSV, or as one .rnk file per axis.",
+    "report": "Write the report of a result.h5ad, for instance after further steps in Python.",
+    "check": "Print the number of cells per group, and which effects the design can estimate.",
+    "predict": "Predict the level of every factor for new cells: a CSV with levels, and the probability of each level.",
+    "power": "Estimate how many cells and donors per group a study needs, from pilot data with raw counts.",
+    "list": "Print the data sets that can be fetched.",
+    "fetch": "Find or download, and verify, every file of a data set; downloads go to FLDA_DATA_DIR if that is set.",
+    "verify": "Compare the files of data sets that are present with their checksums, without using the network.",
+}
 
-def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
-    """Return the parser; parsed arguments hold the function of the chosen command in ``run``."""
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; parsed arguments hold the name of the chosen command in ``command``."""
     out = argparse.ArgumentParser(
         prog="flda", description="Factorized linear discriminant analysis for single-cell expression."
     )
@@ -19,8 +32,8 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     commands = out.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, summary: str, group=commands) -> argparse.ArgumentParser:
-        sub = group.add_parser(name, help=summary, description=functions[name].__doc__)
-        sub.set_defaults(run=functions[name])
+        sub = group.add_parser(name, help=summary, description=DESCRIPTIONS[name])
+        sub.set_defaults(command=name)
         return sub
 
     demo = command("demo", "analyse simulated T4/T5 cells, offline, in about a minute")

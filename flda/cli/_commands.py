@@ -30,19 +30,17 @@ from .._design.formula import parse_formula
 from .._logging import quiet
 from ..simulate._power import power
 from ._analysis import analyse, print_certificate
-from ._arguments import parser
 from ._folder import UsageError, whole_folder, write_csv, write_summary
 
 logger = logging.getLogger("flda")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
+def execute(args: argparse.Namespace) -> int:
+    """Run the command that the arguments name and return the exit status."""
     commands = {
         "demo": demo, "run": run, "rank": rank, "report": write_report, "check": check, "predict": predict,
         "panel": choose_panel, "power": plan, "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
     }  # fmt: skip
-    args = parser(commands).parse_args(argv)
     mpl.use("Agg")  # figures go to files
     args.warnings = _log_to_stderr()
     if getattr(args, "interactions", None) in (["all"], ["estimable"], ["none"]):
@@ -51,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings(), _terminated_like_interrupted():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
-            args.run(args)
+            commands[args.command](args)
     except KeyboardInterrupt:
         print("flda: stopped; nothing was written", file=sys.stderr)
         return 130

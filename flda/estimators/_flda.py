@@ -33,6 +33,9 @@ from ._solved import Axes, Prepared, Solved, axis_row
 
 logger = get_logger(__name__)
 
+# parameters on which a solve depends, besides the shrinkage
+SOLVE = ("interactions", "nuisance", "numeric", "contrasts", "group_means", "shrinkage_target", "within", "solver")
+
 
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Factorized linear discriminant analysis: axes that vary with one effect and little with the others.
@@ -315,10 +318,16 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             If X is not finite, labels are missing or do not match X, an effect cannot be estimated, a parameter is not
             valid, or the scatter is singular and ``shrinkage=0``.
         """
-        return self._fit(self._prepare(X, y, groups))
+        self._fit(self._prepare(X, y, groups))
+        return self
 
-    def _fit(self, prepared: Prepared) -> Self:
-        solved = self._solve(prepared)
+    def _fit(self, prepared: Prepared, like: Solved | None = None) -> Solved:
+        """Fit to checked input and return the solve.
+
+        ``like`` is the solve of another estimator on the same cells, with the same shrinkage and all else that a solve
+        depends on (SOLVE), which is then used again.
+        """
+        solved = self._solve(prepared, like)
         axes = self._find_axes(solved)
         within, design, solver = prepared.within, prepared.design, solved.solver
         self.design_ = design
@@ -351,7 +360,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             "flda: %d cells x %d genes, %d groups, %d axes; solver %s, shrinkage %.3g (%s), residual %.1e",
             *within.shape, design.n_groups, len(axes.table), self.solver_, solved.g, self.shrinkage, solved.residual,
         )  # fmt: skip
-        return self
+        return solved
 
     def transform(self, X) -> np.ndarray:
         """Compute the scores of cells on the axes, (n, k), which are zero at the unweighted mean of the groups."""
@@ -481,12 +490,14 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             summary = replace(summary, sums=less.sums, squares=less.squares)
         return Prepared(labels, design, donors, objective, n_components, summary, within)
 
-    def _solve(self, prepared: Prepared) -> Solved:
+    def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
         """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects."""
         design, within = prepared.design, prepared.within
+        self.shrinkage_path_: pd.DataFrame | None = None
+        if like is not None:
+            return replace(like, prepared=prepared, calibration=None)
         kind = choose_solver(self.solver, within.X, self.shrinkage, design.n_groups)
         solver = kind(within, self.shrinkage_target, design if self.group_means == "shrunken" else None)
-        self.shrinkage_path_: pd.DataFrame | None = None
         calibration = None
         if isinstance(self.shrinkage, Real):
             g = float(self.shrinkage)

@@ -95,14 +95,11 @@ def cross_validate(
     The chosen g, and a DataFrame with columns ``shrinkage, criterion``.
     """
     criteria = {e: Criterion(len(grid), n_components[e]) for e in design.own_effects}
-    used = 0
-    for split in progress(folds(design, donors, random_state, N_FOLDS), desc="shrinkage", total=N_FOLDS):
-        training = split.training
-        if training is None:
-            continue
-        used += 1
-        groups = split.known_groups
-        spaces = solver.fold(split).group_spaces(grid)
+    splits = [split for split in folds(design, donors, random_state, N_FOLDS) if split.training is not None]
+    found = progress(solver.fold_spaces(splits, grid), desc="shrinkage", total=len(splits))
+    for split, spaces in zip(splits, found, strict=True):
+        training, groups = split.training, split.known_groups
+        assert training is not None
         if calibration is not None:
             calibration.add(split, spaces)
         for i, (K, scores, noise) in enumerate(spaces):
@@ -111,7 +108,7 @@ def cross_validate(
                 _, weights = space.axes(terms[effect], n_components[effect])
                 fitted = training.table.coding(effect) @ (terms[effect].contrasts @ K @ weights)
                 criterion.add(i, fitted[groups], scores @ weights, split.known_weights)
-    if used == 0:
+    if not splits:
         g = ledoit_wolf(solver)
         logger.warning(
             "cross-validated shrinkage found no fold that keeps every effect estimable, because some groups have too "

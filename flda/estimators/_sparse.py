@@ -198,8 +198,8 @@ class SparseFLDA(FLDA):
         if not (isinstance(self.gap_effort, Real) and self.gap_effort >= 0):
             raise ValueError(f"gap_effort={self.gap_effort!r}: use a number of 0 or more.")
 
-    def _solve(self, prepared: Prepared) -> Solved:
-        solved = super()._solve(prepared)
+    def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
+        solved = super()._solve(prepared, like)
         for effect, k in self._sizes(solved).items():
             self._check_size(effect, k, solved)
         if self.selector == "flow" and np.isinf(list(solved.prepared.objective.penalties.values())).any():

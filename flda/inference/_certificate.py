@@ -39,6 +39,7 @@ from operator import add
 
 import numpy as np
 import pandas as pd
+from joblib import hash as hash_of
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.metrics import recall_score
@@ -49,6 +50,8 @@ from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators._flda import SOLVE
+from ..estimators._solved import Solved
 from ..metrics._axes import RatioSums
 from ._alignment import Alignment
 
@@ -179,10 +182,9 @@ def certify_together(
     for splits in plan.splits:
         parts: dict[str, list[_Part]] = {name: [] for name in models}
         for split in progress(splits, desc="certificate"):
-            tuned: dict[object, float] = {}
+            tuned: list[tuple[FLDA, Solved]] = []
             for name, model in models.items():
-                own = split.fit(model, X, labels, shrinkage=tuned.get(model.shrinkage, model.shrinkage))
-                tuned[model.shrinkage] = own.shrinkage_
+                own = _fit_in_fold(model, split, X, labels, tuned)
                 rotation, centre = None, None
                 if name in alignments:
                     rotation, centre = alignments[name].rotation(own), whole[name].means_.mean(axis=0)
@@ -231,6 +233,23 @@ class _Part:
             scores = (scores - model.transform(centre[None])) @ rotation
             loadings = loadings @ rotation
         return cls(split, model.get_feature_names_out(), scores, loadings, model.within_sd_**2, predicted)
+
+
+def _fit_in_fold(model: FLDA, split: Split, X, labels: pd.DataFrame, tuned: list[tuple[FLDA, Solved]]) -> FLDA:
+    """Fit a clone on the training cells, with the shrinkage and, if possible, the solve of an earlier model.
+
+    ``tuned`` holds the models fitted in this fold, with their solves, and gets this one.
+    """
+    shrinkage, like = model.shrinkage, None
+    for earlier, solved in reversed(tuned):
+        if earlier.shrinkage == model.shrinkage:
+            shrinkage = solved.g
+            alike = (hash_of(getattr(earlier, name)) == hash_of(getattr(model, name)) for name in SOLVE)
+            like = solved if all(alike) else like
+    with quiet():
+        own = clone(model).set_params(shrinkage=shrinkage)
+        tuned.append((model, own._fit(own._prepare(*split.training_data(X, labels)), like)))
+    return own
 
 
 def _fit_to_all(model: FLDA, X, labels: pd.DataFrame, donors: np.ndarray | None) -> FLDA:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from flda._data.kernels import add_sparse_gram
+from flda._data.kernels import add_sparse_gram, residual_columns
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
@@ -15,3 +15,22 @@ def test_the_weighted_gram_matrix_of_rows_with_unsorted_duplicates(dtype):
     np.testing.assert_allclose(out, np.ones((5, 5)) + np.triu(X.T @ (weights[:, None] * X)))
     np.testing.assert_array_equal(block.data, data)  # the caller's matrix stays as it is
     np.testing.assert_array_equal(block.indices, genes)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_residuals_of_columns_in_another_precision(scaled, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.exponential(size=(40, 6)) * (rng.random((40, 6)) < 0.5)
+    X[:, 2] = 0.0
+    codes, centres, roots = rng.integers(3, size=40), rng.random((3, 6)), rng.random(40) + 0.5
+    centres[:, 2] = 0.0
+    R = roots[:, None] * (X - centres[codes])
+    squares = np.sum(R**2, axis=0)
+    expected = R / np.sqrt(np.where(squares > 0, squares, np.inf)) if scaled else R
+    out = np.full((6, 43), 7.0, dtype=dtype)
+    found, norms = residual_columns(out[:, :40], sp.csc_array(X), centres, codes, roots, np.zeros(6), scaled)
+    np.testing.assert_allclose(found, squares, rtol=1e-14)
+    np.testing.assert_allclose(norms, np.sum(expected**2, axis=1), rtol=1e-14)
+    np.testing.assert_allclose(out[:, :40], expected.T, atol=1e-6 if dtype == np.float32 else 1e-14)
+    assert (out[:, 40:] == 7).all()

@@ -129,3 +129,24 @@ def test_a_grid_for_a_matrix_on_the_device(cupy, monkeypatch):
             assert type(Z) is np.ndarray
             np.testing.assert_allclose(Z, dense(M, target, g, B), atol=1e-4)
             assert trace == pytest.approx(np.trace(dense(M, target, g, M)), rel=1e-5)
+
+
+def test_runs_in_step_share_their_products():
+    """Runs of different lengths give what each gives alone, with no more products than the longest needs."""
+    M, target, B = system(80, 120)
+    widths = []
+
+    def times(V):
+        widths.append(V.shape[1])
+        return M @ V
+
+    kinds = [(B[:, :1], 1e-2), (B, 1e-12), (np.zeros((80, 2)), 1e-12)]
+    together = krylov.in_step([krylov.solving(target, GRID, b, t) for b, t in kinds], times)
+    n_products, shared = len(widths), max(widths)
+    for (b, t), found in zip(kinds, together, strict=True):
+        widths.clear()
+        alone = solve_family(times, target, GRID, b, t)
+        assert len(widths) <= n_products
+        np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-12)
+    assert shared > B.shape[1]
+    assert krylov.in_step([], times) == []

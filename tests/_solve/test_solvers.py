@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.linalg import eigh
 
 from flda import FLDA
 from flda._design.design import make_design
+from flda._solve import dual
 from flda._solve.group_space import GroupSpace
 from flda._solve.objective import Terms
+from flda._solve.within import Within
 
 from oracle import dense_flda, donor_problem, donor_scatter, problem, shrunken, within_scatter
 
@@ -188,3 +191,49 @@ def test_fits_by_tiles_are_those_of_whole_matrices(monkeypatch):
             tiled = FLDA(shrinkage="cv").fit(X, y)
         np.testing.assert_allclose(tiled.components_, whole.components_, rtol=1e-9, atol=1e-12)
         assert tiled.shrinkage_ == whole.shrinkage_
+
+
+@pytest.mark.parametrize(("factor", "g", "single"), [
+    (0.0, 0.1, True), (0.0, 0.9, True), (0.0, 1e-6, False), (300.0, 0.9, False), (1e5, 1e-2, False),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_products_in_single_precision_are_corrected_or_repeated(monkeypatch, factor, g, single, kind):
+    """``M_e(g)`` has condition numbers up to 1e10: a strong factor common to all genes, or little shrinkage."""
+    X, y = problem(400, 500, (2, 3))
+    X += factor * np.random.default_rng(1).normal(size=(400, 1))
+    X = sp.csr_array(X) if kind == "sparse" else X
+    exact = FLDA(shrinkage=g, solver="dual").fit(X, y)
+    monkeypatch.setattr(dual, "SINGLE_FROM", 100)
+    precisions = []
+    cell_gram = Within.cell_gram
+    monkeypatch.setattr(
+        Within, "cell_gram", lambda *args: (out := cell_gram(*args), precisions.append(out[0].dtype.name))[0]
+    )
+    model = FLDA(shrinkage=g, solver="dual").fit(X, y)
+    assert precisions == (["float32"] if single else ["float32", "float64"])
+    np.testing.assert_allclose(model.eigenvalues_, exact.eigenvalues_, rtol=1e-8)
+    assert model.residual_ < max(1e-12, 2 * exact.residual_)
+
+
+@pytest.mark.parametrize("with_donors", [False, True])
+def test_cross_validation_in_single_precision(monkeypatch, with_donors):
+    X, y, donors = donor_problem(4, 60, 25, seed=3)
+    X = np.hstack([X, np.random.default_rng(2).normal(size=(len(X), len(X) + 50))])
+    groups = donors if with_donors else None
+    exact = FLDA(solver="dual").fit(X, y, groups)
+    monkeypatch.setattr(dual, "SINGLE_FROM", 100)
+    model = FLDA(solver="dual").fit(X, y, groups)
+    assert model.shrinkage_ == exact.shrinkage_
+    np.testing.assert_allclose(model.shrinkage_path_, exact.shrinkage_path_, rtol=1e-4)
+    np.testing.assert_allclose(model.eigenvalues_, exact.eigenvalues_, rtol=1e-8)
+
+
+def test_genes_that_are_constant_within_groups_in_single_precision(monkeypatch):
+    X, y = problem(300, 350, (2, 3))
+    X[:, 3], X[:, 7] = 2.5, 3.0 * (y["A"] == y["A"].iloc[0])
+    fits = []
+    for least in (10**6, 100):
+        monkeypatch.setattr(dual, "SINGLE_FROM", least)
+        fits.append(FLDA(shrinkage=0.4, solver="dual").fit(sp.csr_array(X), y))
+    np.testing.assert_allclose(fits[1].eigenvalues_, fits[0].eigenvalues_, rtol=1e-8)
+    np.testing.assert_allclose(np.abs(fits[1].components_), np.abs(fits[0].components_), atol=1e-8)

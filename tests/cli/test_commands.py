@@ -164,3 +164,9 @@ def test_a_closed_pipe_is_no_error():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_help_loads_none_of_the_analysis():
+    code = "import sys; from flda.cli import main\ntry: main(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"anndata", "pandas", "matplotlib", "scipy.stats", "numba"} & set(done.stdout.split())

@@ -9,8 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from flda import datasets
-from flda.cli import _commands as cli
+from flda import cli, datasets
 from flda.datasets import _download, _files
 
 pytest.importorskip("pooch", reason="pooch is in the extra 'data'")

@@ -13,6 +13,7 @@ from flda import FLDA, SparseFLDA
 from flda._design.design import make_design
 from flda._design.splits import folds
 from flda.datasets import uch
+from flda.estimators import _flda
 from flda.inference import certify
 from flda.inference._certificate import certify_together
 from flda.metrics import mean_products
@@ -256,6 +257,17 @@ def test_together_is_one_by_one():
         part = both[both["genes"] == name].drop(columns="genes").reset_index(drop=True)
         pd.testing.assert_frame_equal(part, alone)
         assert not hasattr(model, "components_")
+
+
+@pytest.mark.parametrize(("options", "n_solves"), [({}, 2), ({"shrinkage_target": "identity"}, 4)])
+def test_models_with_one_solve_share_it(monkeypatch, options, n_solves):
+    X, y = problem(100, 30, (2, 2))
+    seen = []
+    solve = _flda.solve
+    monkeypatch.setattr(_flda, "solve", lambda solver, g: (seen.append(solver.within.shape), solve(solver, g))[1])
+    models = {"all": FLDA(shrinkage=0.3), "few": SparseFLDA(n_genes=4, shrinkage=0.3, **options)}
+    certify_together(models, X, y, n_folds=2)
+    assert sum(p == 30 for _, p in seen) == n_solves  # the predictions of selected genes are fitted to fewer genes
 
 
 def test_on_the_device(cupy):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import flda
-from flda.cli._commands import main
+from flda.cli import main
 from flda.simulate._power import _needed
 
 FACTORS = ["dendrite", "axon"]
