@@ -59,7 +59,12 @@ class Dual(Solver):
             return inverse.solve(self.means.T), inverse
         # R T^-1 G' is a block of the Gram matrix, which saves a pass over the data
         N = self.within.shape[0]
-        return apply(self.means.T, to_numpy(self.gram[:N, N:])), inverse
+        products = to_numpy(self.gram[:N, N:])
+        if (units := self.within.units) is not None:  # the rows are the coefficients of the linear model
+            C, rows = len(units.of_groups), units.to_groups.copy()
+            rows[:C] -= rows[:C].mean(axis=0)
+            products = products[:, 1:] @ rows.T
+        return apply(self.means.T, products), inverse
 
     def _woodbury(self, g: float) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], Inverse]:
         """Return a function that applies M_e(g)^-1 to B (p x k), given ``R T^-1 B`` (N x k), and the inverse."""
@@ -116,8 +121,8 @@ class _DualFold(Fold):
     def __init__(self, dual: Dual, split: Split):
         within, gram = dual.within, dual.plain_gram
         training = Training(within, split)
-        codes, train, test = training.design.codes, split.train, split.known
-        C = training.design.n_groups
+        codes, train, test = training.codes, split.train, split.known
+        C, units = len(training.counts), training.units
         average = asarray_like(gram, arrays.indicator(codes, C) * training.shares)
         train_rows, group_of = asarray_like(gram, train), asarray_like(gram, codes)
         deviations, change = training.deviations, np.empty((0, len(train)))
@@ -150,8 +155,17 @@ class _DualFold(Fold):
             of_rows, slopes = np.zeros((q, len(gram))), np.zeros((q, len(gram)))
             of_rows[:, train] = slopes[:, train] = change
             slopes[:, len(gram) - q :] = np.eye(q)
-            held_out = held_out - asarray_like(gram, values[test] @ of_rows)
-            own = asarray_like(gram, np.vstack([own.toarray() - of_means @ of_rows, slopes]))
+            if units is None:
+                held_out = held_out - asarray_like(gram, values[test] @ of_rows)
+                own = asarray_like(gram, np.vstack([own.toarray() - of_means @ of_rows, slopes]))
+            else:  # the cells less what covariates predict, and the fitted group means
+                C, full = split.design.n_groups, split.design.unit_model
+                predicted = values[test] @ (slopes - of_rows)
+                if units.covariates is not None:
+                    m = units.of_groups.shape[1]
+                    predicted -= values[test][:, m:] @ slopes[m:]
+                held_out = (held_out + asarray_like(gram, predicted)) / asarray_like(gram, full.root[test][:, None])
+                own = asarray_like(gram, units.to_groups @ slopes)
         to_train = held_out @ gram[:, train_rows]  # products of held-out cells with the training rows
         if dual.prior is None:
             # the unweighted mean of the group means is taken off them, and not off the slopes of covariates

@@ -30,6 +30,7 @@ from ._labels import donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
+from ._units import precision_column, prepared_units
 
 logger = get_logger(__name__)
 
@@ -205,6 +206,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         weights: str = "random",
         reliability: bool = True,
         group_means: str = "observed",
+        error: str = "auto",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
@@ -223,6 +225,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.weights = weights
         self.reliability = reliability
         self.group_means = group_means
+        self.error = error
         self.shrinkage = shrinkage
         self.shrinkage_target = shrinkage_target
         self.within = within
@@ -241,7 +244,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Return the groups and effects of cells with these labels, one column per factor."""
         return make_design(
             labels, interactions=self.interactions, nuisance=self.nuisance, numeric=self.numeric,
-            contrasts=self.contrasts,
+            contrasts=self.contrasts, error=self.error, weights=precision_column(self.weights),
         )  # fmt: skip
 
     @classmethod
@@ -329,7 +332,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
-        self.slopes_ = None if within.covariates is None else within.covariates.slopes
+        self.slopes_ = within.of_covariates
         self.patterns_ = patterns(self.means_, design, axes.table["effect"], self.components_, sd=self.within_sd_)
         self.donor_share_ = within.donor_share(solver.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
@@ -423,7 +426,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def score(self, X, y, sample_weight=None) -> float:
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
         truth, predicted = label_frame(y)[0], label_frame(self.predict(X))[0]
-        if truth.shape[1] > predicted.shape[1]:  # covariates are not predicted
+        if truth.shape[1] > predicted.shape[1]:  # covariates and weights are not predicted
             truth = truth[predicted.columns]
         truth, predicted = truth.to_numpy(), predicted.to_numpy()
         # levels may be numbers that are no whole numbers, which metrics.accuracy_score does not take for labels
@@ -452,6 +455,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         design = self.design_of(labels)
         N, p = X.shape
+        if design.residual:
+            return prepared_units(self, X, labels, design, donors)
         if design.n_groups == N:
             raise ValueError(
                 f"each of the {N} groups has a single cell, so there is no within-group scatter; "
@@ -463,10 +468,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
             )
         priors_of(design, self.prior)  # refuses a prior that does not fit the levels
-        objective = Objective(
-            self.objective, effect_penalties(design, self.penalty), self.lack_of_fit, self.weights, self.reliability
-        )
-        n_components = effect_components(design, self.n_components)
+        objective, n_components = self._objective(design), effect_components(design, self.n_components)
 
         names = getattr(self, "feature_names_in_", None)
         samples = samples_in_error(design, donors, donor_names)
@@ -480,6 +482,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             less = adjusted(X, design.covariates, units.codes, summary.sums, summary.squares)
             summary = replace(summary, sums=less.sums, squares=less.squares)
         return Prepared(labels, design, donors, objective, n_components, summary, within)
+
+    def _objective(self, design: Design) -> Objective:
+        penalties = effect_penalties(design, self.penalty)
+        weights = "equal" if self.weights == "equal" else "random"
+        return Objective(self.objective, penalties, self.lack_of_fit, weights, self.reliability)
 
     def _solve(self, prepared: Prepared) -> Solved:
         """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects."""
@@ -521,7 +528,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         if g != solved.g:
             Z, _, noise = solve(solver, g)
         found = discriminants(design, solved.means @ Z, noise)
-        means = means if means in found else "observed"
+        means = means if means in found else next(iter(found))
         return Predictor(
             levels={f: design.levels[f] for f in design.table.factors},
             groups=design.table.groups,
@@ -546,7 +553,6 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
             "objective": ("ratio", "difference"),
-            "weights": ("random", "equal"),
             "reliability": (True, False),
             "shrinkage_target": ("identity", "diagonal"),
             "group_means": ("observed", "shrunken"),

@@ -49,6 +49,7 @@ from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators._units import refuse_donors
 from ..metrics._axes import RatioSums
 from ._alignment import Alignment
 
@@ -168,6 +169,7 @@ def certify_together(
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = first.design_of(labels)
+    refuse_donors(design, donors)
     plan = hold_out(design, donors, random_state, n_folds, n_repeats)
     if plan.scheme == "pooled" or plan.n_folds != n_folds:
         logger.info("certificate: %s", plan.reason)
