@@ -42,7 +42,9 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         n_components=args.n_components,
         objective=args.objective,
         penalty=args.penalty,
+        weights=args.weights,
         group_means=args.group_means,
+        error=args.error,
         shrinkage=args.shrinkage,
         device=args.device,
         random_state=args.seed,
@@ -101,6 +103,8 @@ def _print_numbers(adata: AnnData) -> None:
         f"{len(record.axes)} axes, shrinkage {fit['shrinkage']:.3g}, solver {fit['solver']}, "
         f"residual {fit['residual']:.0e}"
     )
+    if fit["error"] == "residual":
+        print(f"noise: what the effects leave, {int(fit['df_residual'])} degrees of freedom")
     if "certificate" in record:
         table = record.certificate
         scheme = "pooled" if (table["scheme"] == "pooled").all() else f"{int(table['n_folds'].iloc[0])} folds"

@@ -35,6 +35,8 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
         layer=None,
         mask_var=None,
         n_components=None,
+        weights="random",
+        error="auto",
     )
 
     run = command("run", "analyse an h5ad file and write rankings, tables, figures and a report")
@@ -184,6 +186,19 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
 def _run_options(sub: argparse.ArgumentParser) -> None:
     """Further options of ``flda run``."""
     sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor, for folds, tests and the error term")
+    sub.add_argument(
+        "--error",
+        choices=["auto", "within", "residual"],
+        default="auto",
+        help="the noise: what varies within groups, or what the effects leave (default auto: residual if no group has "
+        "two cells, or with --weights of samples)",
+    )
+    sub.add_argument(
+        "--weights",
+        default="random",
+        metavar="COLUMN",
+        help="obs column with the cells of pseudobulk samples, by which they weigh; or random (default) or equal",
+    )
     sub.add_argument("--layer", help="layer to use instead of X")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
     sub.add_argument(

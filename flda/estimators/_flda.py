@@ -96,6 +96,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         How groups weigh in the estimates of effects if the fit does not have all interactions. ``"random"`` weighs
         group c with ``1 / (tau2 + 1 / n_c)``, where the variance tau2 of what no effect explains is estimated by
         moments (DerSimonian and Laird 1986). ``"equal"`` weighs all groups alike. Only the ratio uses ``"random"``.
+        Any other name is a column of y with precision weights: the variance of a row is taken to be one over its
+        weight, as that of the mean of a pseudobulk sample is over its number of cells. The noise is then ``"residual"``.
     reliability
         Whether contrasts of an effect count less the more of their variance is the noise of the group means. Only the
         ratio uses it.
@@ -105,6 +107,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         fitted again in every fold. It helped where few genes carry the effects, as the prior assumes (two simulations
         and the RNA mixtures), and harmed three real data sets (``benchmarks/RESULTS.md``). So it is worth a try when
         groups are rare, if the certificate agrees.
+    error
+        What the noise is. ``"within"`` takes what varies within groups. ``"residual"`` takes what the effects of the fit
+        leave, with ``N`` less the number of coefficients as degrees of freedom, as in an analysis of variance; for
+        tables with one unit per group, and for blocks. ``"auto"`` is ``"residual"`` if no group has two units or if
+        there are precision weights. With ``interactions="all"`` and one unit per group, the interaction with the most
+        degrees of freedom becomes the noise; a log message and ``design_.report`` say so.
     shrinkage
         g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"`` for the value
         of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``. No fixed value and no formula did better on
@@ -143,7 +151,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         Groups, counts, contrasts, and the report of which effects can be estimated.
     means_ : ndarray of shape (C, p)
         Group means from which the axes are computed, with rows as in ``design_.group_levels()``. With covariates they
-        are those at the mean of the covariates.
+        are those at the mean of the covariates, and with ``error="residual"`` they are the fitted ones.
     slopes_ : ndarray of shape (q, p) or None
         Change of expression per standard deviation of each covariate column (``design_.covariates``).
     within_sd_ : ndarray of shape (p,)

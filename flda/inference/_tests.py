@@ -79,6 +79,9 @@ def effect_tests(
     donors, from the means of its samples, and these are compared between donors; see :mod:`flda._error.units`.
     Donors that do not have the groups of a contrast are left out of its test, and a log message names them.
 
+    If the noise is what the effects leave (``error="residual"``), the statistic is the F of an analysis of variance of
+    type III, with precision weights if there are any, and the residuals of the rows are flipped.
+
     The null distribution comes from random signs of the residuals of the units (:mod:`flda._error.flips`). It holds
     when groups differ in variance and size, and whatever the correlations between genes. It asks that units are
     independent and, in groups of few units, that their errors are about symmetric. Variances are moderated over genes
