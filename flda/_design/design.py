@@ -412,8 +412,9 @@ def make_design(
     )
     if design.unit_model is not None and not design.unit_model.full_rank():
         raise ValueError(
-            f"the effects {[e.name for e in kept]}{'' if covariates is None else ' and the covariates'} leave no degree "
-            f"of freedom of {len(cells)} cells for error='residual'; leave out an interaction or a covariate."
+            f"{len(cells)} cells leave no degree of freedom for error='residual' beside the effects "
+            f"{[e.name for e in kept]}{'' if covariates is None else ' and the covariates'}; leave out an interaction "
+            "or a covariate."
         )
     return design
 

@@ -288,9 +288,7 @@ def _of_single_units(design: Design, rng: np.random.RandomState, n_folds: int, n
                 f"{', '.join(repr(e.name) for e in design.contrasts)} cannot all be estimated; use fewer interactions."
             )
     how = "one unit is left out at a time" if alone else f"{n_folds} folds hold out a share of the units"
-    return HoldOut(
-        "pooled", splits, f"the noise is what the effects leave; {how}, and held-out scores are pooled"
-    )
+    return HoldOut("pooled", splits, f"the noise is what the effects leave; {how}, and held-out scores are pooled")
 
 
 def _presence(design: Design, donors: np.ndarray | None) -> np.ndarray | None:

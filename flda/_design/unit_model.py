@@ -1,10 +1,11 @@
 """The linear model of single units, whose residuals are the noise.
 
-Where no group has two units, nothing varies within groups, and the noise is what the effects leave: ``error="residual"``.
-With the model matrix M (N x q), which holds the coding D of the effects in the group of every unit and the columns of
-covariates beside it, the model is ``x_i = M_i b + e_i / sqrt(omega_i)``. The weights omega_i, such as the number of
-cells of a pseudobulk sample, have the mean one; without them all are one. Multiplied by the roots of the weights, rows
-of X and M follow ordinary least squares with N - q degrees of freedom, and a group mean is the fitted one, ``D_c b``.
+Where no group has two units, nothing varies within groups, and the noise is what the effects leave
+(``error="residual"``). With the model matrix M (N x q), which holds the coding D of the effects in the group of every
+unit and the columns of covariates beside it, the model is ``x_i = M_i b + e_i / sqrt(omega_i)``. The weights omega_i,
+such as the number of cells of a pseudobulk sample, have the mean one; without them all are one. Multiplied by the roots
+of the weights, rows of X and M follow ordinary least squares with N - q degrees of freedom, and a group mean is the
+fitted one, ``D_c b``.
 """
 
 from __future__ import annotations

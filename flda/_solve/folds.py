@@ -69,7 +69,8 @@ class Training:
         train, codes, counts = split.train, design.codes, design.counts
         columns, present, units = design.covariates, split.present, design.unit_model
         if units is not None:  # one sample without a mean
-            codes, counts, present, columns = np.zeros_like(codes), np.array([len(codes)]), np.zeros(1, int), units.columns
+            codes, counts = np.zeros_like(codes), np.array([len(codes)])
+            columns, present = units.columns, np.zeros(1, dtype=np.int64)
         self.split, self.design, self.full_within, self.units = split, design, within, units
         self.codes, self.counts = codes, counts
         self.full, first, self.sample_codes = np.unique(
@@ -80,7 +81,7 @@ class Training:
         n_samples = np.bincount(self.groups)
         self.shares = 1 / (n_samples[self.groups] * self.sample_counts)[self.sample_codes]
         if units is not None:
-            self.shares, n_samples = np.zeros(len(codes)), np.zeros(1, int)
+            self.shares, n_samples = np.zeros(len(codes)), np.zeros(1, dtype=np.int64)
         raw = within.weights[present]
         self.norm = np.sum(raw * (counts - n_samples))
         self.deviations = None

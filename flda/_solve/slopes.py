@@ -66,7 +66,8 @@ class Deviations:
             if left <= LEAST_VARIATION * np.linalg.norm(Z[:, columns]):
                 raise ValueError(
                     f"the covariate {effect.name!r} hardly varies between cells of one group (and donor) beside the "
-                    "other covariates, so its slope cannot be estimated; leave it out, or bin it into a factor."
+                    "other covariates, so its slope cannot be estimated; leave it out, bin it into a factor, or, if it "
+                    "differs between donors only, fit one row per donor (pseudobulk samples)."
                 )
         taken = np.sum(np.linalg.inv(self.A) * (self.Y.T @ (weights[:, None] ** 2 * self.Y)))
         if taken >= 1:

@@ -97,7 +97,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         group c with ``1 / (tau2 + 1 / n_c)``, where the variance tau2 of what no effect explains is estimated by
         moments (DerSimonian and Laird 1986). ``"equal"`` weighs all groups alike. Only the ratio uses ``"random"``.
         Any other name is a column of y with precision weights: the variance of a row is taken to be one over its
-        weight, as that of the mean of a pseudobulk sample is over its number of cells. The noise is then ``"residual"``.
+        weight, as that of the mean of a pseudobulk sample is over its number of cells. ``error`` is then
+        ``"residual"``.
     reliability
         Whether contrasts of an effect count less the more of their variance is the noise of the group means. Only the
         ratio uses it.
@@ -108,11 +109,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         and the RNA mixtures), and harmed three real data sets (``benchmarks/RESULTS.md``). So it is worth a try when
         groups are rare, if the certificate agrees.
     error
-        What the noise is. ``"within"`` takes what varies within groups. ``"residual"`` takes what the effects of the fit
-        leave, with ``N`` less the number of coefficients as degrees of freedom, as in an analysis of variance; for
-        tables with one unit per group, and for blocks. ``"auto"`` is ``"residual"`` if no group has two units or if
-        there are precision weights. With ``interactions="all"`` and one unit per group, the interaction with the most
-        degrees of freedom becomes the noise; a log message and ``design_.report`` say so.
+        What the noise is. ``"within"`` takes what varies within groups. ``"residual"`` takes what the effects leave,
+        with ``N`` less the number of coefficients as degrees of freedom, as in an analysis of variance; for tables with
+        one unit per group, and for blocks. ``"auto"`` is ``"residual"`` if no group has two units or if there are
+        precision weights. With ``interactions="all"`` and one unit per group, the interaction with the most degrees of
+        freedom becomes the noise; a log message and ``design_.report`` say so.
     shrinkage
         g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"`` for the value
         of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``. No fixed value and no formula did better on

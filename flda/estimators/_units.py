@@ -20,7 +20,7 @@ def precision_column(weights: Any) -> str | None:
     if isinstance(weights, str):
         return None if weights in ("random", "equal") else weights
     raise ValueError(
-        f"weights={weights!r}: use 'random', 'equal', or the name of a column of y with the precision weight of every row."
+        f"weights={weights!r}: use 'random', 'equal', or a column of y with the precision weights of its rows."
     )
 
 

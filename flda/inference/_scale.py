@@ -117,7 +117,7 @@ def scale_check(
     donors, _ = donor_codes(donor, len(labels))
     design = model.design_of(labels)
     if design.residual:
-        raise ValueError("scale_check compares interactions with the noise within groups, which error='residual' lacks.")
+        raise ValueError("scale_check judges interactions by the noise within groups, which error='residual' lacks.")
     wanted = [e for e in _effects(design, effects) if len(e) > 1]
     if not wanted:
         raise ValueError(

@@ -157,8 +157,10 @@ def _scheme(row: pd.Series, *, single: bool = False) -> str:
             f"Measured by cross-validation with {n_folds} folds; everything is refitted in each. The numbers after ± "
             "are standard errors."
         )
-    why = "The noise is what the effects leave" if single else (
-        "There are too few cells or donors for folds with two of them from every group"
+    why = (
+        "The noise is what the effects leave"
+        if single
+        else ("There are too few cells or donors for folds with two of them from every group")
     )
     return (
         f"{why}. Parts were left out one at a "

@@ -107,8 +107,8 @@ def flda(
         ``"observed"`` uses the group means as they are. ``"shrunken"`` moves the means of small groups towards the
         values that the effects predict; see :class:`flda.FLDA`.
     error
-        What the noise is: what varies ``"within"`` groups, the ``"residual"`` that the effects leave, or ``"auto"``; see
-        :class:`flda.FLDA`.
+        What the noise is: what varies ``"within"`` groups, the ``"residual"`` that the effects leave, or ``"auto"``;
+        see :class:`flda.FLDA`.
     shrinkage
         Shrinkage of the within-group scatter, see :class:`flda.FLDA`.
     device
