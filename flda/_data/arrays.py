@@ -291,7 +291,7 @@ def scaled_rows(X, factors: np.ndarray):
     if is_dask(X):
         X = X.compute()
     elif isinstance(X, Stream):
-        X = X.to_memory()
+        X = map_rows(X, lambda rows, block: dense(block), X.shape[1])
     if isinstance(X, OnDevice):
         X = to_numpy(X.on_device())
         return OnDevice(X * factors[:, None])

@@ -238,17 +238,19 @@ class Design:
         present = np.flatnonzero(counts)
         if len(present) == 0:
             return None
+        if self.residual:  # all coefficients are estimable if the columns of the model are independent
+            part = replace(
+                self,
+                codes=self.codes[cells],
+                counts=counts,
+                covariates=None if self.covariates is None else self.covariates.subset(cells),
+                precision=None if self.precision is None else self.precision[cells],
+            )
+            return part if part.unit_model is not None and part.unit_model.full_rank() else None
         table = self.table.at(self.table.groups[present])
         effects = list(self.contrasts)
         if table.estimable(effects) != effects:
             return None
-        if self.residual:
-            part = replace(
-                self, codes=self.codes[cells], counts=counts,
-                covariates=None if self.covariates is None else self.covariates.subset(cells),
-                precision=None if self.precision is None else self.precision[cells],
-            )  # fmt: skip
-            return part if part.unit_model is not None and part.unit_model.full_rank() else None
         codes = np.searchsorted(present, self.codes[cells])
         return Design(
             table, self.levels, codes, counts[present], self.effects, self.nuisance,
@@ -361,7 +363,8 @@ def make_design(
 
     mains = [Effect((p,)) for f in names for p in table.parts_of(f)]
     wanted = requested(table, factors, interactions)
-    whole, noise = table, []
+    whole = table
+    noise: list[Effect] = []
     residual = error == "residual" or weights is not None
     unreplicated = len(occupied) == len(cells)
     if residual or (error == "auto" and unreplicated):

@@ -160,6 +160,7 @@ class _DualFold(Fold):
                 own = asarray_like(gram, np.vstack([own.toarray() - of_means @ of_rows, slopes]))
             else:  # the cells less what covariates predict, and the fitted group means
                 C, full = split.design.n_groups, split.design.unit_model
+                assert full is not None
                 predicted = values[test] @ (slopes - of_rows)
                 if units.covariates is not None:
                     m = units.of_groups.shape[1]
@@ -182,7 +183,7 @@ class _DualFold(Fold):
             of_training = training.within()
             means = dual.shrunken_fold(training, of_training.means)
             origin = means.mean(axis=0)
-            G = with_slopes(means - origin, of_training.covariates)
+            G = with_slopes(means - origin, of_training.of_covariates)
             B, R = np.vstack([G, origin - within.centre]).T / dual.target[:, None], len(G)
             products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell
             if within.covariates is not None and of_training.covariates is not None:

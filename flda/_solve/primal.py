@@ -121,10 +121,10 @@ class _PrimalFold(Fold):
             means = training.group_means(own)
         else:
             assert self.covariates is not None
-            means, slopes = training.coordinates(self.covariates[1])
+            means, of_covariates = training.coordinates(self.covariates[1])
             self.covariates = None
-            if slopes is not None:
-                self.covariates = within.units.covariates.values[split.known], slopes
+            if of_covariates is not None and split.design.covariates is not None:
+                self.covariates = split.design.covariates.values[split.known], of_covariates
         if training.scaling is not None:  # n M_donor of the training samples
             scatter += _outer(scatter, training.scaling[:, None] * (own - means[training.groups]), sizes)
         self.scatter = scatter

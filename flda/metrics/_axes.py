@@ -189,14 +189,18 @@ class RatioSums:
     @classmethod
     def of(cls, scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> RatioSums:
         """Compute the estimates from the scores of cells; the arguments are those of :func:`mean_products`."""
+        model = design.unit_model
+        if model is not None:  # as below, with what the effects leave for the noise of the fitted means
+            means, v = model.group_means(scores), np.sum(model.residuals(scores) ** 2, axis=0) / model.df
+            rows = {e.name: design.rows(e) / np.sqrt(design.df(e)) for e in design.judged}
+            noise = {name: float(np.sum((B @ model.covariance) * B)) for name, B in rows.items()}
+            variance = 2 * v**2 / (model.df + 2)
+            return cls(
+                {name: np.sum((B @ means) ** 2, axis=0) - v * noise[name] for name, B in rows.items()}, v, variance,
+                {name: noise[name] * variance for name in rows},
+            )  # fmt: skip
         T, v = mean_products(scores, design, donors)
         weights = {e.name: design.scatter_weights(e) for e in design.judged}
-        if design.unit_model is not None:
-            noise, variance = design.unit_model.covariance, 2 * v**2 / (design.unit_model.df + 2)
-            return cls(
-                {name: np.einsum("cd,kcd->k", Q, T) for name, Q in weights.items()}, v, variance,
-                {name: np.sum(Q * noise) * variance for name, Q in weights.items()},
-            )  # fmt: skip
         units, donor = _units(design, donors)
         scores = without_covariates(scores, design, units.codes)
         own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
