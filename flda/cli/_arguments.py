@@ -51,7 +51,7 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     _predict_options(command("predict", "predict the levels of new cells from a result.h5ad"))
 
     power = command("power", "estimate how many cells and donors per group a study needs")
-    _design_options(power, factors_alone=True)
+    _design_options(power, formulas=False)
     _power_options(power)
 
     data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
@@ -62,13 +62,16 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
     return out
 
 
-def _design_options(sub: argparse.ArgumentParser, *, factors_alone: bool = False) -> None:
-    """The file, and the columns of its design; ``factors_alone`` leaves out formulas, numbers and contrasts."""
+def _design_options(sub: argparse.ArgumentParser, *, formulas: bool = True) -> None:
+    """The file, and the columns of its design."""
     sub.add_argument("file", type=Path, metavar="FILE.h5ad")
     design = sub.add_mutually_exclusive_group(required=True)
     design.add_argument("--factors", nargs="+", metavar="COLUMN", help="obs columns of the factors")
-    if not factors_alone:
-        _model_options(sub, design)
+    if formulas:
+        design.add_argument(
+            "--formula", metavar="FORMULA", help="a formula such as '~ drug * dose + batch' instead (needs formulaic)"
+        )
+    _model_options(sub)
     sub.add_argument(
         "--nuisance",
         nargs="+",
@@ -84,11 +87,8 @@ def _design_options(sub: argparse.ArgumentParser, *, factors_alone: bool = False
     )
 
 
-def _model_options(sub: argparse.ArgumentParser, design: argparse._MutuallyExclusiveGroup) -> None:
-    """Formulas, numbers and contrasts."""
-    design.add_argument(
-        "--formula", metavar="FORMULA", help="a formula such as '~ drug * dose + batch' instead (needs formulaic)"
-    )
+def _model_options(sub: argparse.ArgumentParser) -> None:
+    """Numbers and contrasts."""
     sub.add_argument(
         "--numeric",
         nargs="+",

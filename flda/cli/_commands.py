@@ -212,6 +212,8 @@ def plan(args: argparse.Namespace) -> None:
         found = power(
             adata, args.factors, n_cells=args.n_cells, n_donors=args.n_donors, purity=args.purity,
             stability=args.stability, n_genes=args.n_genes, interactions=args.interactions, nuisance=args.nuisance,
+            numeric=dict(args.numeric) if args.numeric else None,
+            contrasts=dict(args.contrast) if args.contrast else None,
             donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
         )  # fmt: skip
         write_csv(found.curves, folder / "power.csv")
