@@ -16,7 +16,8 @@
   more).
 * paired: 8 donors x 2 conditions x 3 types with 5 to 120 cells per sample, analysed as cells with donors and as
   pseudobulk samples with the donors as blocks, weighted by their cells or not. Share of null studies with p <= .05, and
-  rank correlation of the F of genes for the condition where some genes differ.
+  rank correlation of the F of genes for the condition where some genes differ. In one study donors respond to the
+  condition each in their own way, with the mean zero.
 * cells: a fit of many cells with and without a covariate: ratios of time and memory.
 """
 
@@ -262,8 +263,8 @@ def l1000() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def paired_study(rng, *, n_changed: int, between: float = 0.3) -> AnnData:
-    """Cells of 8 donors x 2 conditions x 3 types; donors differ, and so do their responses to the condition."""
+def paired_study(rng, *, n_changed: int, response: float = 0.0, between: float = 0.3) -> AnnData:
+    """Cells of 8 donors x 2 conditions x 3 types; donors differ, and so may their responses, which types share."""
     keys = [(d, t, c) for d in range(8) for t in "BTM" for c in ("ctrl", "stim")]
     counts = rng.integers(5, 121, len(keys))
     obs = pd.DataFrame(keys, columns=["donor", "type", "condition"]).iloc[np.repeat(np.arange(len(keys)), counts)]
@@ -273,7 +274,8 @@ def paired_study(rng, *, n_changed: int, between: float = 0.3) -> AnnData:
     of_samples += rng.normal(size=(8, N_GENES))[[d for d, *_ in keys]]
     change = np.zeros(N_GENES)
     change[:n_changed] = rng.normal(size=n_changed)
-    of_samples += np.array([c == "stim" for *_, c in keys])[:, None] * change
+    of_donors = response * rng.normal(size=(8, N_GENES))
+    of_samples += np.array([c == "stim" for *_, c in keys])[:, None] * (change + of_donors[[d for d, *_ in keys]])
     of_samples += rng.normal(size=(3, N_GENES))[["BTM".index(t) for _, t, _ in keys]]
     return AnnData(of_samples[code] + rng.normal(size=(len(obs), N_GENES)), obs)
 
@@ -289,10 +291,10 @@ def samples_of(adata: AnnData) -> AnnData:
 def paired(n_studies: int) -> pd.DataFrame:
     """Level, power and agreement of cells with donors and of pseudobulk samples."""
     factors, rows = ["type", "condition"], []
-    for n_changed in (0, 15):
+    for n_changed, response in ((0, 0.0), (0, 0.3), (15, 0.0)):
         found = []
         for seed in range(n_studies if n_changed == 0 else max(n_studies // 5, 1)):
-            cells = paired_study(np.random.default_rng(seed), n_changed=n_changed)
+            cells = paired_study(np.random.default_rng(seed), n_changed=n_changed, response=response)
             samples = samples_of(cells)
             y = samples.obs[[*factors, "donor", "n_cells"]].assign(donor=lambda t: t["donor"].astype(str))
             block = {"nuisance": ["donor"], "interactions": ["type:condition"]}
@@ -312,7 +314,7 @@ def paired(n_studies: int) -> pd.DataFrame:
             row |= {f"genes, {name}": (t.genes["pval"] <= ALPHA)[some].mean() for name, t in tests.items()}
             row |= {f"rho, {n}": spearmanr(F["cells"], F[n])[0] for n in ("samples", "weighted")}
             found.append(row)
-        rows.append({"changed": n_changed, "studies": len(found), **pd.DataFrame(found).mean()})
+        rows.append({"changed": n_changed, "response": response, "studies": len(found), **pd.DataFrame(found).mean()})
         print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 
