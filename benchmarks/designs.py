@@ -1,6 +1,6 @@
 """Numbers, trends and contrasts: the level of their tests, and what they find on two real data sets.
 
-    FLDA_DATA_DIR=... python benchmarks/designs.py [level] [uch] [mammary] [--studies 1000]
+    FLDA_DATA_DIR=... python benchmarks/designs.py [level] [uch] [mammary] [l1000] [paired] [cells] [--studies 1000]
 
 * level: share of simulated studies without the tested effect whose p-value is at most .05 (nominal .05), 30 genes,
   199 flips. Other effects are present, and groups differ in size and in variance by a factor of 4.
@@ -10,6 +10,14 @@
   contrasts. Their F are compared with those of edgeR's quasi-likelihood tests, which the folder of the data holds. Log
   counts per million are normalised by their totals, or by medians of ratios (Anders and Huber, Genome Biol. 11:R106,
   2010), which a few very high genes do not move.
+* l1000: A375 cells with 55 compounds at 6 doses, one well each (two wells are lacking). The dose is a trend, and the
+  noise what the effects leave; against the plain factors. Certificate with a tenth of the wells left out at a time, and
+  compounds whose held-out scores on the first dose axis rise with the dose (Spearman correlation .8 or more).
+* paired: 8 donors x 2 conditions x 3 types with 5 to 120 cells per sample, analysed as cells with donors and as
+  pseudobulk samples with the donors as blocks, weighted by their cells or not. Share of null studies with p <= .05, and
+  rank correlation of the F of genes for the condition where some genes differ. In one study donors respond to the
+  condition each in their own way, with the mean zero.
+* cells: a fit of many cells with and without a covariate: ratios of time and memory.
 """
 
 from __future__ import annotations
@@ -17,20 +25,23 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from scipy.stats import spearmanr
 
 import flda
 from flda import FLDA
 from flda._logging import quiet
-from flda.inference import effect_tests
+from flda.inference import certify, effect_tests
 
 OUT = Path(__file__).parent / "results"
 N_GENES, N_FLIPS, ALPHA = 30, 199, 0.05
+N_SHARES = 10  # shares of the wells of l1000 that are left out; as many as wells leave out one at a time
 TYPES = ("basal", "luminal")
 
 
@@ -90,9 +101,24 @@ def part(rng):
     return FLDA(interactions="estimable"), X, y, None, "a:b"
 
 
+def unreplicated(rng):
+    """One unit for each of 12 x 6 groups; the variance grows with the levels of the other factor by a factor of 4."""
+    y = pd.DataFrame([(a, b) for a in range(12) for b in range(6)], columns=["a", "b"]).astype(str)
+    X = rng.normal(size=(len(y), N_GENES)) * np.sqrt(1 + y["b"].astype(float).to_numpy() * 0.6)[:, None]
+    return FLDA(), X + rng.normal(size=(6, N_GENES))[y["b"].astype(int)], y, None, "a"
+
+
+def unreplicated_trend(rng):
+    """A line over 6 doses of 12 drugs, one unit each, whose own lines are in the fit."""
+    y = pd.DataFrame([(a, b) for a in range(12) for b in range(6)], columns=["drug", "dose"])
+    X = rng.standard_t(5, size=(len(y), N_GENES)) + rng.normal(size=(12, N_GENES))[y["drug"]]
+    return FLDA(numeric={"dose": 1}), X, y.assign(drug=y["drug"].astype(str)), None, "drug:dose.linear"
+
+
 STUDIES = {
     "trend, nuisance quadratic": trend, "trend within donors": trend_of_donors, "simple effect": contrast,
     "simple effect within donors": contrast_of_donors, "part of an interaction": part,
+    "one unit per group": unreplicated, "lines of single units": unreplicated_trend,
 }  # fmt: skip
 
 
@@ -209,13 +235,125 @@ def mammary() -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def l1000() -> pd.DataFrame:
+    """Axes of dose as a trend and as a plain factor: certificate without single wells, and rising compounds."""
+    adata = flda.datasets.l1000_a375()
+    adata = adata[adata.obs["kind"] == "compound"].copy()
+    adata.obs["drug"] = adata.obs["drug"].astype(str).astype("category")
+    rows = []
+    for name, numeric in (("trend", {"log_dose": "trend"}), ("nominal", None)):
+        with quiet():
+            flda.tl.flda(adata, ["drug", "log_dose"], numeric=numeric)
+            fit, X = adata.uns["flda"]["fit"], np.asarray(adata.X, dtype=float)
+            options = {"numeric": numeric, "shrinkage": fit["shrinkage"]}
+            table = certify(FLDA(**options), X, adata.obs[["drug", "log_dose"]], n_folds=N_SHARES)
+            flda.tl.flda(adata, ["drug", "log_dose"], numeric=numeric, shrinkage=fit["shrinkage"])
+            flda.tl.held_out_scores(adata, n_folds=N_SHARES)
+        scores = pd.DataFrame(adata.obsm["X_flda_held_out"], adata.obs_names, flda.get.axes_df(adata)["axis"])
+        first = table.groupby("effect", sort=False).head(1).set_index("axis")
+        for axis, of_axis in first.iterrows():
+            row = {"fit": name, "shrinkage": fit["shrinkage"], "df": fit["df_residual"], "axis": axis}
+            row |= {c: of_axis[c] for c in ("snr", "se_snr", "crosstalk", "se_crosstalk", "accuracy", "chance")}
+            if axis in ("log_dose.linear_1", "log_dose_1"):
+                of_drugs = pd.DataFrame({"s": scores[axis], "d": adata.obs["log_dose"]}).groupby(
+                    adata.obs["drug"], observed=True
+                )
+                rho = of_drugs.apply(lambda t: spearmanr(t["s"], t["d"])[0], include_groups=False)
+                rho = rho * np.sign(rho.median())
+                row |= {"drugs": len(rho), "rising": (rho >= 0.8).sum(), "monotone": (rho > 1 - 1e-9).sum()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def paired_study(rng, *, n_changed: int, response: float = 0.0, between: float = 0.3) -> AnnData:
+    """Cells of 8 donors x 2 conditions x 3 types; donors differ, and so may their responses, which types share."""
+    keys = [(d, t, c) for d in range(8) for t in "BTM" for c in ("ctrl", "stim")]
+    counts = rng.integers(5, 121, len(keys))
+    obs = pd.DataFrame(keys, columns=["donor", "type", "condition"]).iloc[np.repeat(np.arange(len(keys)), counts)]
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    code = np.repeat(np.arange(len(keys)), counts)
+    of_samples = between * rng.normal(size=(len(keys), N_GENES))
+    of_samples += rng.normal(size=(8, N_GENES))[[d for d, *_ in keys]]
+    change = np.zeros(N_GENES)
+    change[:n_changed] = rng.normal(size=n_changed)
+    of_donors = response * rng.normal(size=(8, N_GENES))
+    of_samples += np.array([c == "stim" for *_, c in keys])[:, None] * (change + of_donors[[d for d, *_ in keys]])
+    of_samples += rng.normal(size=(3, N_GENES))[["BTM".index(t) for _, t, _ in keys]]
+    return AnnData(of_samples[code] + rng.normal(size=(len(obs), N_GENES)), obs)
+
+
+def samples_of(adata: AnnData) -> AnnData:
+    """Means of the cells of every sample, and their number."""
+    keys = ["donor", "type", "condition"]
+    groups = adata.to_df().groupby([adata.obs[k] for k in keys], observed=True)
+    obs = groups.size().rename("n_cells").reset_index()
+    return AnnData(groups.mean().to_numpy(), obs.set_index(obs.index.astype(str)))
+
+
+def paired(n_studies: int) -> pd.DataFrame:
+    """Level, power and agreement of cells with donors and of pseudobulk samples."""
+    factors, rows = ["type", "condition"], []
+    for n_changed, response in ((0, 0.0), (0, 0.3), (15, 0.0)):
+        found = []
+        for seed in range(n_studies if n_changed == 0 else max(n_studies // 5, 1)):
+            cells = paired_study(np.random.default_rng(seed), n_changed=n_changed, response=response)
+            samples = samples_of(cells)
+            y = samples.obs[[*factors, "donor", "n_cells"]].assign(donor=lambda t: t["donor"].astype(str))
+            block = {"nuisance": ["donor"], "interactions": ["type:condition"]}
+            fits = {
+                "cells": (FLDA(), cells.X, cells.obs[factors], cells.obs["donor"].to_numpy()),
+                "samples": (FLDA(error="residual", **block), samples.X, y.drop(columns="n_cells"), None),
+                "weighted": (FLDA(weights="n_cells", **block), samples.X, y, None),
+            }
+            with quiet():
+                tests = {
+                    name: effect_tests(*args, effects=["condition"], n_resamples=N_FLIPS, random_state=seed)
+                    for name, args in fits.items()
+                }
+            F = {name: t.genes["statistic"].to_numpy() for name, t in tests.items()}
+            row = {f"effect, {name}": t.table["pval"].iloc[0] <= ALPHA for name, t in tests.items()}
+            some = slice(n_changed or None)
+            row |= {f"genes, {name}": (t.genes["pval"] <= ALPHA)[some].mean() for name, t in tests.items()}
+            row |= {f"rho, {n}": spearmanr(F["cells"], F[n])[0] for n in ("samples", "weighted")}
+            found.append(row)
+        rows.append({"changed": n_changed, "response": response, "studies": len(found), **pd.DataFrame(found).mean()})
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+def many_cells(n: int) -> pd.DataFrame:
+    """CPU time and peak memory of a fit of n x 1,000 cells at density .05, with and without a covariate."""
+    rng, rows = np.random.default_rng(0), []
+    X = sp.random(n, 1000, density=0.05, format="csr", random_state=0, dtype=np.float32)
+    y = pd.DataFrame({"a": rng.integers(0, 2, n), "b": rng.integers(0, 4, n)}).astype(str)
+    y["age"] = rng.normal(size=n)
+    X.data += np.repeat((y["a"] == "1").to_numpy(), np.diff(X.indptr)).astype(np.float32)
+    size = (X.data.nbytes + X.indices.nbytes + X.indptr.nbytes) / 1e6
+    for name, columns, options in (
+        ("without", ["a", "b"], {}), ("with", ["a", "b", "age"], {"nuisance": ["age"], "numeric": ["age"]}),
+    ):  # fmt: skip
+        tracemalloc.start()
+        start = time.process_time()
+        with quiet():
+            FLDA(**options).fit(X, y[columns])
+        seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1] / 1e6
+        tracemalloc.stop()
+        rows.append({"covariate": name, "cells": n, "data_MB": size, "cpu_seconds": seconds, "peak_MB": peak})
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["level", "uch", "mammary"])
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--cells", type=int, default=1_000_000)
     args = parser.parse_args()
     OUT.mkdir(exist_ok=True)
-    tables = {"level": lambda: level(args.studies), "uch": uch, "mammary": mammary}
+    tables = {
+        "level": lambda: level(args.studies), "uch": uch, "mammary": mammary, "l1000": l1000,
+        "paired": lambda: paired(args.studies), "cells": lambda: many_cells(args.cells),
+    }  # fmt: skip
     for name in args.parts:
         table = tables[name]()
         table.to_csv(OUT / f"designs_{name}.csv", index=False, float_format="%.4g", lineterminator="\n")

@@ -18,7 +18,7 @@ from .results import Record
 # the parameters of the estimator that flda.tl.flda passes on
 OPTIONS = (
     "interactions", "nuisance", "numeric", "contrasts", "n_components", "objective", "penalty", "lack_of_fit",
-    "weights", "reliability", "group_means", "shrinkage", "random_state",
+    "weights", "reliability", "group_means", "error", "shrinkage", "random_state",
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Fitted:
         params = record.params
         cells = read.read_cells(
             adata, params["factors"], params["nuisance"], params["donor"], params["layer"], record.genes,
-            params["device"], again=True,
+            params["device"], weights=read.weights_column(adata, params["weights"]), again=True,
         )  # fmt: skip
         return cls(record, *cells.of(cells.labelled), cells.labelled)
 

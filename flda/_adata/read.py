@@ -202,6 +202,25 @@ class Cells:
         return (self.X if cells.all() else self.X[cells]), self.labels[cells], donors
 
 
+# columns in which tools for pseudobulk samples put the number of cells
+N_CELLS = ("n_cells", "psbulk_cells", "psbulk_n_cells", "n_obs_aggregated")
+
+
+def weights_column(adata: AnnData, weights: str) -> str | None:
+    """The column of precision weights that ``weights`` names, or None for a way to weigh groups.
+
+    ``"n_cells"`` also stands for the columns in which other tools put the number of cells of a sample.
+    """
+    if not isinstance(weights, str) or weights in ("random", "equal"):
+        return None
+    if weights == "n_cells":
+        obs = in_memory(adata.obs)
+        if found := [name for name in N_CELLS if name in obs]:
+            return found[0]
+        raise ValueError(f"weights='n_cells': obs has none of the columns {list(N_CELLS)}; add one, or name yours.")
+    return weights
+
+
 def read_cells(
     adata: AnnData,
     factors: Sequence[str],
@@ -211,6 +230,7 @@ def read_cells(
     genes: np.ndarray,
     device: str = "cpu",
     *,
+    weights: str | None = None,
     again: bool = False,
 ) -> Cells:
     """Read and check what a fit needs.
@@ -227,11 +247,13 @@ def read_cells(
         Which genes to use, boolean.
     device
         Where to compute.
+    weights
+        Column of ``obs`` with precision weights.
     again
         Whether this repeats the reading of a fit. The CPU then stands in for a GPU that is not there, and what the fit
         has logged is not logged again.
     """
-    table = labels(adata, [*factors, *nuisance])
+    table = labels(adata, [*factors, *nuisance, *([] if weights is None else [weights])])
     donors = None if donor is None else labels(adata, [donor])[donor]
     check_gene_names(adata)
     labelled = table.notna().all(axis=1).to_numpy()

@@ -294,6 +294,18 @@ def transposed_times(X, B: np.ndarray) -> np.ndarray:
     return to_numpy(reduce_rows(X, update, (X.shape[1], B.shape[1])))
 
 
+def scaled_rows(X, factors: np.ndarray):
+    """Multiply every row of a matrix in memory by a factor, (N,), in float64; a matrix of dask or on disk is read."""
+    if is_dask(X):
+        X = X.compute()
+    elif isinstance(X, Stream):
+        X = map_rows(X, lambda rows, block: dense(block), X.shape[1])
+    if isinstance(X, OnDevice):
+        X = to_numpy(X.on_device())
+        return OnDevice(X * factors[:, None])
+    return sp.csr_array(sp.diags_array(factors) @ X) if is_sparse(X) else as_float(X) * factors[:, None]
+
+
 def detected(X) -> np.ndarray:
     """Count the cells in which each gene is not zero, (p,)."""
 

@@ -50,6 +50,25 @@ def is_covariate(column: pd.Series) -> bool:
     return column.nunique() > min(MAX_NUMERIC_LEVELS, len(column) // 3)
 
 
+def variation(Z: np.ndarray, columns: Mapping[Effect, slice], explained: np.ndarray) -> dict[Effect, float]:
+    """Return the share of the variance of each covariate that other columns leave.
+
+    Parameters
+    ----------
+    Z, columns
+        The covariates, N x q, and the columns of each.
+    explained
+        Columns that explain covariates, N x m, such as indicators of groups.
+    """
+    Q = np.linalg.qr(explained)[0]
+    Y, out = Z - Q @ (Q.T @ Z), {}
+    for effect, own in columns.items():
+        rest = np.delete(Y, np.r_[own], axis=1)
+        left = Y[:, own] - rest @ np.linalg.lstsq(rest, Y[:, own], rcond=None)[0]
+        out[effect] = float(np.sum(left**2) / np.sum(Z[:, own] ** 2))
+    return out
+
+
 def make_covariates(labels: pd.DataFrame, kinds: Mapping[str, int | str]) -> Covariates | None:
     """Return the covariates of a table with one column for each of them, or None if there are none.
 

@@ -25,7 +25,8 @@ Meister (arXiv 2010.02171).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,11 @@ from .contrasts import Contrast, check_estimable, parse_contrasts
 from .covariates import Covariates, is_covariate, make_covariates
 from .effects import Effect
 from .estimability import group_names, refuse_confounded, report
-from .interactions import requested
+from .interactions import requested, without_saturation
 from .labels import encode
 from .table import Table
 from .trends import numeric_parts, parse_numeric, values_of
+from .unit_model import UnitModel, precision_weights
 
 logger = get_logger(__name__)
 
@@ -73,6 +75,11 @@ class Design:
         The named contrasts. They have axes and are no effects of the fit.
     covariates
         Nuisance columns that differ from cell to cell within groups, or None.
+    residual
+        Whether the noise is what the effects leave (:mod:`flda._design.unit_model`). The groups of the fitted cells
+        then stay in a subset, whose counts may be zero.
+    precision
+        Precision weights of the cells with the mean one, (N,), or None. Only with ``residual``.
     """
 
     table: Table
@@ -86,6 +93,8 @@ class Design:
     numeric: dict[str, np.ndarray] = field(default_factory=dict)
     named: dict[Effect, Contrast] = field(default_factory=dict)
     covariates: Covariates | None = None
+    residual: bool = False
+    precision: np.ndarray | None = None
 
     @property
     def n_groups(self) -> int:
@@ -106,6 +115,26 @@ class Design:
     def own_effects(self) -> list[Effect]:
         """The effects of the fit that get axes, without the named contrasts."""
         return [e for e in self.effects if e not in self.named]
+
+    @cached_property
+    def unit_model(self) -> UnitModel | None:
+        """The linear model of the cells whose residuals are the noise, or None if the noise is that within groups."""
+        if not self.residual:
+            return None
+        return UnitModel(self.table.model_matrix(list(self.contrasts)), self.codes, self.covariates, self.precision)
+
+    def noise_of_means(self, counts: np.ndarray) -> np.ndarray:
+        """Return the covariance of the group means, C x C, in units of the variance of a cell.
+
+        ``counts`` are the numbers of independent cells behind the means, (C,), if the noise is that within groups.
+        """
+        return np.diag(1 / counts) if self.unit_model is None else self.unit_model.covariance
+
+    def fixed(self) -> dict[str, Any]:
+        """Return the parameters of an estimator that keep the model of the units when some of them are left out."""
+        if not self.residual:
+            return {}
+        return {"error": "residual", "interactions": [e.name for e in self.contrasts if len(e) > 1] or None}
 
     def df(self, effect: Effect) -> int:
         """Return the degrees of freedom of an effect, which is also the largest number of useful axes."""
@@ -202,12 +231,22 @@ class Design:
     def subset(self, cells: np.ndarray) -> Design | None:
         """Return the design of some of the cells, or None if one of the effects cannot be estimated from them.
 
-        Groups without any of these cells are dropped and the others are renumbered in the same order.
+        Groups without any of these cells are dropped and the others are renumbered in the same order, unless the noise
+        is what the effects leave.
         """
         counts = np.bincount(self.codes[cells], minlength=self.n_groups)
         present = np.flatnonzero(counts)
         if len(present) == 0:
             return None
+        if self.residual:  # all coefficients are estimable if the columns of the model are independent
+            part = replace(
+                self,
+                codes=self.codes[cells],
+                counts=counts,
+                covariates=None if self.covariates is None else self.covariates.subset(cells),
+                precision=None if self.precision is None else self.precision[cells],
+            )
+            return part if part.unit_model is not None and part.unit_model.full_rank() else None
         table = self.table.at(self.table.groups[present])
         effects = list(self.contrasts)
         if table.estimable(effects) != effects:
@@ -227,6 +266,8 @@ def make_design(
     nuisance: Iterable[str] = (),
     numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
     contrasts: Mapping[str, Any] | None = None,
+    error: str = "auto",
+    weights: str | None = None,
 ) -> Design:
     """Build the design of a table of labels, which has one row per cell and one column per factor.
 
@@ -247,6 +288,12 @@ def make_design(
         Names alone get their linear part.
     contrasts
         Named contrasts; see :func:`flda._design.contrasts.parse_contrasts`.
+    error
+        ``"within"``: the noise is what varies within groups. ``"residual"``: it is what the effects leave. ``"auto"``
+        takes the second if no group has two cells, or if there are precision weights. If ``"all"`` interactions then
+        leave nothing, those with the most degrees of freedom become the noise.
+    weights
+        Column of ``labels`` with the precision weights of the cells.
 
     Returns
     -------
@@ -264,6 +311,21 @@ def make_design(
     >>> make_design(labels).effects
     [('dendrite',), ('axon',), ('dendrite', 'axon')]
     """
+    if error not in ("auto", "within", "residual"):
+        raise ValueError(f"error={error!r}: use 'auto', 'within' or 'residual'.")
+    precision = None
+    if weights is not None:
+        if error == "within":
+            raise ValueError(
+                "error='within' with precision weights: their fit takes what the effects leave for noise; use "
+                "error='residual' or leave the weights out."
+            )
+        if weights not in labels.columns:
+            raise ValueError(
+                f"weights={weights!r}: use 'random', 'equal', or a column of {list(labels.columns)} with precision "
+                "weights."
+            )
+        precision, labels = precision_weights(labels[weights].to_numpy(), weights), labels.drop(columns=weights)
     nuisance = tuple(nuisance)
     kinds = parse_numeric(numeric, labels.columns)
     for name in nuisance:
@@ -302,13 +364,26 @@ def make_design(
     mains = [Effect((p,)) for f in names for p in table.parts_of(f)]
     wanted = requested(table, factors, interactions)
     whole = table
+    noise: list[Effect] = []
+    residual = error == "residual" or weights is not None
+    unreplicated = len(occupied) == len(cells)
+    if residual or (error == "auto" and unreplicated):
+        spare = len(cells) - (0 if covariates is None else covariates.values.shape[1])
+        if unreplicated and isinstance(interactions, str):
+            wanted, noise = without_saturation(table, mains, wanted, spare)
+        residual = residual or 1 + sum(map(table.df, [*mains, *wanted])) < spare
     if isinstance(interactions, str) and interactions == "estimable":
         kept, table = table.estimable_in_part([*mains, *wanted])
     else:
         kept = table.estimable([*mains, *wanted])
     refuse_confounded(table, levels, [e for e in mains if e not in kept])
     dropped = [e for e in wanted if e not in kept]
-    rows = report(table, levels, [*mains, *wanted], kept)
+    rows = report(table, levels, [*mains, *wanted, *noise], kept, noise)
+    if residual and error == "auto" and weights is None:
+        logger.warning(
+            "no group has two cells, so the noise is what the effects leave (error='residual')%s",
+            f", the interactions {[e.name for e in noise]} included" if noise else "",
+        )
     if dropped or table.estimable_parts:
         reasons = rows.set_index("effect")["reason"]
         text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in [*dropped, *table.estimable_parts])
@@ -323,7 +398,7 @@ def make_design(
         if effect in kept or effect.name in names:
             raise ValueError(f"the contrast {effect.name!r} has the name of an effect or a factor; rename it.")
         check_estimable(effect.name, contrast, whole, table, levels, [*mains, *wanted], kept)
-    return Design(
+    design = Design(
         table=table,
         levels=levels,
         codes=codes,
@@ -335,7 +410,16 @@ def make_design(
         numeric=values,
         named=named,
         covariates=covariates,
+        residual=residual,
+        precision=precision,
     )
+    if design.unit_model is not None and not design.unit_model.full_rank():
+        raise ValueError(
+            f"{len(cells)} cells leave no degree of freedom for error='residual' beside the effects "
+            f"{[e.name for e in kept]}{'' if covariates is None else ' and the covariates'}; leave out an interaction "
+            "or a covariate."
+        )
+    return design
 
 
 def per_effect(parameter: str, value: Any, effects: Iterable[Effect], default: Any) -> dict[Effect, Any]:

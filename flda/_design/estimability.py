@@ -16,14 +16,15 @@ MOST_NAMED = 5  # empty groups that a message names
 
 
 def report(
-    table: Table, levels: Mapping[str, np.ndarray], effects: Sequence[Effect], kept: Sequence[Effect]
-) -> pd.DataFrame:
+    table: Table, levels: Mapping[str, np.ndarray], effects: Sequence[Effect], kept: Sequence[Effect],
+    noise: Sequence[Effect] = (),
+) -> pd.DataFrame:  # fmt: skip
     """Describe each effect in one row of a table: ``effect, df, estimable, left_out, missing, reason``.
 
     ``df`` are the degrees of freedom in the fit, or those that the effect would have had, and ``left_out`` those that
     cannot be estimated. ``missing`` names the empty groups (those of numeric factors only if they matter). ``reason``
     says why an effect cannot be estimated, or only in part, and what would make it estimable; it is empty if nothing is
-    left out.
+    left out. Effects that are ``noise`` are left out because single units leave nothing else to measure it.
     """
     rows = []
     for effect in effects:
@@ -34,6 +35,8 @@ def report(
         concerns = left_out > 0 or not any(name in table.parts for name in effect)
         names = group_names(table, levels, effect, table.missing(effect)) if concerns else []
         reason = _reason(table, levels, effect, names) if left_out else ""
+        if effect in noise:
+            reason = "no group has two units, so it is part of the noise; measure some groups twice"
         if left_out and effect in kept:
             reason = f"{left_out} of {whole} degrees of freedom are left out, because {reason}"
         rows.append(

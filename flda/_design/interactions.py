@@ -57,6 +57,21 @@ def requested(
     )
 
 
+def without_saturation(
+    table: Table, mains: Sequence[Effect], interactions: Sequence[Effect], n: int
+) -> tuple[list[Effect], list[Effect]]:
+    """Return the interactions that leave a degree of freedom of n units, and those that are left out for it.
+
+    The interactions of the highest order go first, and among these the ones with the most degrees of freedom.
+    """
+    kept, left = list(interactions), []
+    while kept and 1 + sum(map(table.df, [*mains, *kept])) >= n:
+        largest = max(kept, key=lambda e: (len(e), table.df(e), kept.index(e)))
+        kept.remove(largest)
+        left.append(largest)
+    return kept, left
+
+
 def _of_parts(table: Table, factors: Sequence[str]) -> list[Effect]:
     """Return the interactions of all parts of some factors."""
     return [Effect(parts) for parts in itertools.product(*map(table.parts_of, factors))]

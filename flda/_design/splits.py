@@ -55,6 +55,8 @@ class Split:
         It is also None if no group has two training cells, because nothing then shows the variance within groups.
         """
         out = self.design.subset(self.train)
+        if self.design.residual:
+            return out
         return None if out is None or len(self.train) == out.n_groups else out
 
     @cached_property
@@ -64,7 +66,12 @@ class Split:
 
     @cached_property
     def present(self) -> np.ndarray:
-        """Indices, among all groups, of the groups with training cells, in ascending order."""
+        """Indices, among all groups, of the groups with training cells, in ascending order.
+
+        If the noise is what the effects leave, the training cells predict every group.
+        """
+        if self.design.residual:
+            return np.arange(self.design.n_groups)
         return np.unique(self.design.codes[self.train])
 
     @cached_property
@@ -84,7 +91,8 @@ class Split:
         With these weights every group counts the same.
         """
         n_groups = len(self.present)
-        return 1 / np.bincount(self.known_groups, minlength=n_groups)[self.known_groups]
+        weights = 1 / np.bincount(self.known_groups, minlength=n_groups)[self.known_groups]
+        return weights if self.design.precision is None else weights * self.design.precision[self.known]
 
     def training_data(self, X, labels: pd.DataFrame) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
         """Return expression, labels and donors of the training cells, which are what an estimator is fitted on.
@@ -102,7 +110,7 @@ class Split:
         The fit logs nothing but errors: the fit of all cells has logged the same before.
         """
         with quiet():
-            return clone(model).set_params(**parameters).fit(*self.training_data(X, labels))
+            return clone(model).set_params(**self.design.fixed(), **parameters).fit(*self.training_data(X, labels))
 
 
 def folds(
@@ -218,6 +226,8 @@ def hold_out(
     if n_repeats < 1:
         raise ValueError(f"n_repeats={n_repeats}: use 1 or more.")
     rng = check_random_state(random_state)
+    if design.residual:
+        return _of_single_units(design, rng, n_folds, n_repeats)
     unit = "cell" if donors is None else "donor"
     present = _presence(design, donors)
     units = design.counts if present is None else present.sum(axis=0)
@@ -263,6 +273,22 @@ def hold_out(
         "pooled", splits,
         f"{why}, so no two folds hold out {MIN_UNITS} {unit}s of every group; {how}, and held-out scores are pooled",
     )  # fmt: skip
+
+
+def _of_single_units(design: Design, rng: np.random.RandomState, n_folds: int, n_repeats: int) -> HoldOut:
+    """Leave one unit, or a share of all units, out at a time if the noise is what the effects leave."""
+    N = len(design.codes)
+    alone = min(N, n_folds) == N or N <= MAX_LEFT_OUT
+    folds_of = [np.arange(N)] if alone else [cell_folds(design, rng, n_folds) for _ in range(n_repeats)]
+    splits = [_usable(design, None, fold, both=False) for fold in folds_of]
+    for of_repeat in splits:
+        if not of_repeat or design.subset(np.concatenate([s.test for s in of_repeat])) is None:
+            raise ValueError(
+                "no certificate: without some of the units the effects of "
+                f"{', '.join(repr(e.name) for e in design.contrasts)} cannot all be estimated; use fewer interactions."
+            )
+    how = "one unit is left out at a time" if alone else f"{n_folds} folds hold out a share of the units"
+    return HoldOut("pooled", splits, f"the noise is what the effects leave; {how}, and held-out scores are pooled")
 
 
 def _presence(design: Design, donors: np.ndarray | None) -> np.ndarray | None:
@@ -362,8 +388,18 @@ def _impossible(design: Design, units: np.ndarray, unit: str) -> str:
 def cell_folds(
     design: Design, random_state: int | np.random.RandomState | None, n_folds: int, least: int = 2
 ) -> np.ndarray:
-    """Assign each cell to a fold, in equal shares of every group; cells of groups with fewer than ``least`` get -1."""
+    """Assign each cell to a fold, in equal shares of every group; cells of groups with fewer than ``least`` get -1.
+
+    If the noise is what the effects leave, any cell can be held out, and cells of neighbouring groups are spread.
+    """
     rng = check_random_state(random_state)
+    if design.residual:
+        N = len(design.codes)
+        order = rng.permutation(N)
+        order = order[np.argsort(design.codes[order], kind="stable")]
+        fold = np.empty(N, dtype=np.int64)
+        fold[order] = np.concatenate([rng.permutation(n_folds) for _ in range(-(-N // n_folds))])[:N]
+        return fold
     order = rng.permutation(len(design.codes))
     rank = pd.Series(design.codes[order]).groupby(design.codes[order]).cumcount().to_numpy()
     # each group starts at a random fold, so that small groups do not all fall into the first folds

@@ -11,6 +11,7 @@ from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._logging import get_logger
 from .flips import CellStatistics, DonorStatistics
+from .residual import residual_f
 from .units import donor_units
 
 logger = get_logger(__name__)
@@ -38,6 +39,10 @@ def gene_f(design: Design, donors: np.ndarray | None, sums: np.ndarray, squares:
     -------
     DataFrame with p rows and one column per effect; NaN for a gene that is constant.
     """
+    if design.unit_model is not None:
+        found, total = residual_f(design, sums, squares), squares.sum(axis=0)
+        found[total - sums.sum(axis=0) ** 2 / np.sum(design.unit_model.root**2) <= 1e-12 * total] = np.nan
+        return found
     samples, effects, found = sample_units(design, donors), design.judged, {}
     by_cells = effects
     if donors is not None:

@@ -78,7 +78,12 @@ class Dual(Solver):
             return inverse.solve(self.means.T), inverse
         # R T^-1 G' is a block of the Gram matrix, which saves a pass over the data
         N = self.within.shape[0]
-        return apply(self.means.T, to_numpy(self.gram[:N, N:])), inverse
+        products = to_numpy(self.gram[:N, N:])
+        if (units := self.within.units) is not None:  # the rows are the coefficients of the linear model
+            C, rows = len(units.of_groups), units.to_groups.copy()
+            rows[:C] -= rows[:C].mean(axis=0)
+            products = products[:, 1:] @ rows.T
+        return apply(self.means.T, products), inverse
 
     @property
     def _single(self) -> bool:
@@ -204,15 +209,15 @@ class _DualFold(Fold):
     def __init__(self, dual: Dual, split: Split):
         within = dual.within
         training = Training(within, split)
-        codes, train, test = training.design.codes, split.train, split.known
-        C, R = training.design.n_groups, len(dual.gram)
+        codes, train, test = training.codes, split.train, split.known
+        C, R, units = len(training.counts), len(dual.gram), training.units
         self.dual, self.split, self.training = dual, split, training
         self._average = arrays.indicator(codes, C) * training.shares
         self._change = self._about_means = np.empty((0, len(train)))
         self._roots = np.sqrt(within.cell_weights[train])[:, None]
         self._held_out = _cells_as_rows(within, test, np.arange(len(test)), np.ones(len(test)), R)
         own = _cells_as_rows(within, train, codes, training.shares, R)  # means of the training groups
-        self._own, q, deviations = own.toarray(), 0, training.deviations
+        self._own, deviations = own.toarray(), training.deviations
         if deviations is not None and within.covariates is not None:
             # the slopes of the training cells are those of the full fit and a change, a combination of training rows
             values, Y = within.covariates.values, self._roots * deviations.Y
@@ -223,10 +228,20 @@ class _DualFold(Fold):
             of_rows, slopes = np.zeros((q, R)), np.zeros((q, R))
             of_rows[:, train] = slopes[:, train] = self._change
             slopes[:, R - q :] = np.eye(q)
-            self._held_out = self._held_out.toarray() - values[test] @ of_rows
-            self._own = np.vstack([self._own - of_means @ of_rows, slopes])
+            if units is None:
+                self._held_out = self._held_out.toarray() - values[test] @ of_rows
+                self._own = np.vstack([self._own - of_means @ of_rows, slopes])
+            else:  # the cells less what covariates predict, and the fitted group means
+                C, full = split.design.n_groups, split.design.unit_model
+                assert full is not None
+                predicted = values[test] @ (slopes - of_rows)
+                if units.covariates is not None:
+                    m = units.of_groups.shape[1]
+                    predicted -= values[test][:, m:] @ slopes[m:]
+                self._held_out = (self._held_out.toarray() + predicted) / full.root[test][:, None]
+                self._own = units.to_groups @ slopes
         # the unweighted mean of the group means is taken off them, and not off the slopes of covariates
-        of_groups = np.r_[np.ones(C), np.zeros(q)]
+        of_groups = np.r_[np.ones(C), np.zeros(len(self._own) - C)]
         self._centre = of_groups / C @ self._own
         self._own -= of_groups[:, None] * self._centre
 
@@ -237,7 +252,7 @@ class _DualFold(Fold):
         phi_s.
         """
         training = self.training
-        products = products - (self._average @ products)[training.design.codes]
+        products = products - (self._average @ products)[training.codes]
         products -= self._about_means.T @ (self._change @ products)
         if training.scaling is not None:
             products = scale_samples(products, training.sample_codes, training.scaling)
@@ -250,7 +265,7 @@ class _DualFold(Fold):
         if training.scaling is not None:
             V = scale_samples(V, training.sample_codes, training.scaling)
         V = V - self._change.T @ (self._about_means @ V)
-        V -= self._average.T @ (arrays.indicator(training.design.codes, self._average.shape[0]) @ V)
+        V -= self._average.T @ (arrays.indicator(training.codes, self._average.shape[0]) @ V)
         out = np.zeros((len(self.dual.gram), V.shape[1]))
         out[self.split.train] = V
         return out
@@ -302,7 +317,7 @@ class _DualFold(Fold):
         of_training = self.training.within()
         means = dual.shrunken_fold(self.training, of_training.means)
         origin = means.mean(axis=0)
-        G = with_slopes(means - origin, of_training.covariates)
+        G = with_slopes(means - origin, of_training.of_covariates)
         B, R = np.vstack([G, origin - within.centre]).T / dual.target[:, None], len(G)
         products = arrays.times(within.X, B) - within.centre @ B  # one row for every cell
         if within.covariates is not None and of_training.covariates is not None:

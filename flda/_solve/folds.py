@@ -67,7 +67,12 @@ class Training:
         design = split.training
         assert design is not None  # folds in which an effect cannot be estimated are never evaluated
         train, codes, counts = split.train, design.codes, design.counts
-        self.split, self.design, self.full_within = split, design, within
+        columns, present, units = design.covariates, split.present, design.unit_model
+        if units is not None:  # one sample without a mean
+            codes, counts = np.zeros_like(codes), np.array([len(codes)])
+            columns, present = units.columns, np.zeros(1, dtype=np.int64)
+        self.split, self.design, self.full_within, self.units = split, design, within, units
+        self.codes, self.counts = codes, counts
         self.full, first, self.sample_codes = np.unique(
             within.sample_codes[train], return_index=True, return_inverse=True
         )
@@ -75,11 +80,13 @@ class Training:
         self.groups = codes[first]
         n_samples = np.bincount(self.groups)
         self.shares = 1 / (n_samples[self.groups] * self.sample_counts)[self.sample_codes]
-        raw = within.weights[split.present]
+        if units is not None:
+            self.shares, n_samples = np.zeros(len(codes)), np.zeros(1, dtype=np.int64)
+        raw = within.weights[present]
         self.norm = np.sum(raw * (counts - n_samples))
         self.deviations = None
-        if design.covariates is not None:
-            self.deviations = Deviations(design.covariates, self.sample_codes, raw[codes] / self.norm)
+        if columns is not None:
+            self.deviations = Deviations(columns, self.sample_codes, raw[codes] / self.norm, centred=units is None)
             self.norm /= self.deviations.factor
         self.weights = raw / self.norm
         self.samples, self.scaling = None, None
@@ -87,9 +94,19 @@ class Training:
             self.samples = Samples(self.sample_codes, self.sample_counts, self.groups)
             self.scaling = donor_scaling(self.samples, self.weights, within.delta)
 
+    def coordinates(self, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return group means, C x p, and slopes of covariates, or None, from the slopes of a linear model of units."""
+        assert self.units is not None
+        C = self.design.n_groups
+        rows = self.units.to_groups @ slopes
+        return rows[:C], rows[C:] if len(rows) > C else None
+
     @property
     def n_effective(self) -> np.ndarray:
-        """Number of independent cells whose noise is taken to equal that of the mean of each training group, (C,)."""
+        """Number of independent cells whose noise is taken to equal that of the mean of each training group, (C,).
+
+        The design knows better if the noise is what the effects leave.
+        """
         if self.samples is None:
             return self.design.counts
         return n_effective(self.samples)
@@ -105,6 +122,8 @@ class Training:
         ``sums`` are the sums of the cells of each training sample (S x p), which save a pass over the data.
         """
         X = self.full_within.X[self.split.train]  # type: ignore[index]
+        if self.units is not None:
+            return Within.of_units(X, self.units, scaled=True)
         if sums is None:
             sums = arrays.group_sums(X, self.sample_codes, len(self.full))
         own, design, slopes = sums / self.sample_counts[:, None], self.design, None

@@ -62,11 +62,11 @@ class _IterativeFold(Fold):
         self.counts = training.n_effective
         means = self.within.means if solver.prior is None else solver.shrunken_fold(training, self.within.means)
         self.centre = means.mean(axis=0)
-        self.means = with_slopes(means - self.centre, self.within.covariates)
-        self.held_out = solver.within.X[split.known]  # type: ignore[index]
-        self.covariates = None
-        if solver.within.covariates is not None and self.within.covariates is not None:
-            self.covariates = solver.within.covariates.values[split.known], self.within.covariates.slopes
+        self.means = with_slopes(means - self.centre, self.within.of_covariates)
+        self.held_out = solver.within.raw_rows(split.known)
+        self.covariates, design = None, split.design
+        if design.covariates is not None and self.within.of_covariates is not None:
+            self.covariates = design.covariates.values[split.known], self.within.of_covariates
 
     def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
         # only g = 1 needs tr(T^-1 M_e) of the training cells, which takes a pass over the data

@@ -116,7 +116,8 @@ class Objective:
         ratio, C = self.kind == "ratio", design.n_groups
         K = None if K is None else K[:C, :C]
         contrasts, rest, w = design.contrasts, np.empty((0, design.n_groups)), None
-        if ratio and design.table.df_left(list(contrasts)):
+        # fitted means, with the noise of what the effects leave, have no lack of fit
+        if ratio and design.unit_model is None and design.table.df_left(list(contrasts)):
             contrasts, rest, w = self._fit(design, K, noise)
         halves = {e: b / np.sqrt(len(b)) for e, b in contrasts.items()}  # M_T = |halves[T] G|^2
         of_covariates = []
@@ -133,7 +134,7 @@ class Objective:
             if ratio and self.reliability:
                 assert K is not None
                 assert noise is not None
-                own = reliability_root(own, K, noise) @ own
+                own = reliability_root(own, K, noise.trace * design.noise_of_means(noise.counts)) @ own
             others = [*((halves[e], self.penalties[e]) for e in design.others(effect)), *of_covariates]
             against = np.vstack([rest, *(np.sqrt(penalty) * h for h, penalty in others if penalty < np.inf)])
             columns = against.shape[1]
@@ -176,10 +177,13 @@ def lack_of_fit_variance(table: Table, effects: Sequence[Effect], K: np.ndarray,
     return max(float((np.sum(left * K) / noise.trace - table.df_left(effects)) / np.trace(left)), 0.0)
 
 
-def reliability_root(own: np.ndarray, K: np.ndarray, noise: Noise) -> np.ndarray:
-    """Return the root of ``(I - E^-1/2 N E^-1/2)_+`` for the contrasts of an effect, df x df."""
+def reliability_root(own: np.ndarray, K: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return the root of ``(I - E^-1/2 N E^-1/2)_+`` for the contrasts of an effect, df x df.
+
+    ``noise`` is the covariance of the group means in the metric of K, C x C.
+    """
     E = own @ K @ own.T
-    N = noise.trace * (own / noise.counts) @ own.T
+    N = own @ noise @ own.T
     values, vectors = eigh((E + E.T) / 2)
     # group means that do not differ at all along a contrast are not reliable either
     keep = values > 1e-12 * values[-1]

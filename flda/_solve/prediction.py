@@ -73,7 +73,9 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
     """
     C, table = design.n_groups, design.table
     K = K[:C, :C]  # covariates of new cells are not known, and taken to be zero, their mean
-    maps = {"observed": np.eye(C)}
+    maps, covariance = {"observed": np.eye(C)}, design.noise_of_means(noise.counts)
+    if design.unit_model is not None:  # the means are fitted already
+        return {"fitted": Discriminants(maps["observed"], np.diag(K - noise.trace * covariance) / 2)}
     every: list[Effect] = list(design.contrasts)
     mains: list[Effect] = [e for e in every if len(e) < 2]
     for name, effects in (("fitted", every), ("shrunken", mains)):
@@ -86,7 +88,7 @@ def discriminants(design: Design, K: np.ndarray, noise: Noise) -> dict[str, Disc
         maps[name] = fitted + kept[:, None] * (np.eye(C) - fitted)
     return {
         name: Discriminants(
-            A, (np.einsum("ij,jk,ik->i", A, K, A) - noise.trace * np.sum(A**2 / noise.counts, axis=1)) / 2
+            A, (np.einsum("ij,jk,ik->i", A, K, A) - noise.trace * np.einsum("ij,jk,ik->i", A, covariance, A)) / 2
         )
         for name, A in maps.items()
     }
@@ -201,7 +203,8 @@ class Calibration:
             return out
 
         counts = np.zeros(C, dtype=np.int64)
-        counts[split.present] = training.counts
+        # a group may have its one unit held out; all groups are then as likely
+        counts[split.present] = np.maximum(training.counts, 1)
         self._groups = split.design.table.groups
         self._truth.append(self._groups[split.present[split.known_groups[order]]])
         self._counts.append(np.tile(counts, (len(order), 1)))

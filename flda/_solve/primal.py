@@ -95,6 +95,8 @@ class _PrimalFold(Fold):
         held_out = arrays.by_rows(within.X)[split.test]
         sums = arrays.group_sums(held_out, within.sample_codes[split.test], len(within.sample_means))
         own = (within.sample_sums - sums)[training.full] / training.sample_counts[:, None]
+        if training.units is not None:
+            own = np.zeros_like(own)
         sizes = training.sample_counts * training.weights[training.groups]  # w n_s / norm
         # the formula at the top of this module
         scatter = (primal.scatter - within.gene_scatter(split.test, sums)) / training.norm
@@ -114,8 +116,15 @@ class _PrimalFold(Fold):
             shift -= deviations.means @ slopes
             own = own - deviations.means @ (slopes + change)
             self.covariates = values[split.known], slopes + change
-        scatter -= _outer(scatter, shift, sizes)
-        means = training.group_means(own)
+        if training.units is None:
+            scatter -= _outer(scatter, shift, sizes)
+            means = training.group_means(own)
+        else:
+            assert self.covariates is not None
+            means, of_covariates = training.coordinates(self.covariates[1])
+            self.covariates = None
+            if of_covariates is not None and split.design.covariates is not None:
+                self.covariates = split.design.covariates.values[split.known], of_covariates
         if training.scaling is not None:  # n M_donor of the training samples
             scatter += _outer(scatter, training.scaling[:, None] * (own - means[training.groups]), sizes)
         self.scatter = scatter
@@ -125,7 +134,7 @@ class _PrimalFold(Fold):
         self.means = means - self.centre
         if self.covariates is not None:
             self.means = np.vstack([self.means, self.covariates[1]])
-        self.held_out, self.counts = within.X[split.known], training.n_effective  # type: ignore[index]
+        self.held_out, self.counts = within.raw_rows(split.known), training.n_effective
 
     def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
         Z, traces = solve_grid(self.scatter, self.primal.target, grid, self.means.T)

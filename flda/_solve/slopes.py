@@ -30,6 +30,9 @@ class Deviations:
         Sample of each cell, (N,).
     weights
         Weight w of each cell, (N,).
+    centred
+        Whether the deviations are those from the means of the samples. In the linear model of single units, which has
+        no other mean, they are those from zero.
 
     Attributes
     ----------
@@ -50,9 +53,10 @@ class Deviations:
         If a covariate does not vary within samples.
     """
 
-    def __init__(self, covariates: Covariates, codes: np.ndarray, weights: np.ndarray):
+    def __init__(self, covariates: Covariates, codes: np.ndarray, weights: np.ndarray, *, centred: bool = True):
         Z, sizes = covariates.values, np.bincount(codes)
-        self.covariates, self.means = covariates, arrays.group_sums(Z, codes, len(sizes)) / sizes[:, None]
+        means = arrays.group_sums(Z, codes, len(sizes)) / sizes[:, None]
+        self.covariates, self.means = covariates, means if centred else np.zeros_like(means)
         self.Y = Z - self.means[codes]
         self.A = self.Y.T @ (weights[:, None] * self.Y)
         for effect, columns in covariates.columns.items():
@@ -62,7 +66,8 @@ class Deviations:
             if left <= LEAST_VARIATION * np.linalg.norm(Z[:, columns]):
                 raise ValueError(
                     f"the covariate {effect.name!r} hardly varies between cells of one group (and donor) beside the "
-                    "other covariates, so its slope cannot be estimated; leave it out, or bin it into a factor."
+                    "other covariates, so its slope cannot be estimated; leave it out, bin it into a factor, or, if it "
+                    "differs between donors only, fit one row per donor (pseudobulk samples)."
                 )
         taken = np.sum(np.linalg.inv(self.A) * (self.Y.T @ (weights[:, None] ** 2 * self.Y)))
         if taken >= 1:
@@ -102,6 +107,6 @@ class Slopes:
         return float(np.sum(self.slopes * (self.deviations.A @ self.slopes)))
 
 
-def with_slopes(means: np.ndarray, covariates: Slopes | None) -> np.ndarray:
+def with_slopes(means: np.ndarray, slopes: np.ndarray | None) -> np.ndarray:
     """Put the slopes of covariates, if there are any, below the group means: (C + q) x p."""
-    return means if covariates is None else np.vstack([means, covariates.slopes])
+    return means if slopes is None else np.vstack([means, slopes])

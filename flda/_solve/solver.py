@@ -137,7 +137,7 @@ class Solver(ABC):
 
         Effects do not depend on this shift, but products lose fewer digits without it.
         """
-        return with_slopes(self.group_means - self.centre, self.within.covariates)
+        return with_slopes(self.group_means - self.centre, self.within.of_covariates)
 
     def shrunken_fold(self, training: Training, means: np.ndarray) -> np.ndarray:
         """Shrink the group means (C x p) of the training cells of a fold by a prior that is fitted to them.
@@ -149,7 +149,10 @@ class Solver(ABC):
         )
 
     def columns(self, genes: Sequence[int] | np.ndarray):
-        """Return the data of a few genes, N x len(genes), in memory or on the GPU."""
+        """Return the data of a few genes, N x len(genes), in memory or on the GPU.
+
+        With precision weights the rows are multiplied by their roots.
+        """
         X = self._columns[:, genes]
         if arrays.in_memory(X):
             return X

@@ -28,6 +28,11 @@ vanishes in the sum over a sample, and ``phi_s^2 = delta n / (w_c n_s (S - C))``
 Without donors the samples are the groups, and h_s is g_c.
 
 With covariates z_i everything holds for ``x_i - Gamma' z_i`` in place of x_i (:mod:`flda._solve.slopes`).
+
+If the noise is what the effects leave of single units (:mod:`flda._design.unit_model`), the columns of the linear model
+take the place of the covariates, in a fit without any mean: all units form one sample with the centre zero, and rows of
+X and of the columns are multiplied by the roots of the precision weights. Then ``M_e = sum_i w r_i r_i'`` of the
+residuals r_i with ``w = 1 / (N - q)``, and the group means are linear combinations of the slopes.
 """
 
 from __future__ import annotations
@@ -46,6 +51,7 @@ from .._data.summary import summarise
 from .._data.symmetric import add_products, mirrored
 from .._design.covariates import Covariates
 from .._design.samples import Samples
+from .._design.unit_model import UnitModel
 from .._logging import get_logger
 from .slopes import Deviations, Slopes, with_slopes
 
@@ -135,6 +141,9 @@ class Within:
         Share of the donors in the covariance of the sample means.
     covariates
         The covariates and their slopes, or None. All means and centres above are those of ``x - Gamma' z``.
+    units
+        The linear model of single units, or None. With it ``X`` and ``covariates`` are its scaled rows and its columns,
+        ``codes``, ``counts`` and ``weights`` are those of one sample, and ``means`` are the fitted group means.
     """
 
     X: object
@@ -148,6 +157,20 @@ class Within:
     samples: Samples | None = None
     delta: float = 1.0
     covariates: Slopes | None = None
+    units: UnitModel | None = None
+
+    @classmethod
+    def of_units(cls, X, units: UnitModel, *, scaled: bool = False) -> Within:
+        """Fit the linear model of single units, in one pass over X; its rows may be ``scaled`` already."""
+        N, p = X.shape
+        if units.weights is not None and not scaled:
+            X = arrays.scaled_rows(X, units.root)
+        codes, zero, weight = np.zeros(N, dtype=np.int64), np.zeros((1, p)), np.full(1, 1 / N)
+        deviations = Deviations(units.columns, codes, weight[codes], centred=False)
+        fitted = Slopes.fit(X, deviations, weight[codes])
+        means = (units.to_groups @ fitted.slopes)[: len(units.of_groups)]
+        weights = weight * deviations.factor
+        return cls(X, codes, np.array([N]), weights, means, codes, zero, zero, covariates=fitted, units=units)
 
     @classmethod
     def from_data(
@@ -206,6 +229,23 @@ class Within:
         centres = scaled_centres(own, means, samples, weights, delta)
         return cls(X, codes, counts, weights, means, samples.codes, own, centres, samples, delta, fitted)
 
+    def of_fit(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums and sums of squares of every group, C x p, with the same fit of a linear model of units.
+
+        They are those of the fitted means, less what covariates predict, and of equal shares of what the model leaves.
+
+        Parameters
+        ----------
+        squares
+            Weighted sum of the squares of each gene, (p,).
+        """
+        assert self.units is not None
+        assert self.covariates is not None
+        weights = np.bincount(self.units.codes, self.units.root**2, len(self.means))[:, None]
+        M, b = self.covariates.values, self.covariates.slopes
+        left = np.maximum(squares - np.sum(b * (M.T @ M @ b), axis=0), 0)
+        return weights * self.means, weights * self.means**2 + weights / weights.sum() * left
+
     def with_delta(self, delta: float) -> Within:
         """Return the same with another share of the donors, as that of more genes."""
         if self.samples is None:
@@ -233,8 +273,32 @@ class Within:
 
     @property
     def coefficients(self) -> np.ndarray:
-        """The centred group means, and below them the slopes of the covariates, (C + q) x p."""
-        return with_slopes(self.centred_means, self.covariates)
+        """The centred group means, and below them the slopes of the covariates, (C + q) x p.
+
+        With a linear model of units it is the zero mean of the one sample, and all slopes of the model.
+        """
+        means = self.centred_means if self.units is None else self.centres
+        return with_slopes(means, None if self.covariates is None else self.covariates.slopes)
+
+    @property
+    def of_covariates(self) -> np.ndarray | None:
+        """Slopes of the covariates, k x p, or None; not of the effects of a linear model of units."""
+        if self.covariates is None:
+            return None
+        slopes = self.covariates.slopes
+        if self.units is None:
+            return slopes
+        return None if self.units.covariates is None else slopes[self.units.of_groups.shape[1] :]
+
+    def raw_rows(self, cells: np.ndarray) -> Any:
+        """Return the expression of some cells, without the scale of precision weights."""
+        return self.unscaled(self.X[cells], cells)  # type: ignore[index]
+
+    def unscaled(self, X: Any, cells: np.ndarray | None = None) -> Any:
+        """Return rows of all cells, or of some, without the scale of precision weights."""
+        if self.units is None or self.units.weights is None:
+            return X
+        return arrays.scaled_rows(X, 1 / (self.units.root if cells is None else self.units.root[cells]))
 
     @property
     def sample_sums(self) -> np.ndarray:
@@ -479,7 +543,7 @@ class Within:
     @property
     def _fits(self) -> np.ndarray:
         """The centres h_s, and below them the slopes of the covariates, (S + q) x p."""
-        return with_slopes(self.centres, self.covariates)
+        return with_slopes(self.centres, None if self.covariates is None else self.covariates.slopes)
 
     def cells_of(self, B: np.ndarray) -> np.ndarray:
         """Compute ``R @ B`` (N x k), the products of the weighted residuals of the cells with B (p x k)."""

@@ -43,7 +43,9 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         n_components=args.n_components,
         objective=args.objective,
         penalty=args.penalty,
+        weights=args.weights,
         group_means=args.group_means,
+        error=args.error,
         shrinkage=args.shrinkage,
         device=args.device,
         random_state=args.seed,
@@ -102,6 +104,8 @@ def _print_numbers(adata: AnnData) -> None:
         f"{len(record.axes)} axes, shrinkage {fit['shrinkage']:.3g}, solver {fit['solver']}, "
         f"residual {fit['residual']:.0e}"
     )
+    if fit["error"] == "residual":
+        print(f"noise: what the effects leave, {int(fit['df_residual'])} degrees of freedom")
     if "certificate" in record:
         print_certificate(record.certificate, ["all", "selected"])
     if "tests" in record:

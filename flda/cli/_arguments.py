@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
         layer=None,
         mask_var=None,
         n_components=None,
+        weights="random",
+        error="auto",
     )
 
     run = command("run", "analyse an h5ad file and write rankings, tables, figures and a report")
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _panel_options(command("panel", "choose a panel of genes for all axes of a result.h5ad, and certify it"))
 
     power = command("power", "estimate how many cells and donors per group a study needs")
-    _design_options(power, factors_alone=True)
+    _design_options(power, formulas=False)
     _power_options(power)
 
     data = commands.add_parser("datasets", help="public data sets").add_subparsers(required=True, metavar="ACTION")
@@ -76,13 +78,16 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def _design_options(sub: argparse.ArgumentParser, *, factors_alone: bool = False) -> None:
-    """The file, and the columns of its design; ``factors_alone`` leaves out formulas, numbers and contrasts."""
+def _design_options(sub: argparse.ArgumentParser, *, formulas: bool = True) -> None:
+    """The file, and the columns of its design."""
     sub.add_argument("file", type=Path, metavar="FILE.h5ad")
     design = sub.add_mutually_exclusive_group(required=True)
     design.add_argument("--factors", nargs="+", metavar="COLUMN", help="obs columns of the factors")
-    if not factors_alone:
-        _model_options(sub, design)
+    if formulas:
+        design.add_argument(
+            "--formula", metavar="FORMULA", help="a formula such as '~ drug * dose + batch' instead (needs formulaic)"
+        )
+    _model_options(sub)
     sub.add_argument(
         "--nuisance",
         nargs="+",
@@ -98,11 +103,8 @@ def _design_options(sub: argparse.ArgumentParser, *, factors_alone: bool = False
     )
 
 
-def _model_options(sub: argparse.ArgumentParser, design: argparse._MutuallyExclusiveGroup) -> None:
-    """Formulas, numbers and contrasts."""
-    design.add_argument(
-        "--formula", metavar="FORMULA", help="a formula such as '~ drug * dose + batch' instead (needs formulaic)"
-    )
+def _model_options(sub: argparse.ArgumentParser) -> None:
+    """Numbers and contrasts."""
     sub.add_argument(
         "--numeric",
         nargs="+",
@@ -200,6 +202,19 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
 def _run_options(sub: argparse.ArgumentParser) -> None:
     """Further options of ``flda run``."""
     sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor, for folds, tests and the error term")
+    sub.add_argument(
+        "--error",
+        choices=["auto", "within", "residual"],
+        default="auto",
+        help="the noise: what varies within groups, or what the effects leave (default auto: residual if no group has "
+        "two cells, or with --weights of samples)",
+    )
+    sub.add_argument(
+        "--weights",
+        default="random",
+        metavar="COLUMN",
+        help="obs column with the cells of pseudobulk samples, by which they weigh; or random (default) or equal",
+    )
     sub.add_argument("--layer", help="layer to use instead of X")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
     sub.add_argument(

@@ -24,15 +24,19 @@ from .. import datasets, get, pl, report, tl
 from .._adata import read
 from .._adata.results import Record, prediction_name
 from .._data.device import NoDevice
-from .._design.design import make_design
+from .._design.covariates import variation
+from .._design.design import Design, make_design
 from .._design.effects import Effect
 from .._design.formula import parse_formula
 from .._logging import quiet
+from .._solve.slopes import LEAST_VARIATION
 from ..simulate._power import power
 from ._analysis import analyse, print_certificate
 from ._folder import UsageError, whole_folder, write_csv, write_summary
 
 logger = logging.getLogger("flda")
+
+LITTLE_LEFT = 0.05  # share of a covariate from which its slope is called imprecise
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -115,9 +119,30 @@ def check(args: argparse.Namespace) -> None:
         print(f"  {row.effect:<30} {role if row.estimable else 'cannot be estimated: ' + row.reason}")
     for effect, contrast in design.named.items():
         print(f"  {effect.name:<30} 1 axis: {contrast.text(design.levels)}")
+    _print_numbers(design)
+    if design.unit_model is not None:
+        print(f"\nnoise: what the effects leave of single units, {design.unit_model.df} degrees of freedom")
+        return
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
         print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other mean")
+
+
+def _print_numbers(design: Design) -> None:
+    """Print the values of numeric factors, and how much of each covariate varies beside the groups."""
+    for name, values in design.numeric.items():
+        print(f"\n{name}: a number with {len(values)} values from {values.min():.3g} to {values.max():.3g}")
+    if design.covariates is None:
+        return
+    print("\ncovariates, with a slope for every gene and no axes:")
+    explained = np.eye(design.n_groups)[design.codes]
+    if design.unit_model is not None:
+        explained = design.unit_model.of_groups[design.codes]
+    for effect, share in variation(design.covariates.values, design.covariates.columns, explained).items():
+        verdict = ": its slope is imprecise" if share < LITTLE_LEFT else ""
+        if share <= LEAST_VARIATION**2:
+            verdict = ": its slope cannot be estimated; leave it out, or bin it"
+        print(f"  {effect.name:<30} groups and other covariates leave {share:.1%} of its variance{verdict}")
 
 
 def rank(args: argparse.Namespace) -> None:
@@ -204,6 +229,8 @@ def plan(args: argparse.Namespace) -> None:
         found = power(
             adata, args.factors, n_cells=args.n_cells, n_donors=args.n_donors, purity=args.purity,
             stability=args.stability, n_genes=args.n_genes, interactions=args.interactions, nuisance=args.nuisance,
+            numeric=dict(args.numeric) if args.numeric else None,
+            contrasts=dict(args.contrast) if args.contrast else None,
             donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
         )  # fmt: skip
         write_csv(found.curves, folder / "power.csv")

@@ -30,11 +30,15 @@ from ._labels import donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
+from ._units import precision_column, prepared_units
 
 logger = get_logger(__name__)
 
 # parameters on which a solve depends, besides the shrinkage
-SOLVE = ("interactions", "nuisance", "numeric", "contrasts", "group_means", "shrinkage_target", "within", "solver")
+SOLVE = (
+    "interactions", "nuisance", "numeric", "contrasts", "group_means", "weights", "error", "shrinkage_target", "within",
+    "solver",
+)  # fmt: skip
 
 
 class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -98,6 +102,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         How groups weigh in the estimates of effects if the fit does not have all interactions. ``"random"`` weighs
         group c with ``1 / (tau2 + 1 / n_c)``, where the variance tau2 of what no effect explains is estimated by
         moments (DerSimonian and Laird 1986). ``"equal"`` weighs all groups alike. Only the ratio uses ``"random"``.
+        Any other name is a column of y with precision weights: the variance of a row is taken to be one over its
+        weight, as that of the mean of a pseudobulk sample is over its number of cells. ``error`` is then
+        ``"residual"``.
     reliability
         Whether contrasts of an effect count less the more of their variance is the noise of the group means. Only the
         ratio uses it.
@@ -107,6 +114,12 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         fitted again in every fold. It helped where few genes carry the effects, as the prior assumes (two simulations
         and the RNA mixtures), and harmed three real data sets (``benchmarks/RESULTS.md``). So it is worth a try when
         groups are rare, if the certificate agrees.
+    error
+        What the noise is. ``"within"`` takes what varies within groups. ``"residual"`` takes what the effects leave,
+        with ``N`` less the number of coefficients as degrees of freedom, as in an analysis of variance; for tables with
+        one unit per group, and for blocks. ``"auto"`` is ``"residual"`` if no group has two units or if there are
+        precision weights. With ``interactions="all"`` and one unit per group, the interaction with the most degrees of
+        freedom becomes the noise; a log message and ``design_.report`` say so.
     shrinkage
         g in ``M_e(g) = (1 - g) M_e + g T``: a number in [0, 1], ``"ledoit-wolf"``, ``"oas"``, or ``"cv"`` for the value
         of a grid that is best on held-out cells. ``"auto"`` is ``"cv"``. No fixed value and no formula did better on
@@ -145,7 +158,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         Groups, counts, contrasts, and the report of which effects can be estimated.
     means_ : ndarray of shape (C, p)
         Group means from which the axes are computed, with rows as in ``design_.group_levels()``. With covariates they
-        are those at the mean of the covariates.
+        are those at the mean of the covariates, and with ``error="residual"`` they are the fitted ones.
     slopes_ : ndarray of shape (q, p) or None
         Change of expression per standard deviation of each covariate column (``design_.covariates``).
     within_sd_ : ndarray of shape (p,)
@@ -208,6 +221,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         weights: str = "random",
         reliability: bool = True,
         group_means: str = "observed",
+        error: str = "auto",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
@@ -226,6 +240,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.weights = weights
         self.reliability = reliability
         self.group_means = group_means
+        self.error = error
         self.shrinkage = shrinkage
         self.shrinkage_target = shrinkage_target
         self.within = within
@@ -244,7 +259,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Return the groups and effects of cells with these labels, one column per factor."""
         return make_design(
             labels, interactions=self.interactions, nuisance=self.nuisance, numeric=self.numeric,
-            contrasts=self.contrasts,
+            contrasts=self.contrasts, error=self.error, weights=precision_column(self.weights),
         )  # fmt: skip
 
     @classmethod
@@ -338,7 +353,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         signs = largest_signs(axes.U * self.within_sd_[:, None])
         self.components_ = np.ascontiguousarray((axes.U * signs).T)
         self.means_ = solver.group_means
-        self.slopes_ = None if within.covariates is None else within.covariates.slopes
+        self.slopes_ = within.of_covariates
         self.patterns_ = patterns(self.means_, design, axes.table["effect"], self.components_, sd=self.within_sd_)
         self.donor_share_ = within.donor_share(solver.variances)
         self.shrinkage_, self.solver_, self.residual_ = solved.g, solver.name, solved.residual
@@ -432,7 +447,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def score(self, X, y, sample_weight=None) -> float:
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
         truth, predicted = label_frame(y)[0], label_frame(self.predict(X))[0]
-        if truth.shape[1] > predicted.shape[1]:  # covariates are not predicted
+        if truth.shape[1] > predicted.shape[1]:  # covariates and weights are not predicted
             truth = truth[predicted.columns]
         truth, predicted = truth.to_numpy(), predicted.to_numpy()
         # levels may be numbers that are no whole numbers, which metrics.accuracy_score does not take for labels
@@ -461,6 +476,8 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
 
         design = self.design_of(labels)
         N, p = X.shape
+        if design.residual:
+            return prepared_units(self, X, labels, design, donors)
         if design.n_groups == N:
             raise ValueError(
                 f"each of the {N} groups has a single cell, so there is no within-group scatter; "
@@ -472,10 +489,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
                 "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
             )
         priors_of(design, self.prior)  # refuses a prior that does not fit the levels
-        objective = Objective(
-            self.objective, effect_penalties(design, self.penalty), self.lack_of_fit, self.weights, self.reliability
-        )
-        n_components = effect_components(design, self.n_components)
+        objective, n_components = self._objective(design), effect_components(design, self.n_components)
 
         names = getattr(self, "feature_names_in_", None)
         samples = samples_in_error(design, donors, donor_names)
@@ -489,6 +503,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
             less = adjusted(X, design.covariates, units.codes, summary.sums, summary.squares)
             summary = replace(summary, sums=less.sums, squares=less.squares)
         return Prepared(labels, design, donors, objective, n_components, summary, within)
+
+    def _objective(self, design: Design) -> Objective:
+        penalties = effect_penalties(design, self.penalty)
+        weights = "equal" if self.weights == "equal" else "random"
+        return Objective(self.objective, penalties, self.lack_of_fit, weights, self.reliability)
 
     def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
         """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects."""
@@ -532,7 +551,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         if g != solved.g:
             Z, _, noise = solve(solver, g)
         found = discriminants(design, solved.means @ Z, noise)
-        means = means if means in found else "observed"
+        means = means if means in found else next(iter(found))
         return Predictor(
             levels={f: design.levels[f] for f in design.table.factors},
             groups=design.table.groups,
@@ -557,7 +576,6 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         choices: dict[str, tuple[Any, ...]] = {
             "objective": ("ratio", "difference"),
-            "weights": ("random", "equal"),
             "reliability": (True, False),
             "shrinkage_target": ("identity", "diagonal"),
             "group_means": ("observed", "shrunken"),

@@ -106,6 +106,7 @@ class PanelFLDA(FLDA):
         weights: str = "random",
         reliability: bool = True,
         group_means: str = "observed",
+        error: str = "auto",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
@@ -116,8 +117,8 @@ class PanelFLDA(FLDA):
         super().__init__(
             interactions=interactions, nuisance=nuisance, numeric=numeric, contrasts=contrasts,
             n_components=n_components, objective=objective, penalty=penalty, lack_of_fit=lack_of_fit, weights=weights,
-            reliability=reliability, group_means=group_means, shrinkage=shrinkage, shrinkage_target=shrinkage_target,
-            within=within, prior=prior, solver=solver, random_state=random_state,
+            reliability=reliability, group_means=group_means, error=error, shrinkage=shrinkage,
+            shrinkage_target=shrinkage_target, within=within, prior=prior, solver=solver, random_state=random_state,
         )  # fmt: skip
         self.n_genes = n_genes
         self.effects = effects
@@ -140,9 +141,9 @@ class PanelFLDA(FLDA):
         if self.budget is not None and not (isinstance(self.budget, Real) and self.budget > 0):
             raise ValueError(f"budget={self.budget!r}: use a number above 0.")
 
-    def _solve(self, prepared: Prepared) -> Solved:
+    def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
         self._weights = _effect_weights(self.effects, prepared.design.effects)
-        solved = super()._solve(prepared)
+        solved = super()._solve(prepared, like)
         self._problem, self._homes = self._pose(solved)
         return solved
 

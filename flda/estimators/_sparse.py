@@ -137,6 +137,7 @@ class SparseFLDA(FLDA):
         weights: str = "random",
         reliability: bool = True,
         group_means: str = "observed",
+        error: str = "auto",
         shrinkage: float | str = "auto",
         shrinkage_target: str = "diagonal",
         within: str = "pooled",
@@ -147,8 +148,8 @@ class SparseFLDA(FLDA):
         super().__init__(
             interactions=interactions, nuisance=nuisance, numeric=numeric, contrasts=contrasts,
             n_components=n_components, objective=objective, penalty=penalty, lack_of_fit=lack_of_fit, weights=weights,
-            reliability=reliability, group_means=group_means, shrinkage=shrinkage, shrinkage_target=shrinkage_target,
-            within=within, prior=prior, solver=solver, random_state=random_state,
+            reliability=reliability, group_means=group_means, error=error, shrinkage=shrinkage,
+            shrinkage_target=shrinkage_target, within=within, prior=prior, solver=solver, random_state=random_state,
         )  # fmt: skip
         self.n_genes = n_genes
         self.mode = mode
@@ -251,7 +252,7 @@ class SparseFLDA(FLDA):
         options = {name: value for name, value in self.get_params().items() if name in FLDA().get_params()}
         model = FLDA(**{**options, "n_components": None, "solver": "auto"})
         with quiet():
-            model.fit(solved.solver.columns(genes), prepared.labels, prepared.donors)
+            model.fit(prepared.within.unscaled(solved.solver.columns(genes)), prepared.labels, prepared.donors)
         found = model._predictor
         weights = np.zeros((prepared.within.shape[1], found.discriminants.shape[1]))
         weights[genes] = found.discriminants
@@ -311,9 +312,9 @@ class SparseFLDA(FLDA):
         """Choose, for each effect, the smallest k whose held-out criterion is within one standard error of the best."""
         prepared, design = solved.prepared, solved.design
         grid = [k for k in GRID if k <= selectable(solved, self.candidates).sum()]
-        X = by_rows(prepared.within.X)
+        X = prepared.within.unscaled(by_rows(prepared.within.X))
         # the shrinkage is that of all cells, which is fair here: a certificate repeats the whole fit within its folds
-        model = clone(self).set_params(shrinkage=solved.g, n_genes=grid[-1])
+        model = clone(self).set_params(shrinkage=solved.g, n_genes=grid[-1], **design.fixed())
         values: dict[Effect, list[np.ndarray]] = {e: [] for e in design.effects}
         split: Split
         for split in progress(
@@ -334,7 +335,8 @@ class SparseFLDA(FLDA):
                     warm = [a.genes for a in axes]
                     s = np.column_stack([_scores(held_out, a, centre) for a in axes])
                     means = np.column_stack([inner.solver.group_means[:, a.genes] @ a.loadings for a in axes])
-                    e = (training.fitted(effect) @ means)[split.known_groups]
+                    # the groups of the fit may be fewer if the noise is what the effects leave
+                    e = (training.coding(effect) @ (inner.design.rows(effect) @ means))[split.known_groups]
                     criterion.add(i, e, s, split.known_weights * has_part)
                 values[effect].append(criterion.values())
         rows, sizes = [], {}

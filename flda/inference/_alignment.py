@@ -37,18 +37,22 @@ class Alignment:
             rows.sort()
             X = X[rows]
         self.model, self.X = model, X
+        part = design.subset(rows) if design.residual else None
+        self.units = None if part is None else part.unit_model
         self.codes = np.unique(design.codes[rows], return_inverse=True)[1].ravel()
         self.g, self.variances = model.shrinkage_, model.within_sd_**2
         self.scores = self._within(model.transform(X))
 
     def _within(self, scores: np.ndarray) -> np.ndarray:
-        """Subtract the mean of the group from every row."""
+        """Subtract the mean of the group, or what the effects explain of single units, from every row."""
+        if self.units is not None:
+            return self.units.residuals(scores)
         counts = np.bincount(self.codes)
         return scores - (group_sums(scores, self.codes, len(counts)) / counts[:, None])[self.codes]
 
     def rotation(self, fold: FLDA) -> np.ndarray:
         """Compute the rotation (k x k) from the scores on the axes of ``fold`` to those of the fit to all cells."""
-        df = max(len(self.codes) - int(self.codes.max()) - 1, 1)
+        df = self.units.df if self.units is not None else max(len(self.codes) - int(self.codes.max()) - 1, 1)
         covariance = self._within(fold.transform(self.X)).T @ self.scores / df
         target = (fold.components_ * self.variances) @ self.model.components_.T
         overlap = (1 - self.g) * covariance + self.g * target

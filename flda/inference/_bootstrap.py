@@ -333,7 +333,7 @@ class _Frozen:
         means = within.means
         if self.sizes is not None:  # omega_S^2 are those of the fit, because a few selected genes cannot estimate them
             means = shrunken_by(self.sizes, means, variances, within.n_effective, design)
-        means = with_slopes(means - means.mean(axis=0), within.covariates)
+        means = with_slopes(means - means.mean(axis=0), within.of_covariates)
         return self.axes(means, M, design), within.coefficients, M
 
     def axes(self, means: np.ndarray, M: np.ndarray, design: Design) -> np.ndarray:

@@ -52,6 +52,7 @@ from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
 from ..estimators._flda import SOLVE
 from ..estimators._solved import Solved
+from ..estimators._units import refuse_donors
 from ..metrics._axes import RatioSums
 from ._alignment import Alignment
 
@@ -82,6 +83,9 @@ def certify(
     example with two or three replicates per group, one unit is left out at a time and the held-out scores are pooled;
     with more than 40 units, shares of all groups are left out in ``n_folds`` folds. The column ``scheme`` and a log
     message say which was done.
+    If the noise is what the effects leave (``error="residual"``), every unit is left out once, alone if there are no
+    more than 40 units or no more than ``n_folds``, and the variance within groups is that of what the effects leave of
+    the pooled scores.
     A pooled ratio understates strong effects and, with many genes, overstates absent ones. A cell that is alone in
     its group is never held out: it takes part in every fit, and the certificate says nothing about its group.
 
@@ -171,6 +175,7 @@ def certify_together(
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = first.design_of(labels)
+    refuse_donors(design, donors)
     plan = hold_out(design, donors, random_state, n_folds, n_repeats)
     if plan.scheme == "pooled" or plan.n_folds != n_folds:
         logger.info("certificate: %s", plan.reason)

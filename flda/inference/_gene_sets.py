@@ -17,6 +17,7 @@ from .._design.effects import Effect
 from .._design.samples import Samples, sample_units
 from .._error.directed import DirectedCells, DirectedDonors
 from .._error.flips import group_squares, n_distinct
+from .._error.residual import rows_of, single_units
 from .._error.units import donor_units
 from .._logging import get_logger, quiet
 from .._progress import progress
@@ -149,7 +150,7 @@ def set_tests(
     inverse = solved.solver.factor(solved.g)
     samples = sample_units(design, donors)
     summary = summarise(X, samples.codes, len(samples.counts))
-    means = summary.sums / samples.counts[:, None]
+    means = rows_of(X) if design.residual else summary.sums / samples.counts[:, None]
     seed = int(np.random.default_rng(random_state).integers(2**31))
     size = max(BLOCK_BYTES // (8 * max(X.shape)), 1)
     blocks = [slice(start, min(start + size, len(names))) for start in range(0, len(names), size)]
@@ -235,20 +236,25 @@ def _statistics(
     """Yield, per effect, the rows of its axes, z (m, sets), z of all flips (F, m, sets) and the number of flips."""
     rows = {e: np.flatnonzero(axes["effect"] == e.name) for e in design.effects}
     engines: list[tuple[list[Effect], DirectedCells | DirectedDonors]] = []
-    if donors is None:
+    if donors is None and not design.residual:
         C = design.n_groups
         means = arrays.group_sums(scores, design.codes, C) / design.counts[:, None]
         squares = group_squares(scores, design.codes, C)
         of_axes = {e: outside[:, of] for e, of in rows.items()}
         engines.append((list(rows), DirectedCells(scores, design, list(rows), means, squares, seed, of_axes)))
     else:
-        own = arrays.group_sums(scores, samples.codes, len(samples.counts)) / samples.counts[:, None]
+        own = scores
+        if donors is not None:
+            own = arrays.group_sums(scores, samples.codes, len(samples.counts)) / samples.counts[:, None]
         refused: ValueError | None = None
         for effect, of in rows.items():
             m, K = len(of), scores.shape[1]
             columns = np.hstack([own, outside[:, of].reshape(len(own), -1)])
             try:
-                units = donor_units(effect, design, donors, columns, samples)
+                if donors is None:
+                    units = single_units(effect, design, columns)
+                else:
+                    units = donor_units(effect, design, donors, columns, samples)
                 a = units.values[:, :, K:].reshape(*units.values.shape[:2], m, K)
                 donor_engine = DirectedDonors(effect, replace(units, values=units.values[:, :, :K]), seed, a)
             except ValueError as error:

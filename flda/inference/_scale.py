@@ -117,6 +117,8 @@ def scale_check(
     labels = label_frame(y)[0]
     donors, _ = donor_codes(donor, len(labels))
     design = model.design_of(labels)
+    if design.residual:
+        raise ValueError("scale_check judges interactions by the noise within groups, which error='residual' lacks.")
     wanted = [e for e in _effects(design, effects) if len(e) > 1]
     if not wanted:
         raise ValueError(

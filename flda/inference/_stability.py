@@ -62,7 +62,7 @@ def stability_selection(
     donor
         Donor of each cell, (N,), as ``groups`` of :meth:`FLDA.fit`. Each half takes whole donors, and an equal share of
         the donors of every level that varies between donors. Without donors, each half takes an equal share of the
-        cells of every group.
+        cells of every group, or any half of the cells if the noise is what the effects leave.
     n_resamples
         Number of halves, rounded up to whole pairs.
     random_state
@@ -141,6 +141,8 @@ def _pairs(
 ) -> Iterator[tuple[Split, Split]]:
     """Yield complementary halves in which every effect can be estimated; each is the training part of a split."""
     strata = design.codes if donors is None else donor_strata(design, donors)
+    if design.residual:
+        strata = np.zeros_like(strata)
     for _ in range(n_pairs):
         order = rng.permutation(len(strata))
         rank = pd.Series(order).groupby(strata[order]).cumcount().to_numpy()
@@ -150,5 +152,5 @@ def _pairs(
         of_cell = half if donors is None else half[donors]
         first, second = np.flatnonzero(of_cell == 0), np.flatnonzero(of_cell == 1)
         pair = Split(design, donors, first, second), Split(design, donors, second, first)
-        if all((part := half.training) is not None and len(part.codes) > part.n_groups for half in pair):
+        if all((part := half.training) and (part.residual or len(part.codes) > part.n_groups) for half in pair):
             yield pair

@@ -18,10 +18,12 @@ from .._design.samples import sample_units
 from .._error.adjusted import adjusted
 from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
 from .._error.permutations import Permutations
+from .._error.residual import UnitFlips, rows_of, single_units
 from .._error.units import donor_units, left_out
 from .._logging import get_logger
 from .._progress import progress
 from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators._units import refuse_donors
 
 logger = get_logger(__name__)
 
@@ -76,6 +78,9 @@ def effect_tests(
     With ``donor`` the units are donors, not cells. Every donor gives its own contrast of the factors that vary within
     donors, from the means of its samples, and these are compared between donors; see :mod:`flda._error.units`.
     Donors that do not have the groups of a contrast are left out of its test, and a log message names them.
+
+    If the noise is what the effects leave (``error="residual"``), the statistic is the F of an analysis of variance of
+    type III, with precision weights if there are any, and the residuals of the rows are flipped.
 
     The null distribution comes from random signs of the residuals of the units (:mod:`flda._error.flips`). It holds
     when groups differ in variance and size, and whatever the correlations between genes. It asks that units are
@@ -179,6 +184,15 @@ def _engines(
     An effect that cannot be tested is an error if it was ``named`` by the user or if no other effect is left, and a
     warning otherwise.
     """
+    refuse_donors(design, donors)
+    if design.residual:
+        if method == "permutation":
+            raise ValueError(
+                "method='permutation' exchanges cells within groups, and the noise is what the effects leave "
+                "(error='residual'); use method='flips'."
+            )
+        rows = rows_of(X)
+        return [(UnitFlips(e, single_units(e, design, rows), seed), [e]) for e in effects]
     if method != "permutation" and donors is None:
         if np.all(design.counts == 1):
             raise ValueError("every group has a single cell, so there is no spread within groups to judge effects by.")

@@ -48,6 +48,9 @@ def mean_products(
     a donor share can contribute. Where one donor makes up both groups there are no such pairs, and the product of the
     observed means is used, again less ``v_c / n_c`` on the diagonal.
 
+    If the noise is what the effects leave of single units (:mod:`flda._design.unit_model`), the means are the fitted
+    ones, and the variance of what is left, times their covariance, is subtracted.
+
     Parameters
     ----------
     scores
@@ -64,6 +67,11 @@ def mean_products(
     within
         Variance among the cells of a group, donors included, averaged over groups, (k,).
     """
+    if design.unit_model is not None:
+        means = design.unit_model.group_means(scores)
+        v = np.sum(design.unit_model.residuals(scores) ** 2, axis=0) / design.unit_model.df
+        means -= means.mean(axis=0)
+        return np.einsum("ck,dk->kcd", means, means) - v[:, None, None] * design.unit_model.covariance, v
     units, donor = _units(design, donors)
     scores = without_covariates(scores, design, units.codes)
     own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
@@ -109,6 +117,12 @@ def total_products(
     -------
     T (1, C, C) and the within-group variance (1,).
     """
+    if design.unit_model is not None:
+        weights = np.bincount(design.codes, design.unit_model.root**2, design.n_groups)
+        own = sums / weights[:, None]
+        v = (squares.sum() - weights @ np.einsum("ij,ij->i", own, own)) / design.unit_model.df
+        own -= own.mean(axis=0)
+        return (own @ own.T - v * design.unit_model.covariance)[None], np.array([v])
     units, donor = _units(design, donors)
     own = sums / units.counts[:, None]
     spread = squares - units.counts * np.einsum("ij,ij->i", own, own)  # squares about the mean of the sample
@@ -175,12 +189,22 @@ class RatioSums:
     @classmethod
     def of(cls, scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> RatioSums:
         """Compute the estimates from the scores of cells; the arguments are those of :func:`mean_products`."""
-        units, donor = _units(design, donors)
+        model = design.unit_model
+        if model is not None:  # as below, with what the effects leave for the noise of the fitted means
+            means, v = model.group_means(scores), np.sum(model.residuals(scores) ** 2, axis=0) / model.df
+            rows = {e.name: design.rows(e) / np.sqrt(design.df(e)) for e in design.judged}
+            noise = {name: float(np.sum((B @ model.covariance) * B)) for name, B in rows.items()}
+            variance = 2 * v**2 / (model.df + 2)
+            return cls(
+                {name: np.sum((B @ means) ** 2, axis=0) - v * noise[name] for name, B in rows.items()}, v, variance,
+                {name: noise[name] * variance for name in rows},
+            )  # fmt: skip
         T, v = mean_products(scores, design, donors)
+        weights = {e.name: design.scatter_weights(e) for e in design.judged}
+        units, donor = _units(design, donors)
         scores = without_covariates(scores, design, units.codes)
         own = group_sums(scores, units.codes, len(donor)) / units.counts[:, None]
         squares = group_sums((scores - own[units.codes]) ** 2, units.codes, len(donor))
-        weights = {e.name: design.scatter_weights(e) for e in design.judged}
         found = [_moments(m, s, units, donor, weights) for m, s in zip(own.T, squares.T, strict=True)]
         return cls(
             {name: np.einsum("cd,kcd->k", Q, T) for name, Q in weights.items()},

@@ -145,20 +145,25 @@ def _purity(record: Record) -> Answer:
             f"The levels of {first['effect']} are predicted from its axes on held-out cells with a balanced accuracy "
             f"of {first['accuracy']:.2f} (chance: {first['chance']:.2f})."
         )
-    details.append(_scheme(first))
+    details.append(_scheme(first, single=record.fit.get("error") == "residual"))
     return Answer(question, headline + ".", tuple(details))
 
 
-def _scheme(row: pd.Series) -> str:
-    """How the cells of the certificate were held out."""
+def _scheme(row: pd.Series, *, single: bool = False) -> str:
+    """How the cells of the certificate were held out; ``single`` if the noise is what the effects leave."""
     n_folds = int(row["n_folds"])
     if row.get("scheme", "folds") == "folds":
         return (
             f"Measured by cross-validation with {n_folds} folds; everything is refitted in each. The numbers after ± "
             "are standard errors."
         )
+    why = (
+        "The noise is what the effects leave"
+        if single
+        else ("There are too few cells or donors for folds with two of them from every group")
+    )
     return (
-        f"There are too few cells or donors for folds with two of them from every group. Parts were left out one at a "
+        f"{why}. Parts were left out one at a "
         f"time ({n_folds} fits), and the held-out scores were pooled; the SNR of an absent effect may then be slightly "
         "too high. The numbers after ± are standard errors."
     )

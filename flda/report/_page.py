@@ -135,6 +135,8 @@ def _subtitle(record: Record) -> str:
     nuisance = f"; nuisance: {', '.join(params['nuisance'])}" if params["nuisance"] else ""
     numeric = f"; numeric: {', '.join(params['numeric'])}" if params.get("numeric") else ""
     donor = f"; donors: {params['donor']}" if params["donor"] else ""
+    if fit.get("error") == "residual":
+        donor += f"; noise: what the effects leave, {int(fit['df_residual'])} degrees of freedom"
     return (
         f"Factorized linear discriminant analysis of {int(fit['n_cells']):,} cells and {int(fit['n_genes']):,} genes "
         f"by {' × '.join(params['factors'])}{nuisance}{numeric}{donor}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from .._adata import read
+from .._design.covariates import is_covariate
 from .._design.design import make_design
 from .._design.samples import between_factors
+from .._design.trends import parse_numeric
 from .._logging import get_logger, quiet
 from .._progress import progress
 from ..estimators import FLDA, SparseFLDA
@@ -59,6 +62,8 @@ def power(
     n_genes: int = 20,
     interactions: str | Sequence[str] | None = "all",
     nuisance: str | Sequence[str] | None = None,
+    numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
+    contrasts: Mapping[str, Any] | None = None,
     donor: str | None = None,
     layer: str | None = "counts",
     shrinkage: float | str = "auto",
@@ -87,6 +92,10 @@ def power(
         The pilot: cells x genes with raw counts.
     factors, interactions, nuisance, donor, layer
         As in :func:`flda.simulate.fit_counts`.
+    numeric, contrasts
+        As in :func:`flda.tl.flda`, for the fits of the studies. The simulated truth is that of plain factors, so that a
+        dose need not act along a line. A covariate, in both ``nuisance`` and ``numeric``, is drawn with the cells and
+        has no effect on expression: the studies pay for its slopes, and for what it shares with the factors.
     n_cells
         Numbers of cells per group to try, over all donors of the group.
     n_donors
@@ -137,22 +146,34 @@ def power(
     }.items():
         if not 0 < value < 1:
             raise ValueError(f"{name}={value} is out of range; use a number between 0 and 1.")
+    factors = [factors] if isinstance(factors, str) else list(factors)
+    nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
+    table = read.labels(adata, [*factors, *nuisance, *([] if donor is None else [donor])])
+    labelled = table.notna().all(axis=1).to_numpy()
+    kinds = parse_numeric(numeric, table.columns)
+    covariates = [name for name in nuisance if name in kinds and is_covariate(table.loc[labelled, name])]
     model = fit_counts(
-        adata,
+        adata[labelled] if covariates and not labelled.all() else adata,
         factors,
         interactions=interactions,
-        nuisance=nuisance,
+        nuisance=[name for name in nuisance if name not in covariates],
         donor=donor,
         layer=layer,
         random_state=random_state,
     )
+    if covariates:
+        drawn_along = table.loc[labelled, covariates].reset_index(drop=True)
+        model = replace(model, labels=pd.concat([model.labels, drawn_along], axis=1))
     if donor is not None and n_donors is None:
         per_group = model.labels.groupby(list(model.design.factors), observed=True)[donor].nunique()
         sizes = [(n, max(1, min(n, int(per_group.median())))) for n, _ in sizes]
     if n_genes > len(model.genes):
         raise ValueError(f"n_genes={n_genes} is more than the {len(model.genes)} genes of adata.")
-    options: dict[str, Any] = {"interactions": [e.name for e in model.design.effects if len(e) > 1] or None,
-               "nuisance": model.design.nuisance, "random_state": random_state}  # fmt: skip
+    options: dict[str, Any] = {
+        "interactions": [e.name for e in model.design.effects if len(e) > 1] or None,
+        "nuisance": [*model.design.nuisance, *covariates], "numeric": kinds or None, "contrasts": contrasts,
+        "random_state": random_state,
+    }  # fmt: skip
     rows = []
     for truth in progress(range(n_studies), desc="studies"):
         seeds = np.random.SeedSequence([random_state, truth]).generate_state(3 + 2 * len(sizes))
@@ -161,7 +182,7 @@ def power(
         for k, (n, d) in enumerate(sizes):
             of_study: dict[str, Any] = {"donor": donor if d > 1 else None, "n_genes": n_genes, "shrinkage": shrinkage}
             pair = [
-                _study(_cells(drawn, n, d, seed, "study"), test, model.factors, options, **of_study)
+                _study(_cells(drawn, n, d, seed, "study"), test, [*model.factors, *covariates], options, **of_study)
                 for seed in seeds[3 + 2 * k : 5 + 2 * k]
             ]
             rows += _rows(pair, truth, n, d if donor is not None else 0)
@@ -227,12 +248,14 @@ def _study(
         dense = FLDA(shrinkage=shrinkage, **options).fit(cells.X, y, groups)
         sparse = SparseFLDA(n_genes=n_genes, shrinkage=dense.shrinkage_, **options).fit(cells.X, y, groups)
         design = make_design(
-            test.obs[list(factors)], interactions=options["interactions"], nuisance=options["nuisance"]
-        )
+            test.obs[list(factors)], interactions=options["interactions"], nuisance=options["nuisance"],
+            numeric=options["numeric"], contrasts=options["contrasts"],
+        )  # fmt: skip
     first = dense.axes_["component"].to_numpy() == 1
     snr = pd.DataFrame(effect_snr(dense.transform(test.X)[:, first], design)).clip(lower=0)
     effects = dense.axes_.loc[first, "effect"].to_list()
-    total = snr.sum(axis=1).to_numpy()
+    rivals = {e.name: [e.name, *(o.name for o in design.others(e))] for e in design.effects}
+    total = [snr[rivals[e]].iloc[i].sum() for i, e in enumerate(effects)]
     purity = {e: snr[e].iloc[i] / total[i] if total[i] > 0 else 0.0 for i, e in enumerate(effects)}
     return purity, {e: set(np.concatenate(axes).tolist()) for e, axes in sparse.selected_.items()}
 

@@ -48,6 +48,7 @@ def flda(
     weights: str = "random",
     reliability: bool = True,
     group_means: str = "observed",
+    error: str = "auto",
     shrinkage: float | str = "auto",
     device: str = "cpu",
     random_state: int = 0,
@@ -96,11 +97,18 @@ def flda(
         :class:`flda.FLDA`.
     penalty
         Penalty on the variance of other effects: a number, or a dict by effect; see :class:`flda.FLDA`.
-    lack_of_fit, weights, reliability
+    lack_of_fit, reliability
         Refinements of the ratio, see :class:`flda.FLDA`.
+    weights
+        ``"random"`` or ``"equal"`` say how groups weigh, see :class:`flda.FLDA`. For pseudobulk samples, the column of
+        ``obs`` with the number of cells of each, by which they weigh then; ``"n_cells"`` also finds the columns
+        ``psbulk_cells``, ``psbulk_n_cells`` and ``n_obs_aggregated``.
     group_means
         ``"observed"`` uses the group means as they are. ``"shrunken"`` moves the means of small groups towards the
         values that the effects predict; see :class:`flda.FLDA`.
+    error
+        What the noise is: what varies ``"within"`` groups, the ``"residual"`` that the effects leave, or ``"auto"``;
+        see :class:`flda.FLDA`.
     shrinkage
         Shrinkage of the within-group scatter, see :class:`flda.FLDA`.
     device
@@ -167,6 +175,7 @@ def flda(
         numeric = [numeric]
     if isinstance(interactions, Iterable) and not isinstance(interactions, str):
         interactions = [i if isinstance(i, str) else Effect(i).name for i in interactions]
+    column = read.weights_column(adata, weights)
     options: dict[str, Any] = {
         "interactions": interactions,
         "nuisance": nuisance,
@@ -176,9 +185,10 @@ def flda(
         "objective": objective,
         "penalty": penalty,
         "lack_of_fit": lack_of_fit,
-        "weights": weights,
+        "weights": column or weights,
         "reliability": reliability,
         "group_means": group_means,
+        "error": error,
         "shrinkage": shrinkage,
         "random_state": random_state,
     }
@@ -194,7 +204,7 @@ def flda(
     }
     check_storable(params)
     genes = read.gene_mask(adata, mask_var)
-    cells = read.read_cells(adata, factors, nuisance, donor, layer, genes, device)
+    cells = read.read_cells(adata, factors, nuisance, donor, layer, genes, device, weights=column)
 
     model, n_simulated = FLDA(**options), int(np.sum(cells.labelled & ~cells.real))
     if isinstance(shrinkage, str) and n_simulated:
@@ -217,7 +227,10 @@ def flda(
 
     predictor = model._predictor
     F = gene_f(prepared.design, prepared.donors, prepared.summary.sums, prepared.summary.squares)
+    units = prepared.design.unit_model
     fit = {
+        "error": "within" if units is None else "residual",
+        **({} if units is None else {"df_residual": units.df}),
         "n_cells": int(cells.labelled.sum()),
         "n_genes": int(genes.sum()),
         "shrinkage": model.shrinkage_,
@@ -268,6 +281,11 @@ def _warn_of_depth(adata: AnnData, cells: read.Cells, prepared: Prepared, layer:
     read.warn_of_depth(depth_by_level(design, log_depth), limit, source, stacklevel=4)
 
 
+def _df_of_noise(design: Design) -> int:
+    """Degrees of freedom within groups, or those that the effects leave."""
+    return int(design.counts.sum() - design.n_groups) if design.unit_model is None else design.unit_model.df
+
+
 def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
     """Variance of all genes by effect: ``effect, df, variance, share``; the last row is the variance within groups.
 
@@ -284,7 +302,7 @@ def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "effect": shares.index.to_list(),
-            "df": [*map(design.df, design.contrasts), int(design.counts.sum() - design.n_groups)],
+            "df": [*map(design.df, design.contrasts), _df_of_noise(design)],
             "variance": variance.to_numpy(),
             "share": shares.to_numpy(),
         }

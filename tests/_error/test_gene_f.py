@@ -82,3 +82,25 @@ def test_one_donor_is_measured_by_its_cells(caplog):
     with caplog.at_level("INFO"):
         found = f_of(X, y, np.zeros(60))
     pd.testing.assert_frame_equal(found, f_of(X, y))
+
+
+def test_a_balanced_split_plot_is_the_mixed_model_of_statsmodels():
+    """Donors are whole plots with a genotype, and conditions vary within them: squared t of the mixed model by REML."""
+    smf = pytest.importorskip("statsmodels.formula.api")
+    rng = np.random.default_rng(3)
+    rows = [(d, "wt" if d < 6 else "mut", c) for d in range(12) for c in ("ctrl", "stim")]
+    y = pd.DataFrame(rows, columns=["donor", "genotype", "condition"])
+    X = rng.normal(size=(24, 3)) + 1.5 * rng.normal(size=(12, 3))[y["donor"]]
+    X[:, 0] += (y["genotype"] == "mut") * 1.0 + (y["condition"] == "stim") * 1.0
+    design = make_design(y[["genotype", "condition"]])
+    samples = sample_units(design, y["donor"].to_numpy())
+    sums = np.empty_like(X)
+    sums[samples.codes] = X
+    F = gene_f(design, y["donor"].to_numpy(), sums, sums**2)
+    data = y.assign(g=np.where(y["genotype"] == "mut", 0.5, -0.5), c=np.where(y["condition"] == "stim", 0.5, -0.5))
+    for gene in range(3):
+        model = smf.mixedlm("x ~ g * c", data.assign(x=X[:, gene]), groups=data["donor"])
+        fit = model.fit(reml=True, method=["bfgs", "cg"], gtol=1e-9)
+        expected = fit.tvalues[["g", "c", "g:c"]] ** 2
+        found = F.loc[gene, ["genotype", "condition", "genotype:condition"]]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -137,3 +137,18 @@ def test_command_line(pilot, tmp_path, capsys):
     assert main(["power", str(file), "--factors", "dendrites", "--out", str(tmp_path / "no")]) == 2
     assert "'dendrite'" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+def test_studies_are_fitted_with_numbers_contrasts_and_covariates(pilot):
+    pilot = pilot[:, 20:60].copy()
+    pilot.obs["dose"] = pilot.obs["axon"].cat.codes.astype(float)
+    pilot.obs["age"] = np.random.default_rng(0).normal(size=pilot.n_obs)
+    pair = {"top in T4": ({"dendrite": "T4", "dose": 3.0}, {"dendrite": "T4", "dose": 0.0})}
+    found = flda.simulate.power(
+        pilot, ["dendrite", "dose"], n_cells=[15], n_studies=2, n_genes=3, shrinkage=0.5, nuisance=["age"],
+        numeric=["dose", "age"], contrasts=pair,
+    )  # fmt: skip
+    assert found.needed["effect"].unique().tolist() == ["dendrite", "dose.linear", "dendrite:dose.linear", "top in T4"]
+    assert found.studies["value"].between(0, 1).all()
+    purity = found.curves.query("measure == 'purity'").set_index("effect")["median"]
+    assert purity["dendrite"] > 0.5  # groups and covariates beside it do not hide it
