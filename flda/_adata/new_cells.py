@@ -7,11 +7,9 @@ from anndata import AnnData
 
 from .._data import arrays
 from .._data.summary import summarise
-from .._logging import get_logger
+from .._logging import warn
 from . import read
 from .results import Record
-
-logger = get_logger(__name__)
 
 
 def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
@@ -58,11 +56,10 @@ def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
     if not found.all():
         weight = (record.loadings.to_numpy() * record.within_sd.to_numpy()[:, None]) ** 2
         lost = weight[~found].sum(axis=0) / weight.sum(axis=0)
-        logger.warning(
-            "%d of the %d genes of the fit are not in adata (%s); they are set to their mean in the reference. They "
-            "carry up to %.2g %% of the squared standardised loadings of an axis (%s)",
-            *(np.sum(~found), len(names), ", ".join(names[~found][:3])),
-            *(100 * lost.max(), record.axis_names[int(lost.argmax())]),
+        warn(
+            f"{np.sum(~found)} of the {len(names)} genes of the fit are not in adata ({', '.join(names[~found][:3])}); "
+            f"they are set to their mean in the reference. They carry up to {100 * lost.max():.2g} % of the squared "
+            f"standardised loadings of an axis ({record.axis_names[int(lost.argmax())]})."
         )
     of_all_genes = np.zeros((adata.n_vars, B.shape[1]))  # B over the genes of the new cells
     of_all_genes[index[found]] = B[found]

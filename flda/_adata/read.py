@@ -16,7 +16,7 @@ from anndata import AnnData
 from .._data import arrays
 from .._data.device import NoDevice, OnDevice, require, wrap
 from .._data.summary import NonFiniteError
-from .._logging import get_logger
+from .._logging import get_logger, warn
 
 logger = get_logger(__name__)
 
@@ -241,10 +241,10 @@ def read_cells(
         raise ValueError(f"no cell has a label in every one of {list(table)}.")
     if not labelled.all() and not again:
         missing = [c for c in table if table[c].isna().any()]
-        logger.warning(
-            "%d of %d cells have no label in %s; they get scores but take no part in the fit",
-            np.sum(~labelled), adata.n_obs, missing or [donor],
-        )  # fmt: skip
+        warn(
+            f"{np.sum(~labelled)} of {adata.n_obs} cells have no label in {missing or [donor]}; they get scores but "
+            "take no part in the fit."
+        )
     real = labelled & ~augmented(adata)
     try:
         require(device)

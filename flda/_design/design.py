@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import null_space
 
-from .._logging import get_logger
+from .._logging import warn
 from .contrasts import Contrast, check_estimable, parse_contrasts
 from .covariates import Covariates, is_covariate, make_covariates
 from .effects import Effect
@@ -41,8 +41,6 @@ from .interactions import requested
 from .labels import encode
 from .table import Table
 from .trends import numeric_parts, parse_numeric, values_of
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -317,7 +315,7 @@ def make_design(
                 f"cannot estimate the interaction {text}. Leave it out of interactions, or use "
                 "interactions='estimable' for the part that can be estimated."
             )
-        logger.warning("left out interactions that the occupied groups cannot identify: %s", text)
+        warn(f"left out interactions that the occupied groups cannot identify: {text}")
     named = parse_contrasts(contrasts, levels, factors)
     for effect, contrast in named.items():
         if effect in kept or effect.name in names:

@@ -16,11 +16,9 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from .design import Design
 from .samples import between_factors, donor_strata
-
-logger = get_logger(__name__)
 
 Model = TypeVar("Model")
 
@@ -331,9 +329,7 @@ def _usable(design: Design, donors: np.ndarray | None, fold: np.ndarray, *, both
     every = [Split(design, donors, train, test) for train, test in _parts(fold, int(fold.max()) + 1)]
     out = [s for s in every if s.training is not None and not (both and s.held_out is None)]
     if 0 < len(out) < len(every):
-        logger.warning(
-            "the certificate uses %d of %d folds; the others lack groups that the effects need", len(out), len(every)
-        )
+        warn(f"the certificate uses {len(out)} of {len(every)} folds; the others lack groups that the effects need.")
     return out
 
 

@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._logging import get_logger
+from .._logging import warn
 from ._expression import expressed_probability, type_levels
-
-logger = get_logger(__name__)
 
 ORGANISMS = ("drosophila", "mouse", "celegans")
 
@@ -154,9 +152,7 @@ def infer_signs(
     required = {g for g, role in zip(table["gene"], table["role"], strict=True) if role == "required"}
     missing = sorted(required - set(column))
     if missing:
-        logger.warning(
-            "adata.var_names lacks some marker genes, so their transmitters may be missed: %s", ", ".join(missing)
-        )
+        warn(f"adata.var_names lacks some marker genes, so their transmitters may be missed: {', '.join(missing)}")
     levels, depth, n_cells = type_levels(adata, groupby, list(column.values()), layer)
     levels.columns = list(column)
     on = expressed_probability(levels, depth, ambient=ambient, min_level=min_level)

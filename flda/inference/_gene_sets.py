@@ -18,13 +18,11 @@ from .._design.samples import Samples, sample_units
 from .._error.directed import DirectedCells, DirectedDonors
 from .._error.flips import group_squares, n_distinct
 from .._error.units import donor_units
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from .._progress import progress
 from ..estimators import FLDA
-from ..estimators._labels import donor_codes, label_frame
+from ..estimators._labels import checked_cells, donor_codes
 from ._tests import TIE
-
-logger = get_logger(__name__)
 
 BLOCK_BYTES = 2**28  # memory for the scores of the sets that are tested at a time
 N_LEADING = 10  # genes that are named for a set
@@ -101,7 +99,7 @@ def gene_set_tests(
     >>> table.columns.tolist()
     ['axis', 'effect', 'source', 'n_genes', 'z', 'pval', 'pval_adj', 'leading']
     """
-    labels = label_frame(y)[0]
+    X, labels = checked_cells(X, y, donor)
     with quiet():
         fitted = clone(model).fit(X, labels, donor)
     donors = donor_codes(donor, len(labels))[0]
@@ -222,7 +220,7 @@ def _statistics(
                 a = units.values[:, :, K:].reshape(*units.values.shape[:2], m, K)
                 donor_engine = DirectedDonors(effect, replace(units, values=units.values[:, :, :K]), seed, a)
             except ValueError as error:
-                logger.warning("no test of gene sets for %s: %s", effect.name, error)
+                warn(f"no test of gene sets for {effect.name}: {error}")
                 refused = error
                 continue
             engines.append(([effect], donor_engine))

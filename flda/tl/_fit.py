@@ -20,13 +20,11 @@ from .._design.samples import sample_units
 from .._docs import documented
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
 from .._error.gene_f import gene_f
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from ..estimators import FLDA
 from ..estimators._solved import Prepared
 from ..metrics import total_products
 from ..metrics._axes import effect_variances
-
-logger = get_logger(__name__)
 
 
 @documented
@@ -274,7 +272,7 @@ def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
     ``real`` holds the real cells; it is None if they cannot estimate every effect of the design, which gives NaN.
     """
     if real is None:
-        logger.warning("some effect cannot be estimated without the simulated cells; flda.get.variance_df holds NaN")
+        warn("some effect cannot be estimated without the simulated cells; flda.get.variance_df holds NaN.")
         shares = variance = pd.Series(np.nan, index=[*(e.name for e in design.contrasts), "within"])
     else:
         design = real.design

@@ -11,10 +11,8 @@ from .. import inference
 from .._adata.fitted import Fitted
 from .._adata.results import Step
 from .._docs import documented
-from .._logging import get_logger
+from .._logging import warn
 from ..inference._bootstrap import NoHalvesError
-
-logger = get_logger(__name__)
 
 
 @documented
@@ -96,7 +94,7 @@ def stability(
         try:
             intervals = inference.bootstrap(model, *data, n_resamples=n_bootstraps, random_state=random_state)
         except NoHalvesError as error:
-            logger.warning("no intervals: %s", error)
+            warn(f"no intervals: {error}")
         else:
             found |= {"loadings": named(intervals.loadings), "scores": intervals.scores}
             params["n_bootstraps"] = intervals.n_resamples
