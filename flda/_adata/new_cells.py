@@ -9,6 +9,7 @@ from .._data import arrays
 from .._data.summary import summarise
 from .._logging import warn
 from . import read
+from .keys import check_adata
 from .results import Record
 
 
@@ -37,13 +38,14 @@ def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
     ValueError
         If no gene is shared, or the expression cannot be used.
     """
+    check_adata(adata)
+    record.check_genes()
     read.check_gene_names(adata)
     layer = record.params["layer"]
     X = read.checked_expression(adata, layer)
     with read.naming(adata.obs_names, adata.var_names, layer):
         values = summarise(X, np.zeros(adata.n_obs, dtype=np.int64), 1)
-    if values.counts_like:
-        read.warn_of_counts(layer)
+    read.check_values(adata, layer, values, allow_counts=record.params["allow_counts"])
 
     names, centre = record.gene_names, record.centre.to_numpy()
     index = adata.var_names.get_indexer(names)

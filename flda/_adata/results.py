@@ -15,8 +15,10 @@ import pandas as pd
 from anndata import AnnData
 
 from .._design.effects import SEPARATOR
-from .._logging import get_logger
-from .read import AUGMENTED, in_memory
+from .._logging import get_logger, listen
+from . import identity
+from .keys import OWN, check_adata, check_name, check_seed, check_writable, is_fit, prediction_name, ranking_params
+from .read import in_memory
 from .storable import plain, storable
 
 logger = get_logger(__name__)
@@ -63,14 +65,23 @@ class Slot(Generic[T]):
             return plain(stored)
         if self.where == "var":
             return stored[record.genes]
-        columns = getattr(record, self.columns)
+        columns, values = getattr(record, self.columns), np.asarray(stored)
+        if values.ndim != 2 or values.shape[1] != len(columns):
+            raise ValueError(f"{self.spelled(record.key)} is not of this fit; fit again with flda.tl.flda.")
         if self.where == "obsm":
-            return pd.DataFrame(np.asarray(stored), record.adata.obs_names, columns)
-        return pd.DataFrame(np.asarray(stored)[record.genes], record.gene_names, columns)
+            if self.field == "scores":
+                record.check_scores(values)
+            return pd.DataFrame(values, record.adata.obs_names, columns)
+        return pd.DataFrame(values[record.genes], record.gene_names, columns)
 
     def stored(self, record: Record) -> Any:
         """What is stored, or an error that names the call to run."""
         if not self.exists(record.adata, record.key):
+            if self.call == FIT and self.where != "uns":
+                raise ValueError(
+                    f"adata.uns[{record.key!r}] describes a fit, but {self.spelled(record.key)} is not there, as after "
+                    "raw.to_adata() or anndata.concat; fit again with flda.tl.flda."
+                )
             raise ValueError(f"adata has no {self.spelled(record.key)}; run {self.call} first.")
         if self.where == "uns":
             return record.adata.uns[record.key][self.field]
@@ -159,9 +170,12 @@ class Record:
     penalties = Slot[dict[str, Any]]("flda.tl.choose_penalty")
     held_out_scores = Slot[pd.DataFrame]("flda.tl.held_out_scores", "obsm", "X_{}_held_out", columns="axis_names")
     connectivity = Slot[dict[str, Any]]("flda.circuits.link_axes")
-    warnings = Slot[list[str]]("the command flda run")
+    warned = Slot[dict[str, list[str]]](FIT)
+    identity = Slot[dict[str, Any]](FIT)
+    scored = Slot[np.ndarray](FIT)
 
     def __init__(self, adata: AnnData, key: str = "flda"):
+        check_adata(adata)
         if key not in adata.uns:
             raise ValueError(f"adata.uns has no {key!r}; run flda.tl.flda first, or give the key_added of the fit.")
         if not is_fit(adata.uns[key]):
@@ -201,6 +215,31 @@ class Record:
     def effects_with_axes(self) -> list[str]:
         """All effects of the fit but the nuisance effects."""
         return self.axes["effect"].drop_duplicates().tolist()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the fit and all later steps have warned of."""
+        steps = self.warned if "warned" in self else {}
+        return list(dict.fromkeys(text for texts in steps.values() for text in texts))
+
+    def check_scores(self, scores: np.ndarray) -> None:
+        """Refuse scores that are not those of this fit; cells may be fewer and in another order."""
+        known = np.asarray(SLOTS["scored"].stored(self), dtype=np.uint64)
+        foreign = ~np.isin(identity.cell_hashes(self.adata.obs_names, scores), known)
+        if foreign.any():
+            raise ValueError(
+                f"the scores of {foreign.sum()} of {len(foreign)} cells in {SLOTS['scores'].spelled(self.key)} are not "
+                "of the fit that uns describes, as after anndata.concat of several fits; fit again with flda.tl.flda."
+            )
+
+    def check_genes(self) -> None:
+        """Refuse an AnnData that lacks genes of the fit; their order does not matter."""
+        then, now = self.identity, len(self.gene_names)
+        if now != then["n_genes"]:
+            raise ValueError(
+                f"the fit used {then['n_genes']} genes, of which {now} are left; fit again with flda.tl.flda, or use "
+                "the AnnData with all genes."
+            )
 
     def rivals(self, effect: str) -> list[str]:
         """The effects that an effect, or a named contrast, is compared with, itself first."""
@@ -279,6 +318,9 @@ def write(
         adata.uns[key] = {}
     elif "selection" in fields:
         _drop(adata, key, ABOUT_SELECTION)
+        warned = adata.uns[key].get("warned", {})
+        for name in {"certify", "stability"} & set(warned):
+            del warned[name]
     if genes is None and any(SLOTS[name].where in ("var", "varm") for name in fields):
         genes = Record(adata, key).genes
     for name, value in fields.items():
@@ -287,6 +329,31 @@ def write(
     if rankings or IN_RANKINGS & set(fields):
         _complete_rankings(Record(adata, key))
     return [*(SLOTS[name].spelled(key) for name in fields), *(f"uns[{name!r}]" for name in rankings)]
+
+
+def check_new_table(adata: AnnData, name: str) -> None:
+    """Refuse the name in ``uns`` of a table that would replace a fit, or another tool's results."""
+    check_name(name)
+    if name in adata.uns and not isinstance(adata.uns[name], pd.DataFrame):
+        raise ValueError(f"adata.uns[{name!r}] holds something else than a table; give another key_added.")
+
+
+def write_table(adata: AnnData, name: str, table: pd.DataFrame) -> None:
+    """Store a table that belongs to no fit in ``uns``."""
+    _make_actual(adata)
+    adata.uns[name] = table.copy()
+
+
+def write_parameters(adata: AnnData, name: str, params: Mapping[str, Any]) -> None:
+    """Store the parameters of a step that belongs to no fit in ``uns``."""
+    _make_actual(adata)
+    adata.uns[name] = storable(params)
+
+
+def predictions(adata: AnnData, key: str, factor: str) -> tuple[pd.Categorical, np.ndarray]:
+    """The predicted level of every cell, and the probability of every level, from :func:`flda.tl.predict`."""
+    name = prediction_name(key, factor)
+    return in_memory(adata.obs)[name].array, np.asarray(adata.obsm[name])
 
 
 class Step:
@@ -302,14 +369,17 @@ class Step:
         The ``key_added`` of the fit.
     copy
         Whether the results go into a copy, which :meth:`write` returns.
+    random_state
+        The seed of the step, which is stored with its results.
     """
 
-    def __init__(self, name: str, adata: AnnData, key: str, copy: bool = False):
+    def __init__(self, name: str, adata: AnnData, key: str, copy: bool = False, random_state: int | None = None):
         self._start = time.perf_counter()
+        check_adata(adata)
         check_name(key)
-        if adata.isbacked and (copy or adata.is_view):
-            part = "a copy" if copy else "a part"
-            raise ValueError(f"{part} of a backed AnnData cannot hold results; call adata.to_memory() first.")
+        check_writable(adata, copy=copy)
+        check_seed(random_state)
+        self._heard = listen()
         self._name, self._key, self._copy, self._adata = name, key, copy, adata
         self._written: list[str] = []
 
@@ -318,6 +388,7 @@ class Step:
         if self._copy and not self._written:
             self._adata = self._adata.copy()
         self._written += write(self._adata, self._key, **fields)
+        self._keep_warnings()
         return self._adata
 
     def write(self, summary: str = "", **fields: Any) -> AnnData | None:
@@ -336,45 +407,32 @@ class Step:
             self._written += [f"obs[{name!r}]", f"obsm[{name!r}]"]
         return self._log("")
 
+    def _keep_warnings(self) -> None:
+        """Store the warnings of this step in place of those of the same step before."""
+        results = self._adata.uns.get(self._key)
+        if not is_fit(results):  # scores of new cells
+            return
+        warned = {name: texts for name, texts in results.get("warned", {}).items() if name != self._name}
+        if self._heard or len(warned) < len(results.get("warned", {})):
+            results["warned"] = {**warned, **({self._name: list(self._heard)} if self._heard else {})}
+
     def _log(self, summary: str) -> AnnData | None:
         seconds = time.perf_counter() - self._start
         logger.info("%s: %swrote %s (%.1f s)", self._name, summary, ", ".join(self._written), seconds)
         return self._adata if self._copy else None
 
 
-def is_fit(value: Any) -> bool:
-    """Whether an entry of ``uns`` holds the results of :func:`flda.tl.flda`."""
-    return isinstance(value, Mapping) and {"params", "axes", "fit"} <= set(value)
-
-
-def check_name(name: str) -> None:
-    """Refuse a key that a file cannot hold."""
-    if not isinstance(name, str) or not name or "/" in name:
-        raise ValueError(f"the key {name!r} cannot be stored in a file; give a text without a slash.")
-
-
-def prediction_name(key: str, factor: str) -> str:
-    """Name of the predictions of a factor in ``obs`` and ``obsm``."""
-    name = f"{key}_{factor}"
-    check_name(name)
-    if name == AUGMENTED:
-        raise ValueError(f"obs[{name!r}] marks simulated cells; fit the reference with another key_added.")
-    return name
-
-
-def check_storable(params: Mapping[str, Any]) -> None:
-    """Refuse parameters that cannot be stored with the results."""
-    for name, value in params.items():
-        try:
-            storable(value)
-        except TypeError as error:
-            raise ValueError(f"{name}={value!r} cannot be used: {error}. Give text, numbers or None.") from None
-
-
 def check_new_fit(adata: AnnData, key: str) -> None:
     """Refuse a key under which a fit would replace what is not its own."""
     if key in adata.uns and not is_fit(adata.uns[key]):
         raise ValueError(f"adata.uns[{key!r}] holds something that flda.tl.flda did not write; give another key_added.")
+    if key not in adata.uns and not key.startswith(OWN):
+        # under a key of our own these are what is left of an earlier fit, for example after a concatenation
+        for taken in (slot for slot in SLOTS.values() if slot.where != "uns" and slot.exists(adata, key)):
+            raise ValueError(
+                f"{taken.spelled(key)} is there already, and flda.tl.flda would replace it; give another key_added, or "
+                "delete it first."
+            )
     own = {slot.spelled(key) for slot in SLOTS.values()}
     for other in [name for name, value in adata.uns.items() if name != key and is_fit(value)]:
         shared = own & {slot.spelled(other) for slot in SLOTS.values()}
@@ -391,21 +449,10 @@ def check_same_fit(adata: AnnData, record: Record) -> None:
         )
 
 
-def check_new_ranking(adata: AnnData, name: str) -> None:
-    """Refuse the name of a ranking that would replace a fit."""
-    check_name(name)
-    if is_fit(adata.uns.get(name)):
-        raise ValueError(f"key_added={name!r} would replace the results of flda.tl.flda; give another name.")
-
-
 def rankings_of(adata: AnnData, key: str) -> list[str]:
     """Names in ``uns`` of the rankings in scanpy's form that were made from a fit."""
-    params = {name: value.get("params") for name, value in adata.uns.items() if isinstance(value, Mapping)}
-    return [
-        name
-        for name, p in params.items()
-        if isinstance(p, Mapping) and (p.get("method"), p.get("key")) == ("flda", key)
-    ]
+    params = {name: ranking_params(value) for name, value in adata.uns.items()}
+    return [name for name, p in params.items() if p is not None and p.get("key") == key]
 
 
 def scanpy_name(axis: str) -> str:

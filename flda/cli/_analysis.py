@@ -22,7 +22,7 @@ def analyse(
     """Run all steps that the arguments ask for, write the results folder, and print the main numbers."""
     with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         _run_steps(adata, args)
-        write(adata, "flda", warnings=args.warnings)
+        write(adata, "flda", warned={"flda run": args.warnings})
         _write_files(adata, args.title, args.sort_by, folder)
     _print_numbers(adata)
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
@@ -44,6 +44,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         penalty=args.penalty,
         group_means=args.group_means,
         shrinkage=args.shrinkage,
+        allow_counts=args.allow_counts,
         device=args.device,
         random_state=args.seed,
     )

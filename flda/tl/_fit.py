@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._adata import read
-from .._adata.results import Step, check_new_fit, check_storable
+from .._adata import identity, read
+from .._adata.keys import check_storable
+from .._adata.results import Step, check_new_fit
 from .._design.contrasts import storable_contrasts
 from .._design.design import Design
 from .._design.effects import Effect
@@ -47,6 +48,7 @@ def flda(
     reliability: bool = True,
     group_means: str = "observed",
     shrinkage: float | str = "auto",
+    allow_counts: bool = False,
     device: str = "cpu",
     random_state: int = 0,
     key_added: str = "flda",
@@ -101,6 +103,9 @@ def flda(
         values that the effects predict; see :class:`flda.FLDA`.
     shrinkage
         Shrinkage of the within-group scatter, see :class:`flda.FLDA`.
+    allow_counts
+        Whether to fit values that look like raw counts: whole numbers of 0 and more, some of them above 1. Without it
+        they are refused.
     device
         ``"cuda"`` computes on a GPU through cupy (``pip install "flda[gpu]"``). The data pass through the GPU in
         blocks, so they need not fit into its memory. All results are NumPy arrays. Later steps use the same device, or
@@ -132,15 +137,17 @@ def flda(
 
     Warns
     -----
-    UserWarning
-        If the values look like raw counts, or if the cells of the levels of a factor differ much in depth: by more than
-        2 in the geometric mean of total counts (``obs["total_counts"]``, ``obs["n_counts"]`` or sums of
-        ``layers["counts"]``), or by more than 1.5 in that of detected genes if these are not there.
+    FLDAWarning
+        If values are negative, if cells or interactions are left out, or if the cells of the levels of a factor differ
+        much in depth: by more than 2 in the geometric mean of total counts (``obs["total_counts"]``,
+        ``obs["n_counts"]`` or sums of ``layers["counts"]``), or by more than 1.5 in that of detected genes if these are
+        not there. The results keep the text of every warning, also of later steps.
 
     Raises
     ------
     ValueError
-        If a column, a layer, a value or a key cannot be used. ``adata`` is then left as it was.
+        If a column, a layer, a value or a key cannot be used, or values look like raw counts. ``adata`` is then left as
+        it was.
     ImportError, RuntimeError
         If ``device="cuda"`` and cupy is not installed, or there is no GPU.
 
@@ -152,7 +159,7 @@ def flda(
     >>> adata.obsm["X_flda"].shape
     (400, 7)
     """
-    step = Step("flda", adata, key_added, copy)
+    step = Step("flda", adata, key_added, copy, random_state)
     check_new_fit(adata, key_added)
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
@@ -186,6 +193,7 @@ def flda(
         "factors": factors,
         "donor": donor,
         "layer": layer,
+        "allow_counts": bool(allow_counts),
         "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else "array",
         "device": device,
         "use_raw": False,
@@ -202,12 +210,14 @@ def flda(
         model.set_params(shrinkage=model.shrinkage_)
     with read.naming(cells.names[cells.labelled], cells.genes, layer):
         prepared = model._prepare(*cells.of(cells.labelled))
-        if prepared.summary.counts_like:
-            read.warn_of_counts(layer)
+        read.check_values(adata, layer, prepared.summary, allow_counts=allow_counts)
         _warn_of_depth(adata, cells, prepared, layer)
         model._fit(prepared)
-    with read.naming(cells.names, cells.genes, layer):
-        scores = model.transform(cells.X)
+    k = len(model.axes_)
+    with read.naming(cells.names, cells.genes, layer):  # one pass gives the scores and the mark of the values
+        products = model._product(cells.X, np.hstack([model.components_.T, identity.gene_weights(cells.genes)]))
+    scores = products[:, :k] - model._centre @ model.components_.T
+    mark = identity.describe(cells.names, cells.columns(), cells.labelled, cells.genes, products[:, k:], scores)
     real: Prepared | None = prepared
     if n_simulated:
         part = prepared.design.subset(np.flatnonzero(cells.real[cells.labelled]))
@@ -242,6 +252,8 @@ def flda(
         variance=_variance(real, prepared.design),
         **({"contrasts": named} if named else {}),
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
+        scored=mark.pop("scored"),
+        identity=mark,
         scores=scores,
         loadings=model.components_.T,
         patterns=model.patterns_.T,
@@ -263,7 +275,7 @@ def _warn_of_depth(adata: AnnData, cells: read.Cells, prepared: Prepared, layer:
     else:
         log_depth = np.bincount(design.codes, np.log(known[0][cells.labelled]), design.n_groups)
         limit, source = MANY_COUNTS, known[1]
-    read.warn_of_depth(depth_by_level(design, log_depth), limit, source, stacklevel=4)
+    read.warn_of_depth(depth_by_level(design, log_depth), limit, source)
 
 
 def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from anndata import AnnData
 from .. import get
 from .._adata import read
 from .._adata.fitted import Fitted
-from .._adata.results import Record, Step, check_new_ranking, scanpy_name
+from .._adata.keys import check_new_ranking
+from .._adata.results import Record, Step, scanpy_name
 from .._data import arrays
 from .._docs import documented
 from .._logging import quiet
@@ -122,7 +123,7 @@ def rank_genes(
         model.fit(fitted.X, fitted.labels, fitted.donors)
     chosen = model.axes_["effect"].isin(wanted).to_numpy()
     axes = model.axes_.assign(optimality_gap=model.optimality_gap_.to_numpy())[chosen].reset_index(drop=True)
-    base = adata.uns.get("log1p", {}).get("base")
+    base = read.log_base(adata)
     changes = pd.DataFrame(_log_fold_changes(model, base)[:, chosen], record.gene_names, axes["axis"])
 
     selection = {"n_genes": n_genes, "mode": mode, "key_added": key_added}

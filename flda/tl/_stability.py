@@ -77,7 +77,7 @@ def stability(
     >>> bool(flda.get.rank_genes_df(adata)["frequency"].max() > 0.5)
     True
     """
-    step = Step("stability", adata, key, copy)
+    step = Step("stability", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     model, data = fitted.sparse(shrinkage=fitted.shrinkage), (fitted.X, fitted.labels, fitted.donors)
     halves = inference.stability_selection(

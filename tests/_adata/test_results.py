@@ -51,7 +51,7 @@ def complete(fitted):
     adata = fitted.copy()
     for step in STEPS.values():
         step(adata)
-    write(adata, "flda", warnings=["one", "two"])
+    write(adata, "flda", warned={"step": ["one", "two"]})
     return adata
 
 
@@ -407,7 +407,7 @@ def test_an_error_in_the_values_writes_nothing(fitted):
 
 def test_a_step_writes_into_one_copy_and_returns_it(fitted):
     step = Step("name", fitted, "flda", copy=True)
-    out = step.put(warnings=["a"])
+    out = step.put(warned={"a": ["a"]})
     assert step.write(path=pd.DataFrame({"axis": ["a"]})) is out
     assert Record(out).warnings == ["a"]
     assert "path" in Record(out)

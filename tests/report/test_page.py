@@ -51,7 +51,7 @@ def test_equal_results_give_an_equal_page(page, fitted, tmp_path):
 
 
 def test_provenance(adata):
-    write(adata, "flda", warnings=["X looks like <raw> counts"])
+    write(adata, "flda", warned={"flda": ["X looks like <raw> counts"]})
     page = flda.report.render(adata, title="A & B", figures=[])
     assert "<title>A &amp; B</title>" in page
     assert "X looks like &lt;raw&gt; counts" in page
@@ -75,7 +75,7 @@ def test_write_is_whole_or_nothing(adata, tmp_path, monkeypatch):
 
 def test_warnings_are_said_to_be_recorded_only_by_the_command(adata):
     assert "There were no warnings" not in flda.report.render(adata, figures=[])
-    write(adata, "flda", warnings=[])
+    write(adata, "flda", warned={})
     assert "There were no warnings" in flda.report.render(adata, figures=[])
 
 
