@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,11 +44,25 @@ def known(X: Any, name: str = "X") -> Any:
                 "their cells or genes."
             )
         return np.asarray(X.data)
-    if isinstance(X, np.matrix):
-        return np.asarray(X)
     if arrays.is_dask(X):
         return arrays.plain_dask(X)
-    return wrap(stored(X))
+    if isinstance(X, pd.DataFrame):
+        for column, kind in X.dtypes.items():
+            if not (pd.api.types.is_numeric_dtype(kind) or kind.kind == "O"):
+                raise ValueError(f"the column {column!r} of {name} holds {kind} values; expression must be numeric.")
+        return X
+    if isinstance(X, np.matrix | list | tuple):
+        X = np.asarray(X)
+    X = wrap(stored(X))
+    if not (hasattr(X, "ndim") and hasattr(X, "dtype")):
+        raise ValueError(f"{name} is a {type(X).__name__}; it must be a matrix of numbers, cells x genes.")
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array: {name} has {X.ndim} dimensions and must have two, cells x genes. Reshape your data."
+        )
+    if X.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} must hold real numbers.")
+    return X
 
 
 def stored(X: Any) -> Any:
@@ -89,8 +105,21 @@ def matrix(X: Any, name: str = "X") -> Any:
     if is_lazy(X):
         check_lazy(X, name)
         return X
-    X = check_array(X, accept_sparse=("csr", "csc"), dtype=MATRIX_TYPES, ensure_all_finite=False, input_name=name)
+    with one_sentence(name):
+        X = check_array(X, accept_sparse=("csr", "csc"), dtype=MATRIX_TYPES, ensure_all_finite=False, input_name=name)
     return arrays.canonical(X)
+
+
+@contextlib.contextmanager
+def one_sentence(name: str) -> Iterator[None]:
+    """Within, a value that is no number is an error that names the matrix."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        if text.startswith(("could not convert", "float() argument", "Unable to convert")):
+            raise ValueError(f"{name} must hold numbers: {text}.") from None
+        raise
 
 
 def check_rows(first: Any, second: Any, names: tuple[str, str]) -> None:

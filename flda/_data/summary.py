@@ -59,8 +59,7 @@ class Summary:
     negative
         Whether some value is negative.
     log_detected
-        Sum over the rows of each sample, (S,), of the logarithm of the number of entries that are not zero (of a
-        sparse matrix: that are stored).
+        Sum over the rows of each sample, (S,), of the logarithm of the number of entries that are not zero.
     """
 
     sums: np.ndarray
@@ -100,7 +99,7 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
         out[:S, :p] += block_sums(block, codes[rows], S)
         out[S : 2 * S, :p] += block_sums(_squared(block), codes[rows], S)
         # the last column takes what is known of the rows as a whole
-        detected = np.diff(to_numpy(block.indptr)) if is_sparse(block) else to_numpy((block != 0).sum(axis=1))
+        detected = _detected(block)
         logs = np.bincount(codes[rows], np.log(np.maximum(detected, 1)), S)
         out[:S, p] += asarray_like(out, logs)
         values = block.data if is_sparse(block) else block
@@ -120,6 +119,15 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
     counts_like = bool(X.dtype.kind != "b" and total[-2, 0] == 0 and total[-1, 0] > 0)
     sums, squares = (np.ascontiguousarray(total[k * S : (k + 1) * S, :p]) for k in range(2))
     return Summary(sums, squares, counts_like, bool(total[-3, 0] < 0), total[:S, p].copy())
+
+
+def _detected(block) -> np.ndarray:
+    """Count the entries of each row that are not zero."""
+    if not is_sparse(block):
+        return to_numpy((block != 0).sum(axis=1))
+    stored = np.diff(block.indptr)
+    zeros = np.flatnonzero(block.data == 0)
+    return stored - np.bincount(np.searchsorted(block.indptr, zeros, side="right") - 1, minlength=len(stored))
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:

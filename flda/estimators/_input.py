@@ -41,8 +41,9 @@ def checked_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
         entry.check_lazy(X)
         _check_n_features(estimator, X, reset=reset)
         return X
-    X = validate_data(
-        estimator, X, reset=reset, accept_sparse=("csr", "csc"), dtype=entry.MATRIX_TYPES, ensure_all_finite=False,
-        ensure_min_samples=1,
-    )  # fmt: skip
+    with entry.one_sentence("X"):
+        X = validate_data(
+            estimator, X, reset=reset, accept_sparse=("csr", "csc"), dtype=entry.MATRIX_TYPES, ensure_all_finite=False,
+            ensure_min_samples=1,
+        )  # fmt: skip
     return arrays.canonical(X)  # here once, instead of in every pass
