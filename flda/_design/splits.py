@@ -5,6 +5,7 @@ Only labels are used here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,7 +147,9 @@ def folds(
             every = _parts(_donor_folds(design, donors, rng, n_folds)[donors], n_folds)
         else:
             split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
-            every = split.split(np.zeros((len(donors), 1)), design.codes, donors)
+            with warnings.catch_warnings():  # it warns of groups of few cells, whose folds are checked one by one
+                warnings.simplefilter("ignore", UserWarning)
+                every = iter(list(split.split(np.zeros((len(donors), 1)), design.codes, donors)))
     for train, test in every:
         yield Split(design, donors, train, test)
 

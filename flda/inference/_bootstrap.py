@@ -155,6 +155,7 @@ def bootstrap(
     own, means, metric = axes.estimate(X, part, donors)
     own = axes.turned(own, means, metric)
     length = np.sqrt(np.einsum("ij,ik,kj->j", own, metric, own))
+    length[length == 0] = np.nan  # the held-out half shows nothing of this axis, so its loadings have no unit
     loadings, scores = [], []
     for cells, instances in progress(_resamples(part, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
         drawn = part.subset(cells)
