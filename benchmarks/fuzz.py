@@ -126,13 +126,12 @@ def draw(rng: np.random.Generator) -> tuple[ad.AnnData, dict]:
         "interactions": [None, "all", "all", "estimable"][rng.integers(4)],
         "shrinkage": [0.5, 0.5, 0.0, 1.0, "auto", "oas"][rng.integers(6)],
     }  # fmt: skip
-    for name, value, share in [
+    further = [
         ("donor", "donor", 0.2), ("mask_var", "use", 0.2), ("layer", "counts", 0.1), ("allow_counts", True, 0.3),
         ("nuisance", ["age"], 0.15), ("objective", "difference", 0.2), ("group_means", "shrunken", 0.2),
         ("copy", True, 0.1), ("n_components", 1, 0.1),
-    ]:  # fmt: skip
-        if rng.random() < share:
-            options[name] = value
+    ]  # fmt: skip
+    options |= {name: value for name, value, share in further if rng.random() < share}
     if "nuisance" in options:
         options["numeric"] = ["age"]
     return adata, options
@@ -261,7 +260,7 @@ def run(seed: int) -> Counter:
         ends[name, "refused" if refused else "done"] += 1
         assert content(adata) == before, f"{name}: the input was changed"
         if changed and not refused and name in READS_DATA:
-            attempt("new fit", lambda: check_fresh(adata, options))
+            attempt("new fit", lambda holder=holder: check_fresh(holder, options))
             ends["compared with a new fit", "done"] += 1
     assert content(parent) == of_parent, "the parent of a view was changed"
     if parent is not adata and not options.get("copy") and parent.uns:

@@ -190,12 +190,14 @@ def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame, scores: str) 
 
 
 def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
-    """log2 fold change of every gene between the two sides of every axis, p x k; NaN where expression is negative.
+    """log2 fold change of every gene between the two sides of every axis, p x k; NaN if expression cannot be log counts.
 
     ``base`` is that of the logarithm in the expression, None for e.
     """
-    linear = np.expm1(model.means_ * (1.0 if base is None else np.log(base)))
-    linear = np.where((model.means_ >= 0).all(axis=0), linear, np.nan)
+    with np.errstate(over="ignore"):
+        linear = np.expm1(model.means_ * (1.0 if base is None else np.log(base)))
+    known = (model.means_ >= 0).all(axis=0) & np.isfinite(linear).all(axis=0)
+    linear = np.where(known, linear, np.nan)
     design, out = model.design_, []
     for effect, u in zip(model.axes_["effect"], model.components_, strict=True):
         own = next(e for e in design.effects if e.name == effect)
