@@ -15,7 +15,9 @@ import pytest
 import scipy.sparse as sp
 import zarr
 
+import flda
 from flda import FLDA, SparseFLDA
+from flda.circuits import SignedLinear, SignMask, audit_signs, infer_signs
 from flda.inference import (
     bootstrap,
     certify,
@@ -240,3 +242,58 @@ def test_what_are_no_labels(kind):
     y, word = NO_LABELS[kind]
     for door in DOORS.values():
         sentence(lambda door=door: door(X, y), word)
+
+
+EDGES = pd.DataFrame({"pre": ["1", "2", "2"], "post": ["8", "8", "9"], "sign": [1.0, 1.0, np.nan], "n_synapses": 5})
+SIGNS = pd.Series({"1": 1.0, "2": -1.0})
+TABLES = {
+    "text": EDGES,
+    "categories": EDGES.astype({"pre": "category", "post": "category"}),
+    "categories not in use": EDGES.assign(pre=pd.Categorical(EDGES["pre"], categories=["1", "2", "7"])),
+    "numbers": EDGES.astype({"pre": int, "post": int}),
+    "nullable numbers": EDGES.astype({"pre": "Int64", "post": "Int64"}),
+    "nullable text": EDGES.astype({"pre": "string", "post": "string"}),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("names", [str, int])
+def test_forms_of_edges(kind, names):
+    signs = SIGNS.set_axis(SIGNS.index.map(names))
+    found = audit_signs(TABLES[kind], signs)
+    assert found["verdict"].tolist() == ["agree", "conflict", "unsupported"]
+    mask = SignMask.from_types(signs, TABLES[kind].drop(columns="sign"))
+    assert mask.values.to_dict() == {"8": {"1": 1.0, "2": -1.0}, "9": {"1": 0.0, "2": -1.0}}
+
+
+def test_edges_without_a_partner_are_left_out_and_said():
+    edges = pd.concat([EDGES, EDGES.assign(pre=None)[:1]])
+    with pytest.warns(flda.FLDAWarning, match="1 of 4 edges"):
+        assert len(audit_signs(edges, SIGNS)) == 3
+    with pytest.warns(flda.FLDAWarning, match="1 of 4 edges"):
+        assert SignMask.from_types(SIGNS, edges).values.index.tolist() == ["1", "2"]
+
+
+def test_named_signs_go_with_named_inputs():
+    inputs = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["u", "v", "w"])
+    response = 2 * inputs["u"] - inputs["v"] + 0.5 * inputs["w"]
+    for signs in (pd.Series({"w": 1.0, "v": -1.0, "u": 1.0}), pd.Series([1.0, -1.0, 1.0]), [1, -1, 1]):
+        np.testing.assert_allclose(SignedLinear(signs).fit(inputs, response).coef_, [2, -1, 0.5], atol=1e-6)
+    sentence(lambda: SignedLinear(pd.Series({"u": 1.0, "v": 1.0, "z": 1.0})).fit(inputs, response), "'w'")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_signs_from_files_and_views(tmp_path):
+    genes = ["VAChT", "Gad1", "VGlut", "other"]
+    levels = np.tile([[9.0, 0.0, 0.0, 900.0], [0.0, 7.0, 0.0, 900.0]], (20, 1))
+    obs = pd.DataFrame({"type": ["p", "q"] * 20}, index=[f"c{i}" for i in range(40)])
+    twice = ad.AnnData(sp.csr_matrix(levels), obs, var=pd.DataFrame(index=genes))
+    twice.write_h5ad(tmp_path / "x.h5ad")
+    expected = infer_signs(twice, "type")
+    for adata in (
+        twice[:],
+        ad.read_h5ad(tmp_path / "x.h5ad", backed="r"),
+        ad.experimental.read_lazy(tmp_path / "x.h5ad"),
+        ad.AnnData(stored_zeros(levels), obs, var=pd.DataFrame(index=genes)),
+    ):
+        pd.testing.assert_frame_equal(infer_signs(adata, "type"), expected)

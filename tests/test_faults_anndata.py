@@ -400,3 +400,29 @@ def test_warnings_stay_with_the_step_that_gave_them():
     adata.obs["axon"] = adata.obs["axon"].fillna("a")
     fit()(adata)
     assert not any("no label" in text for text in Record(adata).warnings)
+
+
+def locked(M):
+    """The matrix with memory that cannot be written to."""
+    for part in (M.data, M.indices, M.indptr) if sp.issparse(M) else (M,):
+        part.flags.writeable = False
+    return M
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_no_step_writes_into_memory_of_the_user(form):
+    X, counts = locked(form(BASE.X.copy())), locked(sp.csr_matrix(BASE.layers["counts"].toarray() + 1))
+    adata = ad.AnnData(X, BASE.obs.copy(), BASE.var.copy(), layers={"counts": counts})
+    adata.var_names = ["VAChT", *adata.var_names[1:]]
+    net = NET.assign(target=adata.var_names[:5])
+    fit()(adata)
+    for name, step in {**STEPS, **LONG}.items():
+        step(adata) if name != "gene_sets" else flda.tl.gene_sets(adata, net, n_resamples=3, min_genes=2)
+    flda.tl.transform(adata, adata)
+    flda.tl.predict(adata, adata)
+    with warnings.catch_warnings(action="ignore"):
+        flda.circuits.infer_signs(adata, "subtype")
+        if not sp.issparse(X):  # X has to be the logs of the counts of these genes
+            flda.simulate.fit_counts(adata, FACTORS, layer="counts")
+    np.testing.assert_array_equal(X.toarray() if sp.issparse(X) else X, BASE.X)
+    plt.close("all")

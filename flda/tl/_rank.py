@@ -190,7 +190,7 @@ def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame, scores: str) 
 
 
 def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
-    """log2 fold change of every gene between the two sides of every axis, p x k; NaN if expression cannot be log counts.
+    """log2 fold change of every gene between the two sides of every axis, p x k; NaN if it has none.
 
     ``base`` is that of the logarithm in the expression, None for e.
     """
