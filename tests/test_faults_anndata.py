@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from test_faults import sentence
 
 import flda
-from flda._adata.results import Record
+from flda._adata.record import Record
 
 from array_kinds import dask_of
 

@@ -12,7 +12,7 @@ from anndata import AnnData
 from .._design.contrasts import stored_contrasts
 from ..estimators import FLDA, SparseFLDA
 from . import identity, read
-from .results import Record
+from .record import Record
 
 # the parameters of the estimator that flda.tl.flda passes on
 OPTIONS = (

@@ -10,7 +10,7 @@ from .._data.summary import summarise
 from .._logging import warn
 from . import read
 from .keys import check_adata
-from .results import Record
+from .record import Record
 
 
 def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:

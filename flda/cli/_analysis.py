@@ -9,7 +9,8 @@ from pathlib import Path
 from anndata import AnnData
 
 from .. import get, report, tl
-from .._adata.results import Record, write
+from .._adata.record import Record
+from .._adata.results import write
 from .._logging import get_logger
 from ._folder import whole_folder, write_csv, write_summary
 

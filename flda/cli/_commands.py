@@ -22,7 +22,8 @@ from anndata import AnnData, read_h5ad
 
 from .. import datasets, get, pl, report, tl
 from .._adata import read
-from .._adata.results import Record, predictions
+from .._adata.record import Record
+from .._adata.results import predictions
 from .._data.device import NoDevice
 from .._design.design import make_design
 from .._design.effects import Effect

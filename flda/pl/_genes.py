@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from .. import get
 from .._adata.fitted import Fitted
-from .._adata.results import Record
+from .._adata.record import Record
 from .._data.arrays import group_sums
 from .._docs import documented
 from ._common import BLUE, GREEN, ORANGE, check_axis, inches, joined, level_colors, new_axes, words

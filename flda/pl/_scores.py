@@ -12,7 +12,7 @@ from anndata import AnnData
 from scipy.stats import t as student
 
 from .._adata.read import in_memory, labels
-from .._adata.results import Record
+from .._adata.record import Record
 from .._docs import documented
 from ._common import BLUE, MISSING, check_axis, level_colors, new_axes, words
 
@@ -77,7 +77,9 @@ def scores(
         if name is not None:
             check_axis(name, names)
     factors, obs = record.params["factors"], in_memory(adata.obs)
-    labels(adata, [*factors, *([color] if color not in (None, *factors) else [])])  # refuses columns that are not there
+    labels(
+        adata, list(dict.fromkeys([*factors, *([] if color is None else [color])]))
+    )  # refuses columns that are not there
     of_effect = dict(zip(names, map(record.factors_of, axes["effect"]), strict=True))
     if held_out is None:
         held_out = "held_out_scores" in record

@@ -18,7 +18,7 @@ from anndata import AnnData
 
 from .. import get
 from .._adata import read
-from .._adata.results import Record
+from .._adata.record import Record
 from .._data.fingerprint import fingerprint
 from .._docs import documented
 from .._logging import get_logger

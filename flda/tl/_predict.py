@@ -10,7 +10,8 @@ from anndata import AnnData
 
 from .._adata.keys import check_new_prediction
 from .._adata.new_cells import project
-from .._adata.results import Record, Step
+from .._adata.record import Record
+from .._adata.results import Step
 from .._docs import documented
 from ..estimators._predictor import Predictor
 

@@ -13,7 +13,8 @@ from .. import get
 from .._adata import read
 from .._adata.fitted import Fitted
 from .._adata.keys import check_new_ranking
-from .._adata.results import Record, Step, scanpy_name
+from .._adata.record import Record
+from .._adata.results import Step, scanpy_name
 from .._data import arrays
 from .._docs import documented
 from .._logging import quiet

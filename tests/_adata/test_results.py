@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import flda
-from flda._adata.results import SLOTS, Record, Step, write
+from flda._adata.record import SLOTS, Record
+from flda._adata.results import Step, write
 
 FACTORS = ["dendrite", "axon"]
 CONTRASTS = {"dendrite in a": ({"dendrite": "T5", "axon": "a"}, {"dendrite": "T4", "axon": "a"})}

@@ -11,7 +11,8 @@ from anndata import AnnData
 from scipy.stats import false_discovery_control
 
 from ..._adata import read
-from ..._adata.results import Record, write
+from ..._adata.record import Record
+from ..._adata.results import write
 from ..._design.design import Design
 from ..._design.effects import SEPARATOR, Effect
 from ..._logging import get_logger, warn
