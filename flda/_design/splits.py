@@ -146,6 +146,7 @@ def folds(
         if between_factors(design, donors):
             every = _parts(_donor_folds(design, donors, rng, n_folds)[donors], n_folds)
         else:
+            n_folds = min(n_folds, int(design.counts.max()))  # the most that it can stratify
             split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
             with warnings.catch_warnings():  # it warns of groups of few cells, whose folds are checked one by one
                 warnings.simplefilter("ignore", UserWarning)
