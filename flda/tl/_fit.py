@@ -128,7 +128,9 @@ def flda(
     * ``var["flda_centre"]``: mean of the group means, at which all scores are zero; NaN for genes that were not used
     * ``varm["flda_discriminants"]``: discriminant of each group, ndarray p x C, for :func:`flda.tl.predict`
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance``,
-      ``prediction`` and ``versions``, and ``contrasts`` if there are any; read the tables with
+      ``prediction`` and ``versions``, and ``contrasts`` if there are any; ``warned``, the warnings of every step; and
+      ``identity`` and ``scored``, hashes by which later steps know whether the data are still the same. Read the
+      tables with
       :func:`flda.get.axes_df`, :func:`flda.get.design_df`, :func:`flda.get.estimability_df` and
       :func:`flda.get.variance_df`
 

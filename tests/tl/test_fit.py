@@ -35,6 +35,8 @@ def test_writes_the_contract(adata):
         "fit",
         "variance",
         "prediction",
+        "identity",
+        "scored",
         "versions",
     }
     assert adata.varm["flda_discriminants"].shape == (120, 8)
