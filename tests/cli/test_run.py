@@ -121,6 +121,7 @@ def test_warnings_reach_the_report_once(tmp_path, capsys, no_figures):
     out = tmp_path / "out"
     options = ["--shrinkage", "0.3", "--n-genes", "4", "--path", "2", "5"]
     assert run("run", tmp_path / "x.h5ad", *FACTORS, *options, "--out", out) == 2
+    assert "--" not in capsys.readouterr().out  # the error goes to the other stream
     options.append("--allow-counts")
     assert run("run", tmp_path / "x.h5ad", *FACTORS, *options, "--out", out) == 0
     err = capsys.readouterr().err.splitlines()
