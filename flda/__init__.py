@@ -5,12 +5,15 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ._logging import FLDAWarning
+
 if TYPE_CHECKING:
     from . import circuits, datasets, get, inference, metrics, pl, pp, report, simulate, tl
     from .estimators import FLDA, PanelFLDA, SparseFLDA
 
 __all__ = [
     "FLDA",
+    "FLDAWarning",
     "PanelFLDA",
     "SparseFLDA",
     "circuits",

@@ -1,14 +1,33 @@
-"""Loggers of the package, and a way to silence the fits inside a fit, which would repeat its messages."""
+"""Messages of the package: log lines, warnings, and silence within a fit inside a fit, which would repeat them.
+
+What a user may want to know is logged. What changes the conclusions that a reader may draw is a Python warning, which
+is shown without any setting and which the results keep.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sys
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 
 # a context variable, not the level of the logger, because threads that fit in parallel must not silence each other
 _SILENT: ContextVar[bool] = ContextVar("flda_silent", default=False)
+_HEARD: ContextVar[list[str] | None] = ContextVar("flda_heard", default=None)  # warnings since the last call of listen
+_PASSED_ON = ("flda", "sklearn", "joblib", "contextlib")  # packages that are never the user's
+
+
+class FLDAWarning(UserWarning):
+    """Something in the data or the parameters limits what can be concluded from the results.
+
+    Examples
+    --------
+    >>> import warnings, flda
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", flda.FLDAWarning)
+    """
 
 
 class _Silence(logging.Filter):
@@ -26,6 +45,26 @@ def get_logger(name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.addFilter(_FILTER)
     return logger
+
+
+def warn(text: str) -> None:
+    """Warn the user, as of the line that called the package; nothing is said within :func:`quiet`."""
+    if _SILENT.get():
+        return
+    heard = _HEARD.get()
+    if heard is not None and text not in heard:
+        heard.append(text)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_ON:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, FLDAWarning, stacklevel=level)
+
+
+def listen() -> list[str]:
+    """Return a list that gets the text of every warning from now on, in this thread, until the next call."""
+    heard: list[str] = []
+    _HEARD.set(heard)
+    return heard
 
 
 @contextlib.contextmanager

@@ -26,6 +26,11 @@ def pytest_addoption(parser):
     parser.addoption("--run-slow", action="store_true", help="run the tests that take minutes")
 
 
+def pytest_configure(config):
+    # they are what the package says of data and designs, not faults; tests of what it says use pytest.warns
+    config.addinivalue_line("filterwarnings", "ignore::flda.FLDAWarning")
+
+
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords and not config.getoption("--run-slow"):

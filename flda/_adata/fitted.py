@@ -12,8 +12,8 @@ from anndata import AnnData
 
 from .._design.contrasts import stored_contrasts
 from ..estimators import FLDA, PanelFLDA, SparseFLDA
-from . import read
-from .results import Record
+from . import identity, read
+from .record import Record
 
 # the parameters of the estimator that flda.tl.flda passes on
 OPTIONS = (
@@ -66,11 +66,18 @@ class Fitted:
                 "that took no part in the augmentation with flda.tl.transform."
             )
         params = record.params
+        record.check_genes()
         cells = read.read_cells(
             adata, params["factors"], params["nuisance"], params["donor"], params["layer"], record.genes,
             params["device"], weights=read.weights_column(adata, params["weights"]), again=True,
         )  # fmt: skip
-        return cls(record, *cells.of(cells.labelled), cells.labelled)
+        X, labels, donors = cells.of(cells.labelled)
+        now = identity.describe(
+            cells.names, cells.columns(), cells.labelled, cells.genes, identity.project(X, cells.genes)
+        )
+        if changed := identity.difference(record.identity, now, read.matrix_name(params["layer"])):
+            raise ValueError(f"{changed}; fit again with flda.tl.flda.")
+        return cls(record, X, labels, donors, cells.labelled)
 
     @property
     def shrinkage(self) -> float:

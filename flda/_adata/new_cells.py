@@ -7,11 +7,10 @@ from anndata import AnnData
 
 from .._data import arrays
 from .._data.summary import summarise
-from .._logging import get_logger
+from .._logging import warn
 from . import read
-from .results import Record
-
-logger = get_logger(__name__)
+from .keys import check_adata
+from .record import Record
 
 
 def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
@@ -39,13 +38,14 @@ def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
     ValueError
         If no gene is shared, or the expression cannot be used.
     """
+    check_adata(adata)
+    record.check_genes()
     read.check_gene_names(adata)
     layer = record.params["layer"]
     X = read.checked_expression(adata, layer)
     with read.naming(adata.obs_names, adata.var_names, layer):
         values = summarise(X, np.zeros(adata.n_obs, dtype=np.int64), 1)
-    if values.counts_like:
-        read.warn_of_counts(layer)
+    read.check_values(adata, layer, values, allow_counts=record.params["allow_counts"])
 
     names, centre = record.gene_names, record.centre.to_numpy()
     index = adata.var_names.get_indexer(names)
@@ -58,11 +58,10 @@ def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
     if not found.all():
         weight = (record.loadings.to_numpy() * record.within_sd.to_numpy()[:, None]) ** 2
         lost = weight[~found].sum(axis=0) / weight.sum(axis=0)
-        logger.warning(
-            "%d of the %d genes of the fit are not in adata (%s); they are set to their mean in the reference. They "
-            "carry up to %.2g %% of the squared standardised loadings of an axis (%s)",
-            *(np.sum(~found), len(names), ", ".join(names[~found][:3])),
-            *(100 * lost.max(), record.axis_names[int(lost.argmax())]),
+        warn(
+            f"{np.sum(~found)} of the {len(names)} genes of the fit are not in adata ({', '.join(names[~found][:3])}); "
+            f"they are set to their mean in the reference. They carry up to {100 * lost.max():.2g} % of the squared "
+            f"standardised loadings of an axis ({record.axis_names[int(lost.argmax())]})."
         )
     of_all_genes = np.zeros((adata.n_vars, B.shape[1]))  # B over the genes of the new cells
     of_all_genes[index[found]] = B[found]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._data import arrays
-from .._data.device import NoDevice, OnDevice, require, wrap
-from .._data.summary import NonFiniteError
-from .._logging import get_logger
+from .._data import arrays, entry
+from .._data.device import NoDevice, OnDevice, require
+from .._data.summary import NonFiniteError, Summary
+from .._logging import get_logger, warn
 
 logger = get_logger(__name__)
 
@@ -75,13 +74,9 @@ def expression(adata: AnnData, layer: str | None):
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
         raise ValueError("adata.X is empty; pass the name of a layer.")
-    X = wrap(X)
-    if arrays.in_memory(X) or arrays.is_dask(X):
-        return X
-    if getattr(X, "format", "csr") == "csc":
+    if arrays.on_disk(X) and getattr(X, "format", "csr") == "csc":
         logger.info("the matrix is stored by columns (CSC): reading it into memory; store it as CSR to stream it")
-        return X.to_memory()
-    return arrays.Stream.of(X) if hasattr(X, "shape") and hasattr(X, "dtype") else X
+    return entry.known(X, matrix_name(layer))
 
 
 def check_gene_names(adata: AnnData) -> None:
@@ -102,6 +97,18 @@ def checked_expression(adata: AnnData, layer: str | None):
     if X.dtype.kind not in "fiub":
         raise ValueError(f"{name} holds {X.dtype} values; expression must be numeric.")
     return X
+
+
+def log_base(adata: AnnData) -> float | None:
+    """The base of the logarithm that scanpy.pp.log1p took, or None for e."""
+    found = adata.uns.get("log1p")
+    base = found.get("base") if isinstance(found, Mapping) else None
+    return None if base is None else float(base)
+
+
+def set_log_base(adata: AnnData, base: float | None) -> None:
+    """Store the base of the logarithm in ``X`` as scanpy.pp.log1p does."""
+    adata.uns["log1p"] = {"base": base}
 
 
 def matrix_name(layer: str | None) -> str:
@@ -129,13 +136,34 @@ def naming(cells: pd.Index, genes: pd.Index, layer: str | None) -> Iterator[None
         ) from None
 
 
-def warn_of_counts(layer: str | None, stacklevel: int = 3) -> None:
-    """Warn that the values look like raw counts."""
-    warnings.warn(
-        f"{matrix_name(layer)} looks like raw counts; FLDA expects log-normalised expression "
-        "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
-        stacklevel=stacklevel,
-    )
+def check_values(adata: AnnData, layer: str | None, found: Summary, *, allow_counts: bool) -> None:
+    """Refuse raw counts, and warn of negative values; both make a fit of something else than log expression.
+
+    Parameters
+    ----------
+    adata, layer
+        Where the values come from.
+    found
+        What a pass over them has found.
+    allow_counts
+        Whether the user has said that whole numbers are meant.
+    """
+    name = matrix_name(layer)
+    if found.counts_like and not allow_counts:
+        where = "adata" if layer is None else f"adata, layer={layer!r}"
+        raise ValueError(
+            f"{name} looks like raw counts; FLDA expects log-normalised expression. Call scanpy.pp.normalize_total("
+            f"{where}) and scanpy.pp.log1p({where}) first, or pass allow_counts=True if these whole numbers are no "
+            "counts."
+        )
+    if found.negative:
+        others = [f"layers[{n!r}]" for n in adata.layers if n is not None and n != layer]
+        others += ["adata.raw.to_adata()"] if adata.raw is not None else []
+        elsewhere = f" If log-normalised values are in {' or '.join(others)}, fit these." if others else ""
+        warn(
+            f"{name} holds negative values, as after scanpy.pp.scale or regressing out; axes and tests are those of "
+            f"these values, and fold changes are missing for genes with a negative group mean.{elsewhere}"
+        )
 
 
 def depth(adata: AnnData, layer: str | None) -> tuple[np.ndarray, str] | None:
@@ -158,15 +186,14 @@ def depth(adata: AnnData, layer: str | None) -> tuple[np.ndarray, str] | None:
     return None
 
 
-def warn_of_depth(table: pd.DataFrame, limit: float, source: str, stacklevel: int = 3) -> None:
+def warn_of_depth(table: pd.DataFrame, limit: float, source: str) -> None:
     """Warn of every factor whose levels differ in depth by more than a limit."""
     for row in table[table["ratio"] > limit].itertuples():
-        warnings.warn(
+        warn(
             f"depth goes with {row.factor!r}: cells of level {row.highest!r} have {row.ratio:.1f} times the depth of "
             f"those of {row.lowest!r} (geometric means of {source}), so its axes and p-values can show depth instead "
             "of biology. Normalise the counts of every cell if that was not done, and enter the log of the total "
-            "counts as a covariate: name its obs column in nuisance and in numeric.",
-            stacklevel=stacklevel,
+            "counts as a covariate: name its obs column in nuisance and in numeric."
         )
 
 
@@ -195,6 +222,13 @@ class Cells:
     genes: pd.Index
     labelled: np.ndarray
     real: np.ndarray
+
+    def columns(self) -> dict[str, pd.Series]:
+        """Column of ``obs`` -> its values in all cells, for all columns that the fit depends on."""
+        found = {str(name): self.labels[name] for name in self.labels}
+        if self.donors is not None:
+            found[str(self.donors.name)] = self.donors
+        return {**found, AUGMENTED: pd.Series(self.labelled & ~self.real, index=self.labels.index)}
 
     def of(self, cells: np.ndarray) -> tuple[Any, pd.DataFrame, np.ndarray | None]:
         """Expression, labels and donors of some cells: what an estimator is fitted on."""
@@ -263,10 +297,10 @@ def read_cells(
         raise ValueError(f"no cell has a label in every one of {list(table)}.")
     if not labelled.all() and not again:
         missing = [c for c in table if table[c].isna().any()]
-        logger.warning(
-            "%d of %d cells have no label in %s; they get scores but take no part in the fit",
-            np.sum(~labelled), adata.n_obs, missing or [donor],
-        )  # fmt: skip
+        warn(
+            f"{np.sum(~labelled)} of {adata.n_obs} cells have no label in {missing or [donor]}; they get scores but "
+            "take no part in the fit."
+        )
     real = labelled & ~augmented(adata)
     try:
         require(device)

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from . import device
-from .device import OnDevice, asarray_like, namespace, to_numpy
+from .device import OnDevice, asarray_like, comes_from, namespace, to_numpy
 
 BLOCK_BYTES = 64 * 2**20  # size of a dense float64 block, small enough to hold several of them besides the data
 THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
@@ -100,8 +100,21 @@ def is_sparse(X) -> bool:
 
 
 def is_dask(X) -> bool:
-    """Return whether X is a dask array."""
-    return type(X).__module__.startswith("dask.")
+    """Return whether X is a dask array, or anndata's view of one; dask need not be installed."""
+    return comes_from(X, "dask")
+
+
+def plain_dask(X):
+    """Return a dask array that is none of anndata's views, which cannot be sliced by every kind of index."""
+    from dask.array import Array
+
+    return X if type(X) is Array else Array(X.dask, X.name, X.chunks, meta=X._meta)
+
+
+def on_disk(X) -> bool:
+    """Return whether X is a matrix in a file: of HDF5, of Zarr, or of a backed or lazily read AnnData."""
+    is_file = comes_from(X, "h5py", "zarr") or (hasattr(X, "to_memory") and hasattr(X, "backend"))
+    return is_file and hasattr(X, "shape") and hasattr(X, "dtype")
 
 
 def in_memory(X) -> bool:

@@ -25,9 +25,14 @@ class NoDevice(RuntimeError):
     """There is no GPU that cupy can use."""
 
 
+def comes_from(x: Any, *packages: str) -> bool:
+    """Return whether the class of x, or one that it derives from, belongs to a package, which need not be installed."""
+    return any(base.__module__.partition(".")[0] in packages for base in type(x).__mro__)
+
+
 def is_device(x: Any) -> bool:
-    """Return whether x is an array or a sparse matrix of cupy."""
-    return type(x).__module__.partition(".")[0] in ("cupy", "cupyx")
+    """Return whether x is an array or a sparse matrix of cupy, or anndata's view of one."""
+    return comes_from(x, "cupy", "cupyx")
 
 
 @dataclass(frozen=True)

@@ -56,14 +56,16 @@ class Summary:
         Sum of the squared entries of each sample and gene, S x p.
     counts_like
         Whether X looks like raw counts: no value is negative or fractional, and some value exceeds 1.
+    negative
+        Whether some value is negative.
     log_detected
-        Sum over the rows of each sample, (S,), of the logarithm of the number of entries that are not zero (of a
-        sparse matrix: that are stored).
+        Sum over the rows of each sample, (S,), of the logarithm of the number of entries that are not zero.
     """
 
     sums: np.ndarray
     squares: np.ndarray
     counts_like: bool
+    negative: bool
     log_detected: np.ndarray
 
 
@@ -97,24 +99,35 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
         out[:S, :p] += block_sums(block, codes[rows], S)
         out[S : 2 * S, :p] += block_sums(_squared(block), codes[rows], S)
         # the last column takes what is known of the rows as a whole
-        detected = np.diff(to_numpy(block.indptr)) if is_sparse(block) else to_numpy((block != 0).sum(axis=1))
+        detected = _detected(block)
         logs = np.bincount(codes[rows], np.log(np.maximum(detected, 1)), S)
         out[:S, p] += asarray_like(out, logs)
         values = block.data if is_sparse(block) else block
-        # the last two rows of out count what speaks against and for raw counts: values that are no counts, and values
-        # above 1; once a value is negative or fractional, later blocks need not be searched
+        # the last three rows of out count what speaks against and for raw counts: values that are no counts, and values
+        # above 1; once a value is fractional, later blocks need not be searched for them. Negative values are added up
+        lowest = float(values.min()) if values.size else 0.0
+        out[-3, 0] += min(lowest, 0.0)
         if out[-2, 0] == 0 and values.size:
             fraction = values.dtype.kind == "f" and not bool((values == np.floor(values)).all())
-            out[-2, 0] += fraction or bool(values.min() < 0)
+            out[-2, 0] += fraction or lowest < 0
             out[-1, 0] += bool(values.max() > 1)
 
-    total = to_numpy(reduce_rows(X, update, (2 * S + 2, p + 1)))
+    total = to_numpy(reduce_rows(X, update, (2 * S + 3, p + 1)))
     # NaN and inf survive any sum, so X is searched only if a sum is not finite (it can also have overflowed)
     if not np.isfinite(total[:S]).all() and (bad := first_nonfinite(X)) is not None:
         raise NonFiniteError(*bad, names)
     counts_like = bool(X.dtype.kind != "b" and total[-2, 0] == 0 and total[-1, 0] > 0)
     sums, squares = (np.ascontiguousarray(total[k * S : (k + 1) * S, :p]) for k in range(2))
-    return Summary(sums, squares, counts_like, total[:S, p].copy())
+    return Summary(sums, squares, counts_like, bool(total[-3, 0] < 0), total[:S, p].copy())
+
+
+def _detected(block) -> np.ndarray:
+    """Count the entries of each row that are not zero."""
+    if not is_sparse(block):
+        return to_numpy((block != 0).sum(axis=1))
+    stored = np.diff(block.indptr)
+    zeros = np.flatnonzero(block.data == 0)
+    return stored - np.bincount(np.searchsorted(block.indptr, zeros, side="right") - 1, minlength=len(stored))
 
 
 def first_nonfinite(X) -> tuple[int, int, float] | None:

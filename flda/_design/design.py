@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import null_space
 
-from .._logging import get_logger
+from .._logging import warn
 from .contrasts import Contrast, check_estimable, parse_contrasts
 from .covariates import Covariates, is_covariate, make_covariates
 from .effects import Effect
@@ -43,8 +43,6 @@ from .labels import encode
 from .table import Table
 from .trends import numeric_parts, parse_numeric, values_of
 from .unit_model import UnitModel, precision_weights
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -380,10 +378,8 @@ def make_design(
     dropped = [e for e in wanted if e not in kept]
     rows = report(table, levels, [*mains, *wanted, *noise], kept, noise)
     if residual and error == "auto" and weights is None:
-        logger.warning(
-            "no group has two cells, so the noise is what the effects leave (error='residual')%s",
-            f", the interactions {[e.name for e in noise]} included" if noise else "",
-        )
+        included = f", the interactions {[e.name for e in noise]} included" if noise else ""
+        warn(f"no group has two cells, so the noise is what the effects leave (error='residual'){included}")
     if dropped or table.estimable_parts:
         reasons = rows.set_index("effect")["reason"]
         text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in [*dropped, *table.estimable_parts])
@@ -392,7 +388,7 @@ def make_design(
                 f"cannot estimate the interaction {text}. Leave it out of interactions, or use "
                 "interactions='estimable' for the part that can be estimated."
             )
-        logger.warning("left out interactions that the occupied groups cannot identify: %s", text)
+        warn(f"left out interactions that the occupied groups cannot identify: {text}")
     named = parse_contrasts(contrasts, levels, factors)
     for effect, contrast in named.items():
         if effect in kept or effect.name in names:

@@ -7,7 +7,19 @@ import pandas as pd
 
 from .effects import SEPARATOR
 
+# columns of our own tables that stand beside those of the factors, and the last row of the table of variances
+RESERVED = ("n_cells", "axis", "score", "lower", "upper", "within")
 MAX_NUMERIC_LEVELS = 20  # a column with more distinct numbers is refused as a measurement unless it is called numeric
+
+
+def check_factor_name(name: object) -> None:
+    """Refuse the name of a factor that results could not tell from something else."""
+    if isinstance(name, str) and SEPARATOR in name:
+        raise ValueError(
+            f"factor name {name!r} contains {SEPARATOR!r}, which joins the factors of an interaction; rename it."
+        )
+    if name in RESERVED:
+        raise ValueError(f"factor name {name!r} is that of a column of the tables of results; rename it.")
 
 
 def encode(column: pd.Series, *, called_numeric: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -16,10 +28,7 @@ def encode(column: pd.Series, *, called_numeric: bool = False) -> tuple[np.ndarr
     A column of numbers with many distinct values is refused unless the user has ``called`` it ``numeric``.
     """
     name = column.name
-    if isinstance(name, str) and SEPARATOR in name:
-        raise ValueError(
-            f"factor name {name!r} contains {SEPARATOR!r}, which joins the factors of an interaction; rename it."
-        )
+    check_factor_name(name)
     if column.isna().any():
         raise ValueError(
             f"factor {name!r} has no label for {int(column.isna().sum())} of {len(column)} cells (NaN); "

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .._logging import get_logger
+from .._logging import warn
 from .design import Design
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,20 +99,20 @@ def samples_in_error(design: Design, donors: np.ndarray | None, names: np.ndarra
         return None
     for factor in design.table.factors:
         if (d := spanning_donor(design, donors, factor)) is not None:
-            logger.warning(
-                "donor '%s' has cells in several levels of %r while most donors have one; if the same donor name is "
-                "used in different levels, make the names unique, for example by joining level and donor",
-                d if names is None else names[d], factor,
-            )  # fmt: skip
+            warn(
+                f"donor '{d if names is None else names[d]}' has cells in several levels of {factor!r} while most "
+                "donors have one; if the same donor name is used in different levels, make the names unique, for "
+                "example by joining level and donor."
+            )
     between = between_factors(design, donors)
     if not between:
         return None
     samples = Samples.of(design.codes, donors)
     if not samples.show_donors():
-        logger.warning(
-            "%s varies between donors, but no group has two donors with several cells, so the variance between donors "
-            "cannot be estimated; the error term leaves it out, and effects of %s are confounded with the donors",
-            between[0], between[0],
-        )  # fmt: skip
+        warn(
+            f"{between[0]} varies between donors, but no group has two donors with several cells, so the variance "
+            f"between donors cannot be estimated; the error term leaves it out, and effects of {between[0]} are "
+            "confounded with the donors."
+        )
         return None
     return samples

@@ -5,6 +5,7 @@ Only labels are used here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +17,9 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from .design import Design
 from .samples import between_factors, donor_strata
-
-logger = get_logger(__name__)
 
 Model = TypeVar("Model")
 
@@ -155,8 +154,11 @@ def folds(
         if between_factors(design, donors):
             every = _parts(_donor_folds(design, donors, rng, n_folds)[donors], n_folds)
         else:
+            n_folds = min(n_folds, int(design.counts.max()))  # the most that it can stratify
             split = StratifiedGroupKFold(n_folds, shuffle=True, random_state=int(rng.randint(2**31)))
-            every = split.split(np.zeros((len(donors), 1)), design.codes, donors)
+            with warnings.catch_warnings():  # it warns of groups of few cells, whose folds are checked one by one
+                warnings.simplefilter("ignore", UserWarning)
+                every = iter(list(split.split(np.zeros((len(donors), 1)), design.codes, donors)))
     for train, test in every:
         yield Split(design, donors, train, test)
 
@@ -357,9 +359,7 @@ def _usable(design: Design, donors: np.ndarray | None, fold: np.ndarray, *, both
     every = [Split(design, donors, train, test) for train, test in _parts(fold, int(fold.max()) + 1)]
     out = [s for s in every if s.training is not None and not (both and s.held_out is None)]
     if 0 < len(out) < len(every):
-        logger.warning(
-            "the certificate uses %d of %d folds; the others lack groups that the effects need", len(out), len(every)
-        )
+        warn(f"the certificate uses {len(out)} of {len(every)} folds; the others lack groups that the effects need.")
     return out
 
 

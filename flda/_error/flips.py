@@ -135,7 +135,7 @@ class CellFlips(CellStatistics):
         weights = self.n / self._relative
         fits = {e: reduced_fit(design, e, weights) for e in effects}
         self._reduced = {e: H @ means for e, H in fits.items()}
-        self._stretch = {e: 1 / (1 - np.diag(H) / self.n)[:, None] for e, H in fits.items()}
+        self._stretch = {e: 1 / np.maximum(1 - np.diag(H) / self.n, 1e-12)[:, None] for e, H in fits.items()}
         n = self.n[:, None]  # squares about the fit, which no flip changes
         self._about = {e: (self._squares + n * (means - m) ** 2) * self._stretch[e] for e, m in self._reduced.items()}
         shares = {e: np.sum(self._contrasts[e] ** 2, axis=0) * self._relative / self.n for e in fits}

@@ -239,6 +239,7 @@ def _mixture(square: np.ndarray, noise: np.ndarray, df: int) -> tuple[np.ndarray
     -------
     The grid of omega^2 (K,), and the posterior probability of each gene on it (p x K).
     """
+    noise = np.maximum(noise, 1e-12 * np.max(noise))  # rounding can leave less than nothing of a gene's variance
     # zero, then steps of a factor 2 in omega^2 from a sixteenth of the least noise up to the largest effect seen
     largest = max(np.max(square / df - noise), 4 * np.min(noise))
     n = int(np.ceil(np.log2(largest / (np.min(noise) / 16)))) + 1

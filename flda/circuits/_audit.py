@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from ._sign_mask import with_named_ends
+
 
 def audit_signs(
     edges: pd.DataFrame, signs: Mapping[str, float] | pd.Series, *, names: Mapping[str, str] | None = None
@@ -29,7 +31,7 @@ def audit_signs(
     DataFrame
         One row per pair of types, the most synapses first, with the columns ``pre, post, n_synapses, sign, referenced``
         of the connectome, ``sign_measured`` (the sign in ``signs``) and ``verdict``. The verdict is ``"agree"`` or
-        ``"conflict"`` if ``signs`` knows the sign of the type. Otherwise it is ``"reference only"`` if the connectome
+        ``"conflict"`` if both signs are known. Otherwise it is ``"reference only"`` if the connectome
         cites a source, and ``"unsupported"`` if it does not.
 
     Raises
@@ -58,6 +60,7 @@ def audit_signs(
         raise ValueError(
             f"type {measured.index[measured.index.duplicated()][0]!r} has two entries in signs; keep one of them."
         )
+    edges = with_named_ends(edges)
     pairs = edges.groupby(["pre", "post"], sort=False)
     n_signs = pairs["sign"].nunique()
     if (n_signs > 1).any():
@@ -65,9 +68,12 @@ def audit_signs(
         raise ValueError(f"{pre} -> {post} has both signs in the edges; give one sign per pair of types.")
     table = pairs.agg(n_synapses=("n_synapses", "sum"), sign=("sign", "first")).reset_index()
     table["referenced"] = pairs["referenced"].any().to_numpy() if "referenced" in edges else False
-    name_in_signs = table["pre"].map(lambda pre: (names or {}).get(pre, pre))
+    measured.index = measured.index.map(str)
+    listed = {str(edge): str(own) for edge, own in (names or {}).items()}
+    name_in_signs = table["pre"].map(lambda pre: listed.get(pre, pre))
     table["sign_measured"] = name_in_signs.map(measured).astype(float)
     compared = np.where(table["sign_measured"] == table["sign"], "agree", "conflict")
     unknown = np.where(table["referenced"], "reference only", "unsupported")
-    table["verdict"] = np.where(table["sign_measured"].notna(), compared, unknown)
+    both = table["sign_measured"].notna() & table["sign"].notna()
+    table["verdict"] = np.where(both, compared, unknown)
     return table.sort_values(["n_synapses", "pre", "post"], ascending=[False, True, True], ignore_index=True)

@@ -9,13 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._logging import get_logger
+from .._logging import warn
 from ._linear import SignedLinear
 from ._link import link_axes
 from ._sign_mask import SignMask
 from ._signs import infer_signs
-
-logger = get_logger(__name__)
 
 
 @dataclass
@@ -166,7 +164,7 @@ def _checked_edges(edges: pd.DataFrame, activity: pd.DataFrame, responses: pd.Da
         )
     missing = sorted(set(to_posts["pre"]) - set(of_unit))
     if missing:
-        logger.warning("these types have no activity, so their synapses are left out: %s", ", ".join(missing))
+        warn(f"these types have no activity, so their synapses are left out: {', '.join(missing)}")
     return used
 
 

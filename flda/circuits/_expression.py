@@ -8,6 +8,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scipy.special import gammaln
 
+from .._adata.read import in_memory
+from .._data import arrays, entry
+from .._data.device import to_numpy
+
 TARGET = 1e4  # levels are counts per 10,000
 MIN_EXPECTED = 3.0  # counts at min_level, summed over types, that must be expected before zero counts mean silence
 # prior of the level of an expressed gene, in units of its highest level over types: log-normal around one half
@@ -20,8 +24,10 @@ def type_levels(
     adata: AnnData, groupby: str, genes: list[int], layer: str | None
 ) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     """Mean level (counts per 10,000) per type x gene, total counts per type, and number of cells per type."""
-    X = adata.X if layer is None else adata.layers[layer]
-    X = sp.csr_matrix(X).astype(float)
+    X = entry.matrix(adata.X if layer is None else adata.layers[layer])
+    if entry.is_lazy(X):  # the depth of a cell takes all genes
+        X = sp.vstack([sp.csr_matrix(to_numpy(block)) for _, block in arrays.row_blocks(X)], format="csr")
+    X = sp.csr_matrix(X, dtype=float, copy=True)
     where = "adata.X" if layer is None else f"layer {layer!r}"
     if X.nnz and (not np.isfinite(X.data).all() or X.data.min() < 0):
         raise ValueError(f"{where} holds negative, NaN or infinite values; pass counts, or log1p of counts per 10,000.")
@@ -39,7 +45,7 @@ def type_levels(
             [X.data[a:b].min() if b > a else np.inf for a, b in zip(X.indptr, X.indptr[1:], strict=False)]
         )
         depth = np.divide(total, smallest, out=np.zeros_like(total), where=np.isfinite(smallest))
-    labels = adata.obs[groupby]
+    labels = in_memory(adata.obs)[groupby]
     keep = (labels.notna() & (total > 0)).to_numpy()
     if not keep.any():
         raise ValueError(f"no cell has both a label in obs[{groupby!r}] and a count in {where}; check both.")

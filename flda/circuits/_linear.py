@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import lsq_linear, nnls
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.linear_model import enet_path
@@ -182,7 +183,7 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Y = y.astype(float).reshape(len(X), -1)
         if self.signs is None:
             return X, Y, np.full((X.shape[1], Y.shape[1]), np.nan), y.ndim == 1
-        given = check_signs(getattr(self.signs, "values", self.signs))
+        given = check_signs(self._aligned())
         if given.ndim == 1 and len(given) == X.shape[1]:
             given = np.repeat(given[:, None], Y.shape[1], axis=1)
         if given.shape != (X.shape[1], Y.shape[1]):
@@ -191,6 +192,23 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"({X.shape[1]},) or ({X.shape[1]}, {Y.shape[1]})."
             )
         return X, Y, given, y.ndim == 1
+
+    def _aligned(self) -> Any:
+        """Signs in the order of the inputs: by name if both have names, else as they are given."""
+        signs = self.signs if isinstance(self.signs, pd.Series) else getattr(self.signs, "values", self.signs)
+        names = getattr(self, "feature_names_in_", None)
+        if not isinstance(signs, pd.Series | pd.DataFrame):
+            return signs
+        if names is None or isinstance(signs.index, pd.RangeIndex):
+            return signs.to_numpy()
+        if not signs.index.is_unique:
+            raise ValueError(
+                f"signs have two entries for {signs.index[signs.index.duplicated()][0]!r}; keep one of them."
+            )
+        missing = [name for name in names if name not in signs.index]
+        if missing:
+            raise ValueError(f"signs have no entry for the input {missing[0]!r}; name every column of X.")
+        return signs.loc[list(names)].to_numpy()
 
     def _centred(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if not self.fit_intercept:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .._logging import get_logger
+from .._logging import get_logger, warn
 from .._progress import progress
 from ._confidence import Halves, agreement, fit_halves, lowest, standard_errors
 from ._diagnose import circuit_notes, silent_facts, unit_report
@@ -198,7 +198,7 @@ def recover_circuit(
     warnings = _recovery_notes(best, relative, learning, grid) + circuit_notes(model, weights, whole[0], units)
     facts = silent_facts(model, whole[0], silent)
     for note in warnings:
-        logger.warning("%s", note)
+        warn(note)
     for note in facts:
         logger.info("%s", note)
     return CircuitRecovery(

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._logging import warn
+
 
 class SignMask:
     """Signs of the edges of a wiring diagram.
@@ -96,12 +98,15 @@ class SignMask:
         missing = [c for c in ("pre", "post") if c not in edges]
         if missing:
             raise ValueError(f"edges lack the columns {missing}; they need pre and post.")
-        value = edges["pre"].map(pd.Series(signs, dtype=float))
+        edges, signs = with_named_ends(edges), pd.Series(signs, dtype=float)
+        signs.index = signs.index.map(str)
+        if not signs.index.is_unique:
+            name = signs.index[signs.index.duplicated()][0]
+            raise ValueError(f"type {name!r} has two entries in signs; keep one of them.")
+        value = edges["pre"].map(signs)
         if "sign" in edges:
             value = edges["sign"].astype(float).where(edges["sign"].notna(), value)
-        frame = pd.DataFrame(
-            {"pre": edges["pre"].astype(str), "post": edges["post"].astype(str), "sign": value.astype(float)}
-        )
+        frame = pd.DataFrame({"pre": edges["pre"], "post": edges["post"], "sign": value.astype(float)})
         n_signs = frame.groupby(["pre", "post"], sort=False)["sign"].nunique()
         if (n_signs > 1).any():
             pre, post = n_signs.index[n_signs > 1][0]
@@ -201,6 +206,19 @@ class SignMask:
         """
         v = self.values.to_numpy()
         return {"positive": int((v == 1).sum()), "negative": int((v == -1).sum()), "unknown": int(np.isnan(v).sum())}
+
+
+def with_named_ends(edges: pd.DataFrame) -> pd.DataFrame:
+    """Return the edges with the names of both ends as text, without those that have a partner without a name.
+
+    Names that are numbers in one table and text in another are then the same, and a categorical column adds no pairs
+    of types that are not listed.
+    """
+    named = edges["pre"].notna() & edges["post"].notna()
+    if not named.all():
+        warn(f"{int((~named).sum())} of {len(named)} edges lack the type of a partner and are left out.")
+    edges = edges[named]
+    return edges.assign(**{end: edges[end].astype(object).map(str).astype(object) for end in ("pre", "post")})
 
 
 def check_signs(signs: Any, shape: tuple[int, ...] | None = None, *, what: str = "signs") -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._logging import get_logger
+from .._adata.keys import check_adata
+from .._adata.read import labels
+from .._adata.results import check_new_table, write_table
+from .._logging import warn
 from ._expression import expressed_probability, type_levels
-
-logger = get_logger(__name__)
 
 ORGANISMS = ("drosophila", "mouse", "celegans")
 
@@ -141,8 +142,10 @@ def infer_signs(
     {'Mi1': 1.0, 'Mi4': -1.0}
     """
     table = marker_table(organism) if markers is None else markers
-    if groupby not in adata.obs:
-        raise ValueError(f"adata.obs has no column {groupby!r}; it has {list(adata.obs.columns)}.")
+    check_adata(adata)
+    if key_added is not None:
+        check_new_table(adata, key_added)
+    labels(adata, [groupby])  # refuses a column that is not there
     if layer is not None and layer not in adata.layers:
         raise ValueError(f"adata.layers has no {layer!r}; it has {list(adata.layers)}.")
     column = _find_genes(table, adata.var_names)
@@ -154,9 +157,7 @@ def infer_signs(
     required = {g for g, role in zip(table["gene"], table["role"], strict=True) if role == "required"}
     missing = sorted(required - set(column))
     if missing:
-        logger.warning(
-            "adata.var_names lacks some marker genes, so their transmitters may be missed: %s", ", ".join(missing)
-        )
+        warn(f"adata.var_names lacks some marker genes, so their transmitters may be missed: {', '.join(missing)}")
     levels, depth, n_cells = type_levels(adata, groupby, list(column.values()), layer)
     levels.columns = list(column)
     on = expressed_probability(levels, depth, ambient=ambient, min_level=min_level)
@@ -166,7 +167,7 @@ def infer_signs(
     result.insert(0, "n_cells", n_cells)
     result.index.name = groupby
     if key_added is not None:
-        adata.uns[key_added] = result.copy()
+        write_table(adata, key_added, result)
     return result
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import get, report, tl
-from .._adata.results import Record, write
+from .._adata.record import Record
+from .._adata.results import write
 from .._logging import get_logger
 from ._folder import whole_folder, write_csv, write_summary
 
@@ -23,7 +24,7 @@ def analyse(
     """Run all steps that the arguments ask for, write the results folder, and print the main numbers."""
     with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         _run_steps(adata, args)
-        write(adata, "flda", warnings=args.warnings)
+        write(adata, "flda", warned={"flda run": args.warnings})
         _write_files(adata, args.title, args.sort_by, folder)
     _print_numbers(adata)
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
@@ -47,6 +48,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         group_means=args.group_means,
         error=args.error,
         shrinkage=args.shrinkage,
+        allow_counts=args.allow_counts,
         device=args.device,
         random_state=args.seed,
     )

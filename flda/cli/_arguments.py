@@ -195,6 +195,9 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         metavar="K",
         help="also compare axes with these numbers of genes, which takes longer",
     )
+    sub.add_argument(
+        "--allow-counts", action="store_true", help="fit values that look like raw counts, which are refused otherwise"
+    )
     sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
     sub.add_argument("--seed", type=int, default=0, help="seed of folds, tests and halves (default 0)")
 

@@ -22,7 +22,8 @@ from anndata import AnnData, read_h5ad
 
 from .. import datasets, get, pl, report, tl
 from .._adata import read
-from .._adata.results import Record, prediction_name
+from .._adata.record import Record
+from .._adata.results import predictions
 from .._data.device import NoDevice
 from .._design.covariates import variation
 from .._design.design import Design, make_design
@@ -189,11 +190,10 @@ def predict(args: argparse.Namespace) -> None:
     tl.predict(adata, reference, prior=args.prior, key=args.key)
     columns: dict[str, Any] = {"cell": adata.obs_names}
     for factor in record.params["factors"]:
-        name = prediction_name(args.key, factor)
-        levels = adata.obs[name].cat.categories
-        columns[factor] = adata.obs[name].to_numpy()
-        columns |= {f"{factor}: {level}": adata.obsm[name][:, j] for j, level in enumerate(levels)}
-        shares = adata.obs[name].value_counts(normalize=True, sort=False)
+        predicted, probabilities = predictions(adata, args.key, factor)
+        columns[factor] = np.asarray(predicted)
+        columns |= {f"{factor}: {level}": probabilities[:, j] for j, level in enumerate(predicted.categories)}
+        shares = pd.Series(predicted).value_counts(normalize=True, sort=False)
         print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
     _write_file(out, lambda path: write_csv(pd.DataFrame(columns), path))
 

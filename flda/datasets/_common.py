@@ -7,13 +7,14 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from .._adata.read import set_log_base
 from .._data.log_normalise import log_normalise
 
 
 def from_counts(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> AnnData:
     """Build an AnnData with log1p of counts per 10,000 in ``X`` and the counts in ``layers["counts"]``."""
     adata = AnnData(log_normalise(counts), obs=obs, var=var, layers={"counts": counts})
-    adata.uns["log1p"] = {"base": None}
+    set_log_base(adata, None)
     return adata
 
 

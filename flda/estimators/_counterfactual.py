@@ -23,11 +23,9 @@ import numpy as np
 from .._design.design import Design
 from .._design.table import Table
 from .._error.weights import group_weights
-from .._logging import get_logger
+from .._logging import warn
 from .._solve.prior import FactorialMeans
 from ._solved import Prepared
-
-logger = get_logger(__name__)
 
 KINDS = ("observed", "fitted", "shrunken")
 
@@ -175,10 +173,10 @@ def check_kind(design: Design, targets: Table, kind: str) -> None:
         )
     left_out = design.report["effect"][~design.report["estimable"].astype(bool)].tolist()
     without = f", without {', '.join(left_out)}" if left_out else ""
-    logger.warning(
-        "%d counterfactual group(s) have no cells (%s); their means are predicted by the effects of the fit%s",
-        len(names), text, without,
-    )  # fmt: skip
+    warn(
+        f"{len(names)} counterfactual group(s) have no cells ({text}); their means are predicted by the effects of the "
+        f"fit{without}"
+    )
 
 
 def _names(design: Design, targets: Table, groups: np.ndarray) -> list[str]:

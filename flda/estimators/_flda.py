@@ -26,7 +26,7 @@ from .._solve.prediction import Calibration, Prior, discriminants
 from .._solve.within import Within
 from ..metrics import largest_signs, patterns
 from ._input import checked_matrix, row_names
-from ._labels import donor_codes, label_frame
+from ._labels import check_same_cells, donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
@@ -447,8 +447,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
     def score(self, X, y, sample_weight=None) -> float:
         """Compute the accuracy of :meth:`predict`, averaged over the factors."""
         truth, predicted = label_frame(y)[0], label_frame(self.predict(X))[0]
-        if truth.shape[1] > predicted.shape[1]:  # covariates and weights are not predicted
+        if set(predicted) <= set(truth):  # in the order of the fit, and without covariates, which are not predicted
             truth = truth[predicted.columns]
+        if truth.shape != predicted.shape:
+            raise ValueError(f"y must have the columns of the fit, {list(predicted)}, and a row per cell of X.")
         truth, predicted = truth.to_numpy(), predicted.to_numpy()
         # levels may be numbers that are no whole numbers, which metrics.accuracy_score does not take for labels
         return float(
@@ -465,6 +467,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         if y is None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+        check_same_cells(X, y, groups)
         X = checked_matrix(self, X, reset=True)
         labels, self._y_kind = label_frame(y)
         if len(labels) != X.shape[0]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_n_features, validate_data
 
-from .._data import arrays
-from .._data.device import OnDevice, wrap
+from .._data import arrays, entry
 
 
 def row_names(X) -> pd.Index | None:
@@ -38,14 +36,14 @@ def checked_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Any:
     ValueError
         If X is not a numeric matrix, or does not have the columns of the fit.
     """
-    X = wrap(X)
-    if isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X):
-        if X.ndim != 2 or X.dtype.kind not in "fiub":
-            raise ValueError(f"X must be a numeric matrix; got an array of {X.ndim} dimensions and type {X.dtype}.")
+    X = entry.known(X)
+    if entry.is_lazy(X):
+        entry.check_lazy(X)
         _check_n_features(estimator, X, reset=reset)
         return X
-    X = validate_data(
-        estimator, X, reset=reset, accept_sparse=("csr", "csc"), dtype=(np.float64, np.float32),
-        ensure_all_finite=False, ensure_min_samples=1,
-    )  # fmt: skip
+    with entry.one_sentence("X"):
+        X = validate_data(
+            estimator, X, reset=reset, accept_sparse=("csr", "csc"), dtype=entry.MATRIX_TYPES, ensure_all_finite=False,
+            ensure_min_samples=1,
+        )  # fmt: skip
     return arrays.canonical(X)  # here once, instead of in every pass

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_array
 
-from .._data import arrays
-from .._data.device import OnDevice, wrap
-
-
-def expression(X, n_cells: int):
-    """Return X in a form whose rows can be sliced, with the values of a DataFrame, of lists or of any sparse format.
-
-    Parameters
-    ----------
-    X
-        Expression, N x p, of any kind. Arrays, dask arrays, matrices on disk and on a GPU are returned unchanged.
-    n_cells
-        The number of rows that X must have.
-
-    Raises
-    ------
-    ValueError
-        If X is not a numeric matrix, or does not have ``n_cells`` rows.
-    """
-    X = wrap(X)
-    if not (isinstance(X, arrays.Stream | OnDevice) or arrays.is_dask(X)):
-        types = (np.float64, np.float32)
-        X = check_array(X, accept_sparse=("csr", "csc"), dtype=types, ensure_all_finite=False, input_name="X")
-        X = arrays.canonical(X)
-    if X.shape[0] != n_cells:
-        raise ValueError(f"X has {X.shape[0]} cells and y has {n_cells} rows; they must match.")
-    return X
+from .._data import entry
 
 
 def label_frame(y) -> tuple[pd.DataFrame, str]:
-    """Return y as a DataFrame of factors, and its form: ``"frame"``, ``"matrix"`` or ``"vector"``."""
+    """Return y as a DataFrame of factors, and its form: ``"frame"``, ``"matrix"`` or ``"vector"``.
+
+    The names of factors are text, whatever the columns are called; a masked label is a missing one.
+    """
     if isinstance(y, pd.DataFrame):
-        return y.reset_index(drop=True), "frame"
-    if isinstance(y, pd.Series | pd.Categorical):
+        table = y.reset_index(drop=True).set_axis([factor_name(c) for c in y.columns], axis=1)
+        if not table.columns.is_unique:
+            name = table.columns[table.columns.duplicated()][0]
+            raise ValueError(f"y has more than one column {name!r}; rename all but one of them, or leave them out.")
+        return table, "frame"
+    y = _unmasked(y)
+    if isinstance(y, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         series = pd.Series(y).reset_index(drop=True)
-        return series.to_frame("y" if series.name is None else series.name), "vector"
+        return series.to_frame("y" if series.name is None else factor_name(series.name)), "vector"
     y = np.asarray(y)
     if y.ndim == 1:
         return pd.DataFrame({"y": y}), "vector"
@@ -52,11 +35,60 @@ def label_frame(y) -> tuple[pd.DataFrame, str]:
     raise ValueError(f"y must be a DataFrame or an array of shape (N, F) or (N,); got an array of {y.ndim} dimensions.")
 
 
+def factor_name(name: object) -> str:
+    """Return the name of a column as text; the levels of a name in a pandas MultiIndex are joined by underscores."""
+    return "_".join(map(str, name)) if isinstance(name, tuple) else str(name)
+
+
+def _unmasked(labels: Any) -> Any:
+    """Return a masked array as a plain one, in which masked labels are None; and others unchanged."""
+    if not isinstance(labels, np.ma.MaskedArray):
+        return labels
+    if not np.ma.is_masked(labels):
+        return np.asarray(labels.data)
+    plain = labels.data.astype(object)
+    plain[np.ma.getmaskarray(labels)] = None
+    return plain
+
+
+def checked_cells(X, y, donor=None) -> tuple[Any, pd.DataFrame]:
+    """Return expression and labels of the same cells, in the forms that the package works on.
+
+    Parameters
+    ----------
+    X
+        Expression, N x p, in any form; see :func:`flda._data.entry.matrix`.
+    y
+        Labels, N rows, in any form.
+    donor
+        Donors, whose order is compared with that of y if both name the cells.
+
+    Raises
+    ------
+    ValueError
+        If X is not a numeric matrix, or X, y and donors are not of the same cells in the same order.
+    """
+    labels = label_frame(y)[0]
+    check_same_cells(X, y, donor)
+    X = entry.matrix(X)
+    if X.shape[0] != len(labels):
+        raise ValueError(f"X has {X.shape[0]} cells and y has {len(labels)} rows; they must match.")
+    return X, labels
+
+
+def check_same_cells(X, y, donor=None) -> None:
+    """Refuse X, y and donors that name the same cells in different orders."""
+    entry.check_rows(X, y, ("X", "y"))
+    entry.check_rows(y, donor, ("y", "groups (donors)"))
+
+
 def donor_codes(groups, n_cells: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the donor of each cell as an integer, and the names of the donors; both are None without donors."""
     if groups is None:
         return None, None
-    donors = np.asarray(groups)
+    donors = np.asarray(_unmasked(groups))
+    if donors.ndim == 2 and donors.shape[1] == 1:  # a table of one column
+        donors = donors[:, 0]
     if donors.shape != (n_cells,):
         raise ValueError(
             f"groups (donors) must hold one label for each of the {n_cells} cells; got shape {donors.shape}."

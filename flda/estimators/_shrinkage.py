@@ -16,15 +16,13 @@ import pandas as pd
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.splits import folds
-from .._logging import get_logger
+from .._logging import warn
 from .._progress import progress
 from .._solve.criterion import Criterion
 from .._solve.group_space import GroupSpace
 from .._solve.objective import Objective
 from .._solve.prediction import Calibration
 from .._solve.solver import Solver
-
-logger = get_logger(__name__)
 
 # values of g that cross-validation tries
 GRID = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97)
@@ -110,10 +108,9 @@ def cross_validate(
                 criterion.add(i, fitted[groups], scores @ weights, split.known_weights)
     if not splits:
         g = ledoit_wolf(solver)
-        logger.warning(
+        warn(
             "cross-validated shrinkage found no fold that keeps every effect estimable, because some groups have too "
-            "few cells or donors; used the Ledoit-Wolf value %.3g instead",
-            g,
+            f"few cells or donors; used the Ledoit-Wolf value {g:.3g} instead."
         )
         return g, pd.DataFrame({"shrinkage": [g], "criterion": [np.nan]})
     values = np.mean([c.values() for c in criteria.values()], axis=0)

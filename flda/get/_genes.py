@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._adata.results import Record
+from .._adata.record import Record
 from .._docs import documented
 from ..metrics import significant, specificity
 

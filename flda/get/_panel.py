@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from anndata import AnnData
 
-from .._adata.results import Record
+from .._adata.record import Record
 from .._docs import documented
 
 

@@ -21,7 +21,7 @@ from .._data import arrays
 from .._design.design import Design
 from .._design.samples import Samples, between_factors, donor_strata
 from .._design.splits import Split
-from .._logging import get_logger
+from .._logging import warn
 from .._progress import progress
 from .._solve.group_space import NoDirectionError
 from .._solve.prior import shrunken_by
@@ -29,9 +29,7 @@ from .._solve.refit import Refit
 from .._solve.rows import MatrixRows
 from .._solve.slopes import with_slopes
 from .._solve.within import Within, target_diagonal
-from ..estimators import SparseFLDA, donor_codes, expression, label_frame
-
-logger = get_logger(__name__)
+from ..estimators import SparseFLDA, checked_cells, donor_codes
 
 N_TRIES = 100  # random halves of the donors that are tried until both have all groups
 FEW_DONORS = 5  # with fewer donors per half and level, intervals are announced to be too narrow
@@ -137,8 +135,7 @@ def bootstrap(
     >>> bool(((part["lower"] <= part["loading"]) & (part["loading"] <= part["upper"])).all())
     True
     """
-    labels = label_frame(y)[0]
-    X = expression(X, len(labels))
+    X, labels = checked_cells(X, y, donor)
     donors, _ = donor_codes(donor, len(labels))
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence}: use a number between 0 and 1.")
@@ -158,6 +155,7 @@ def bootstrap(
     own, means, metric = axes.estimate(X, part, donors)
     own = axes.turned(own, means, metric)
     length = np.sqrt(np.einsum("ij,ik,kj->j", own, metric, own))
+    length[length == 0] = np.nan  # the held-out half shows nothing of this axis, so its loadings have no unit
     loadings, scores = [], []
     for cells, instances in progress(_resamples(part, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
         drawn = part.subset(cells)
@@ -268,11 +266,10 @@ def _precision(design: Design, donors: np.ndarray | None) -> tuple[float, float,
         units = pd.Series(donors).groupby(design.codes).nunique().to_numpy()
         drawn = np.bincount(donor_strata(design, donors))
         if drawn.min() < FEW_DONORS:
-            logger.warning(
-                "the half of the donors that gives the intervals has only %d in some level; with fewer than %d, the "
-                "intervals are rough",
-                drawn.min(), FEW_DONORS,
-            )  # fmt: skip
+            warn(
+                f"the half of the donors that gives the intervals has only {drawn.min()} in some level; with fewer "
+                f"than {FEW_DONORS}, the intervals are rough."
+            )
         df, stretch = max(drawn.sum() - len(drawn), 1.0), np.sqrt(drawn.min() / max(drawn.min() - 1, 1))
     left = np.maximum(units - 1, 1)[:, None]
     return df, stretch, left, np.sqrt((left + 1) / left)

@@ -49,7 +49,7 @@ from .._design.effects import Effect
 from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
 from .._progress import progress
-from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._flda import SOLVE
 from ..estimators._solved import Solved
 from ..estimators._units import refuse_donors
@@ -170,8 +170,7 @@ def certify_together(
     -------
     DataFrame with the columns of :func:`certify` and, after ``axis``, the column ``genes`` with the name of the model.
     """
-    labels = label_frame(y)[0]
-    X = expression(X, len(labels))
+    X, labels = checked_cells(X, y, donor)
     donors, _ = donor_codes(donor, len(labels))
     first = next(iter(models.values()))
     design = first.design_of(labels)

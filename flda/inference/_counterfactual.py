@@ -40,14 +40,12 @@ from scipy.stats import t as student
 from .._design.design import Design
 from .._design.effects import Effect
 from .._error.weights import group_weights
-from .._logging import get_logger
+from .._logging import warn
 from .._progress import progress
 from .._solve.prior import FactorialMeans
-from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._counterfactual import counterfactual_groups
 from ._block_means import BlockMeans
-
-logger = get_logger(__name__)
 
 CERTIFIED = ("fitted", "shrunken")  # the means that can predict a group without cells
 RATE = 0.05  # false discovery rate of the genes that differ
@@ -125,8 +123,7 @@ def certify_counterfactual(
     >>> row["reading"].split("; ")[1], float(row["difference"])
     ('the same as the additive mean', 0.0)
     """
-    labels = label_frame(y)[0]
-    X = expression(X, len(labels))
+    X, labels = checked_cells(X, y, donor)
     donors, names = donor_codes(donor, len(labels))
     kinds = [group_means] if isinstance(group_means, str) else list(group_means)
     for kind in kinds:
@@ -146,7 +143,7 @@ def certify_counterfactual(
         parts += [part for _, part in found]
     for group, reason in refused:
         name = _name(design, group)
-        logger.warning("group %s cannot be predicted: %s", name, reason)
+        warn(f"group {name} cannot be predicted: {reason}")
         rows += [
             {"group": name, "genes": genes, "group_means": kind, "reading": f"cannot be predicted: {reason}"}
             for kind in kinds

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from .._data.summary import summarise
 from .._design.design import make_design
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
-from ..estimators import expression, label_frame
+from ..estimators import checked_cells, label_frame
 
 
 def depth_check(X, y, *, depth: ArrayLike | None = None) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def depth_check(X, y, *, depth: ArrayLike | None = None) -> pd.DataFrame:
     labels = label_frame(y)[0]
     design = make_design(labels, interactions=None)
     if depth is None:
-        log_depth = summarise(expression(X, len(labels)), design.codes, design.n_groups).log_detected
+        log_depth = summarise(checked_cells(X, y)[0], design.codes, design.n_groups).log_detected
     else:
         depth = np.asarray(depth, dtype=float)
         if depth.shape != (len(labels),) or not (np.isfinite(depth) & (depth > 0)).all():

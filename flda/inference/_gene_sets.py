@@ -19,16 +19,14 @@ from .._error.directed import DirectedCells, DirectedDonors
 from .._error.flips import group_squares, n_distinct
 from .._error.residual import rows_of, single_units
 from .._error.units import donor_units
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from .._progress import progress
 from .._solve.group_space import GroupSpace, NoDirectionError
 from .._solve.solver import Inverse
 from ..estimators import FLDA
-from ..estimators._labels import label_frame
+from ..estimators._labels import checked_cells
 from ..estimators._solved import Solved
 from ._tests import TIE
-
-logger = get_logger(__name__)
 
 BLOCK_BYTES = 2**28  # memory for the scores of the sets that are tested at a time
 N_LEADING = 10  # genes that are named for a set
@@ -104,7 +102,7 @@ def gene_set_tests(
     >>> table.columns.tolist()
     ['axis', 'effect', 'source', 'n_genes', 'z', 'pval', 'pval_adj', 'leading']
     """
-    labels = label_frame(y)[0]
+    X, labels = checked_cells(X, y, donor)
     with quiet():
         fitted = clone(model)
         prepared = fitted._prepare(X, labels, donor)
@@ -258,7 +256,7 @@ def _statistics(
                 a = units.values[:, :, K:].reshape(*units.values.shape[:2], m, K)
                 donor_engine = DirectedDonors(effect, replace(units, values=units.values[:, :, :K]), seed, a)
             except ValueError as error:
-                logger.warning("no test of gene sets for %s: %s", effect.name, error)
+                warn(f"no test of gene sets for {effect.name}: {error}")
                 refused = error
                 continue
             engines.append(([effect], donor_engine))

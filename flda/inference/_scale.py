@@ -12,13 +12,13 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
-from .._data import arrays
+from .._data import arrays, entry
 from .._data.device import to_host
 from .._data.summary import summarise
 from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._error.log_rates import LogRateFlips, log_rate_flips_of_donors
-from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators import FLDA, checked_cells, donor_codes
 from ._tests import _effects, _run, effect_tests
 
 MOST = 0.5  # share of the genes that must keep an interaction for the scale not to explain it
@@ -114,7 +114,7 @@ def scale_check(
     >>> found.table["effect"].tolist()
     ['dendrite:axon']
     """
-    labels = label_frame(y)[0]
+    X, labels = checked_cells(X, y, donor)
     donors, _ = donor_codes(donor, len(labels))
     design = model.design_of(labels)
     if design.residual:
@@ -125,7 +125,7 @@ def scale_check(
             "there is no interaction to check"
             + (f" among {list(effects)}." if effects is not None else "; fit with interactions='all' or name some.")
         )
-    X, counts = expression(X, len(labels)), to_host(expression(counts, len(labels)))
+    counts = to_host(entry.matrix(counts, "counts"))
     if counts.shape != X.shape:
         raise ValueError(f"counts has the shape {counts.shape} and X has {X.shape}; give the same cells and genes.")
     if not arrays.in_memory(counts):
@@ -141,7 +141,7 @@ def scale_check(
     means = of_samples.sums / samples.counts[:, None]
 
     given = effect_tests(
-        model, X, y, donor, effects=[e.name for e in wanted], n_resamples=n_resamples, random_state=random_state
+        model, X, labels, donor, effects=[e.name for e in wanted], n_resamples=n_resamples, random_state=random_state
     )
     found: dict[Effect, Any] = {}
     # slopes on the scale of X say nothing of log rates, so the second test has no covariates

@@ -14,7 +14,7 @@ from .._design.design import Design
 from .._design.samples import donor_strata
 from .._design.splits import Split
 from .._progress import progress
-from ..estimators import SparseFLDA, donor_codes, expression, label_frame
+from ..estimators import SparseFLDA, checked_cells, donor_codes
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ def stability_selection(
     >>> found.n_resamples, found.unit
     (4, 'cell')
     """
-    labels = label_frame(y)[0]
-    X = expression(X, len(labels))
+    X, labels = checked_cells(X, y, donor)
     donors, _ = donor_codes(donor, len(labels))
     design = model.design_of(labels)
     if n_resamples < 2:

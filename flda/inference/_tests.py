@@ -20,12 +20,10 @@ from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
 from .._error.permutations import Permutations
 from .._error.residual import UnitFlips, rows_of, single_units
 from .._error.units import donor_units, left_out
-from .._logging import get_logger
+from .._logging import warn
 from .._progress import progress
-from ..estimators import FLDA, donor_codes, expression, label_frame
+from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._units import refuse_donors
-
-logger = get_logger(__name__)
 
 METHODS = ("auto", "flips", "permutation")
 FEW_FLIPS = 20  # fewer distinct resamples than this are announced
@@ -141,7 +139,7 @@ def effect_tests(
     >>> result.table[["effect", "pval", "unit", "method"]].values.tolist()[0]
     ['dendrite', 0.01, 'cell', 'flips']
     """
-    labels = label_frame(y)[0]
+    X, labels = checked_cells(X, y, donor)
     donors, names = donor_codes(donor, len(labels))
     design = model.design_of(labels)
     wanted = _effects(design, effects)
@@ -149,7 +147,6 @@ def effect_tests(
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
     if method not in METHODS:
         raise ValueError(f"method={method!r}: use one of {list(METHODS)}.")
-    X = expression(X, len(labels))
     if (bad := first_nonfinite(X)) is not None:
         raise NonFiniteError(*bad)
     seed = int(np.random.default_rng(random_state).integers(2**31))
@@ -219,14 +216,14 @@ def _engines(
             units = donor_units(effect, design, donors, of_samples[1], of_samples[0])
             out.append((DonorFlips(effect, units, seed), [effect]))
             if absent := left_out(units, np.arange(donors.max() + 1) if names is None else names):
-                logger.warning(
-                    "%d donors lack a group that a contrast of %s needs and are left out of its test: %s",
-                    len(absent), effect.name, ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else ""),
-                )  # fmt: skip
+                warn(
+                    f"{len(absent)} donors lack a group that a contrast of {effect.name} needs and are left out of its "
+                    f"test: {', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
+                )
         except ValueError as error:
             if named:
                 raise
-            logger.warning("no p-value for %s: %s", effect.name, error)
+            warn(f"no p-value for {effect.name}: {error}")
             refused = error
     if refused is not None and not out:
         raise refused
@@ -322,12 +319,12 @@ def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
 
 
 def _announce_few(effect: Effect, row: dict) -> None:
-    """Log a warning if there are few distinct resamples."""
+    """Warn if there are few distinct resamples."""
     if row["n_distinct"] < FEW_FLIPS:
-        logger.warning(
-            "%s has only %d different resamples of its %d %ss, so no p-value can be below %.2g",
-            effect.name, row["n_distinct"], row["n_units"], row["unit"], 1 / row["n_distinct"],
-        )  # fmt: skip
+        warn(
+            f"{effect.name} has only {row['n_distinct']} different resamples of its {row['n_units']} {row['unit']}s, "
+            f"so no p-value can be below {1 / row['n_distinct']:.2g}."
+        )
 
 
 def _holm(pvals: np.ndarray) -> np.ndarray:

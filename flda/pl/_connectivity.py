@@ -10,7 +10,7 @@ import seaborn as sns
 from anndata import AnnData
 
 from .._adata.read import in_memory
-from .._adata.results import Record
+from .._adata.record import Record
 from .._docs import documented
 from ._common import check_axis, level_colors, new_axes, number, words
 

@@ -8,7 +8,7 @@ import numpy as np
 import seaborn as sns
 from anndata import AnnData
 
-from .._adata.results import Record
+from .._adata.record import Record
 from .._docs import documented
 from ._common import BLUE, GREEN, GREY, ORANGE, new_axes, words
 

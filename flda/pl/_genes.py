@@ -11,8 +11,8 @@ from anndata import AnnData
 from matplotlib.patches import Rectangle
 
 from .. import get
-from .._adata import read
-from .._adata.results import Record
+from .._adata.fitted import Fitted
+from .._adata.record import Record
 from .._data.arrays import group_sums
 from .._docs import documented
 from ._common import BLUE, GREEN, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
@@ -108,7 +108,7 @@ def genes(
     record = Record(adata, key)
     fit, table = record.params, leading(adata, axis, n_genes, key).sort_values("loading", ascending=False)
     factors, own = fit["factors"], record.factors_of(str(table["effect"].iloc[0]))
-    groups, means = _group_means(adata, table["gene"].tolist(), factors, [*factors, *fit["nuisance"]], fit["layer"])
+    groups, means = _group_means(Fitted.read(adata, key, real_cells_only=False), table["gene"].tolist(), factors)
     means = means - means.mean(axis=0)
     others = [f for f in factors if f not in own]
     blocks = pd.DataFrame({"block": joined(groups, own), "score": means @ table["loading"].to_numpy()})
@@ -147,16 +147,10 @@ def leading(adata: AnnData, axis: str | None, n_genes: int, key: str) -> pd.Data
     return table.head(n_genes)
 
 
-def _group_means(
-    adata: AnnData, names: list[str], factors: list[str], needed: list[str], layer: str | None
-) -> tuple[pd.DataFrame, np.ndarray]:
+def _group_means(fitted: Fitted, names: list[str], factors: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """Levels of every occupied group, and the mean expression of some genes in it (groups x genes)."""
-    obs = read.in_memory(adata.obs)
-    labelled = obs[needed].notna().all(axis=1).to_numpy()
-    X = read.expression(adata, layer)[:, adata.var_names.get_indexer(names)]
-    X = X if labelled.all() else X[labelled]
-    labels = obs.loc[labelled, factors].astype("category")
-    cells = labels.groupby(factors, observed=True, sort=True)
+    X = fitted.X[:, fitted.record.gene_names.get_indexer(names)]
+    cells = fitted.labels[factors].astype("category").groupby(factors, observed=True, sort=True)
     codes, counts = cells.ngroup().to_numpy(), cells.size()
     return counts.index.to_frame(index=False), group_sums(X, codes, len(counts)) / counts.to_numpy()[:, None]
 

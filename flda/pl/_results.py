@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from .. import get
-from .._adata.results import Record
+from .._adata.record import Record
 from .._docs import documented
 from ._common import BLUE, GREY, ORANGE, annotate, check_axis, hatch, new_axes, number, words
 

@@ -11,8 +11,8 @@ import seaborn as sns
 from anndata import AnnData
 from scipy.stats import t as student
 
-from .._adata.read import in_memory
-from .._adata.results import Record
+from .._adata.read import in_memory, labels
+from .._adata.record import Record
 from .._docs import documented
 from ._common import BLUE, MISSING, check_axis, level_colors, new_axes, words
 
@@ -77,6 +77,7 @@ def scores(
         if name is not None:
             check_axis(name, names)
     factors, obs = record.params["factors"], in_memory(adata.obs)
+    labels(adata, list(dict.fromkeys([*factors, *([] if color is None else [color])])))  # they have to be there
     of_effect = dict(zip(names, map(record.factors_of, axes["effect"]), strict=True))
     if held_out is None:
         held_out = "held_out_scores" in record

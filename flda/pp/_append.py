@@ -15,7 +15,7 @@ LOG_TOLERANCE = 0.02  # difference of X from log-normalised counts that rounding
 
 
 def _log_base(adata: AnnData) -> float | None:
-    return adata.uns.get("log1p", {}).get("base")
+    return read.log_base(adata)
 
 
 def scaled_total(adata: AnnData, Y: sp.csr_matrix) -> float:

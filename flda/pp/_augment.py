@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from .._adata import read
 from .._adata.read import AUGMENTED
+from .._adata.results import write_parameters
 from .._logging import get_logger
 from ..simulate import CountModel, fit_counts
 from ..simulate._fit import read_counts
@@ -129,10 +130,11 @@ def augment(
     labels = pd.concat([rows.astype(object) for rows, _ in new]) if new else table.iloc[:0]
     counts = sp.vstack([Y[:0], *(y for _, y in new)], format="csr")
     out = append(adata, labels, counts, layer, target_sum, method)
-    out.uns["flda_augment"] = {
+    params = {
         "factors": factors, "method": method, "variation": float(variation), "random_state": random_state,
         "n_cells": max(map(len, cells.groups.values())) if n_cells is None else n_cells,
     }  # fmt: skip
+    write_parameters(out, "flda_augment", params)
     logger.info(
         "augment: %d cells in %d groups by %r; marked in obs[%r] (%.1f s)",
         counts.shape[0], len(short), method, AUGMENTED, time.perf_counter() - start,

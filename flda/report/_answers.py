@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._adata.results import Record
+from .._adata.record import Record
 from ..pl._common import number
 from ..pl._results import STABLE
 

@@ -12,7 +12,7 @@ import numpy as np
 from anndata import AnnData
 
 from .. import pl
-from .._adata.results import Record
+from .._adata.record import Record
 from ._answers import best_axes
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from anndata import AnnData
 
 from .. import get
 from .._adata import read
-from .._adata.results import Record
+from .._adata.record import Record
 from .._data.fingerprint import fingerprint
 from .._docs import documented
 from .._logging import get_logger
@@ -230,8 +230,7 @@ def _provenance(record: Record) -> str:
     if "selection" in record:
         parts += ["<h3>Parameters of the selection</h3>", pairs(record.selection)]
     parts += ["<h3>Versions</h3>", pairs(record.versions), "<h3>Warnings</h3>"]
-    messages = record.warnings if "warnings" in record else ["Only the command flda run records warnings."]
-    parts += [f"<p>{escape(str(message))}</p>" for message in messages or ["There were no warnings."]]
+    parts += [f"<p>{escape(text)}</p>" for text in record.warnings or ["There were no warnings."]]
     return "\n".join(parts)
 
 

@@ -14,7 +14,7 @@ from .._adata import read
 from .._data import arrays
 from .._design.design import Design, make_design
 from .._design.samples import Samples, between_factors, donor_strata
-from .._logging import get_logger
+from .._logging import get_logger, warn
 from .._solve.prior import FactorialMeans, variance_sizes
 from ._model import CountModel
 from ._moments import Units, axes, dispersions, group_spread
@@ -85,10 +85,10 @@ def fit_counts(
     Y = read_counts(adata, layer)
     labelled = table.notna().all(axis=1).to_numpy()
     if not labelled.all():
-        logger.warning(
-            "%d of %d cells have no label in one of %s and are left out of the fit",
-            np.sum(~labelled), len(labelled), columns,
-        )  # fmt: skip
+        warn(
+            f"{np.sum(~labelled)} of {len(labelled)} cells have no label in one of {columns} and are left out of the "
+            "fit."
+        )
         table, Y = table[labelled], Y[labelled]
     table = table.reset_index(drop=True)
     design = make_design(table.drop(columns=donor or []), interactions=interactions, nuisance=nuisance)
@@ -206,9 +206,9 @@ def _donor_effects(
     # donors are compared within a level of the factors that vary between donors
     free = n_donors - len(np.unique(donor_strata(design, donors)))
     if free < 1:
-        logger.warning(
+        warn(
             "no level of the factors that vary between donors has two donors, so the variance between donors cannot be "
-            "estimated; the model has no donor effects"
+            "estimated; the model has no donor effects."
         )
         return None, np.zeros(len(phi))
     A = arrays.indicator(of_donor, n_donors)

@@ -66,7 +66,7 @@ def certify(
     >>> bool(flda.get.certificate_df(adata).loc[0, "accuracy"] > 0.9)
     True
     """
-    step = Step("certify", adata, key, copy)
+    step = Step("certify", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     models: dict[str, FLDA] = {"all": fitted.dense()}
     if "selection" in fitted.record:

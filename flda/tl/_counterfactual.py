@@ -11,16 +11,15 @@ from anndata import AnnData
 from .. import inference
 from .._adata import read
 from .._adata.fitted import Fitted
-from .._adata.results import Step, check_new_layer, check_storable
+from .._adata.keys import check_storable
+from .._adata.results import Step, check_new_layer
 from .._data import arrays
 from .._data.shift import SPARSE, changed_share, result_dtype, shifted
 from .._docs import documented
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from .._solve.choose import available_memory
 from ..estimators._counterfactual import check_kind, counterfactual_groups, counterfactual_shift
 from ..inference._counterfactual import CERTIFIED
-
-logger = get_logger(__name__)
 
 
 @documented
@@ -123,7 +122,7 @@ def counterfactual(
     codes[fitted.cells] = design.codes
     _check_memory(X, changed_share(codes, shift, clip=clip))
     if (codes < 0).any():
-        logger.warning("%d of %d cells have no label of the design; they are NaN", np.sum(codes < 0), adata.n_obs)
+        warn(f"{np.sum(codes < 0)} of {adata.n_obs} cells have no label of the design; they are NaN")
     result = shifted(X, codes, shift, clip=clip)
     known = record.counterfactuals if "counterfactuals" in record else {}
     return step.write_layer(layer_added, result, counterfactuals={**known, layer_added: about})

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._adata import read
-from .._adata.results import Step, check_new_fit, check_storable
+from .._adata import identity, read
+from .._adata.keys import check_storable
+from .._adata.results import Step, check_new_fit
 from .._design.contrasts import storable_contrasts
 from .._design.design import Design
 from .._design.effects import Effect
@@ -20,13 +21,11 @@ from .._design.samples import sample_units
 from .._docs import documented
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
 from .._error.gene_f import gene_f
-from .._logging import get_logger, quiet
+from .._logging import quiet, warn
 from ..estimators import FLDA
 from ..estimators._solved import Prepared
 from ..metrics import total_products
 from ..metrics._axes import effect_variances
-
-logger = get_logger(__name__)
 
 
 @documented
@@ -50,6 +49,7 @@ def flda(
     group_means: str = "observed",
     error: str = "auto",
     shrinkage: float | str = "auto",
+    allow_counts: bool = False,
     device: str = "cpu",
     random_state: int = 0,
     key_added: str = "flda",
@@ -111,6 +111,9 @@ def flda(
         see :class:`flda.FLDA`.
     shrinkage
         Shrinkage of the within-group scatter, see :class:`flda.FLDA`.
+    allow_counts
+        Whether to fit values that look like raw counts: whole numbers of 0 and more, some of them above 1. Without it
+        they are refused.
     device
         ``"cuda"`` computes on a GPU through cupy (``pip install "flda[gpu]"``). The data pass through the GPU in
         blocks, so they need not fit into its memory. All results are NumPy arrays. Later steps use the same device, or
@@ -133,7 +136,9 @@ def flda(
     * ``var["flda_centre"]``: mean of the group means, at which all scores are zero; NaN for genes that were not used
     * ``varm["flda_discriminants"]``: discriminant of each group, ndarray p x C, for :func:`flda.tl.predict`
     * ``uns["flda"]``: ``params``, ``axes``, ``design``, ``estimability``, ``effects``, ``fit``, ``variance``,
-      ``prediction`` and ``versions``, and ``contrasts`` if there are any; read the tables with
+      ``prediction`` and ``versions``, and ``contrasts`` if there are any; ``warned``, the warnings of every step; and
+      ``identity`` and ``scored``, hashes by which later steps know whether the data are still the same. Read the
+      tables with
       :func:`flda.get.axes_df`, :func:`flda.get.design_df`, :func:`flda.get.estimability_df` and
       :func:`flda.get.variance_df`
 
@@ -142,15 +147,17 @@ def flda(
 
     Warns
     -----
-    UserWarning
-        If the values look like raw counts, or if the cells of the levels of a factor differ much in depth: by more than
-        2 in the geometric mean of total counts (``obs["total_counts"]``, ``obs["n_counts"]`` or sums of
-        ``layers["counts"]``), or by more than 1.5 in that of detected genes if these are not there.
+    FLDAWarning
+        If values are negative, if cells or interactions are left out, or if the cells of the levels of a factor differ
+        much in depth: by more than 2 in the geometric mean of total counts (``obs["total_counts"]``,
+        ``obs["n_counts"]`` or sums of ``layers["counts"]``), or by more than 1.5 in that of detected genes if these are
+        not there. The results keep the text of every warning, also of later steps.
 
     Raises
     ------
     ValueError
-        If a column, a layer, a value or a key cannot be used. ``adata`` is then left as it was.
+        If a column, a layer, a value or a key cannot be used, or values look like raw counts. ``adata`` is then left as
+        it was.
     ImportError, RuntimeError
         If ``device="cuda"`` and cupy is not installed, or there is no GPU.
 
@@ -162,7 +169,7 @@ def flda(
     >>> adata.obsm["X_flda"].shape
     (400, 7)
     """
-    step = Step("flda", adata, key_added, copy)
+    step = Step("flda", adata, key_added, copy, random_state)
     check_new_fit(adata, key_added)
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
@@ -198,6 +205,7 @@ def flda(
         "factors": factors,
         "donor": donor,
         "layer": layer,
+        "allow_counts": bool(allow_counts),
         "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else "array",
         "device": device,
         "use_raw": False,
@@ -214,12 +222,14 @@ def flda(
         model.set_params(shrinkage=model.shrinkage_)
     with read.naming(cells.names[cells.labelled], cells.genes, layer):
         prepared = model._prepare(*cells.of(cells.labelled))
-        if prepared.summary.counts_like:
-            read.warn_of_counts(layer)
+        read.check_values(adata, layer, prepared.summary, allow_counts=allow_counts)
         _warn_of_depth(adata, cells, prepared, layer)
         model._fit(prepared)
-    with read.naming(cells.names, cells.genes, layer):
-        scores = model.transform(cells.X)
+    k = len(model.axes_)
+    with read.naming(cells.names, cells.genes, layer):  # one pass gives the scores and the mark of the values
+        products = model._product(cells.X, np.hstack([model.components_.T, identity.gene_weights(cells.genes)]))
+    scores = products[:, :k] - model._centre @ model.components_.T
+    mark = identity.describe(cells.names, cells.columns(), cells.labelled, cells.genes, products[:, k:], scores)
     real: Prepared | None = prepared
     if n_simulated:
         part = prepared.design.subset(np.flatnonzero(cells.real[cells.labelled]))
@@ -257,6 +267,8 @@ def flda(
         variance=_variance(real, prepared.design),
         **({"contrasts": named} if named else {}),
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
+        scored=mark.pop("scored"),
+        identity=mark,
         scores=scores,
         loadings=model.components_.T,
         patterns=model.patterns_.T,
@@ -278,7 +290,7 @@ def _warn_of_depth(adata: AnnData, cells: read.Cells, prepared: Prepared, layer:
     else:
         log_depth = np.bincount(design.codes, np.log(known[0][cells.labelled]), design.n_groups)
         limit, source = MANY_COUNTS, known[1]
-    read.warn_of_depth(depth_by_level(design, log_depth), limit, source, stacklevel=4)
+    read.warn_of_depth(depth_by_level(design, log_depth), limit, source)
 
 
 def _df_of_noise(design: Design) -> int:
@@ -292,7 +304,7 @@ def _variance(real: Prepared | None, design: Design) -> pd.DataFrame:
     ``real`` holds the real cells; it is None if they cannot estimate every effect of the design, which gives NaN.
     """
     if real is None:
-        logger.warning("some effect cannot be estimated without the simulated cells; flda.get.variance_df holds NaN")
+        warn("some effect cannot be estimated without the simulated cells; flda.get.variance_df holds NaN.")
         shares = variance = pd.Series(np.nan, index=[*(e.name for e in design.contrasts), "within"])
     else:
         design = real.design

@@ -72,7 +72,7 @@ def gene_sets(
     >>> table["source"].tolist(), bool(table["pval"].iloc[0] == 0.01)
     (['planted'], True)
     """
-    step = Step("gene_sets", adata, key, copy)
+    step = Step("gene_sets", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     record = fitted.record
     names = record.gene_names.to_numpy()

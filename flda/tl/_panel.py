@@ -11,7 +11,8 @@ from anndata import AnnData
 
 from .._adata import read
 from .._adata.fitted import Fitted, panel_options
-from .._adata.results import Record, Step
+from .._adata.record import Record
+from .._adata.results import Step
 from .._docs import documented
 from .._logging import quiet
 

@@ -70,7 +70,7 @@ def choose_penalty(
     >>> adata.uns["flda"]["penalties"]["chosen"]["dendrite"]
     1.0
     """
-    step = Step("choose_penalty", adata, key, copy)
+    step = Step("choose_penalty", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     chosen, table = inference.choose_penalty(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors, crosstalk=crosstalk, penalties=penalties,

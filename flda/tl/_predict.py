@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from .._adata.keys import check_new_prediction
 from .._adata.new_cells import project
-from .._adata.results import Record, Step, prediction_name
+from .._adata.record import Record
+from .._adata.results import Step
 from .._docs import documented
 from ..estimators._predictor import Predictor
 
@@ -72,7 +74,7 @@ def predict(
     predictor = _predictor(record)
     factors = record.params["factors"]
     for factor in factors:
-        prediction_name(key, factor)  # refuses a name that cannot be used
+        check_new_prediction(adata, key, factor)
     products = project(adata, record, predictor.discriminants)
     probabilities = predictor.probabilities(products, prior)
     return step.write_predictions(

@@ -12,7 +12,9 @@ from anndata import AnnData
 from .. import get
 from .._adata import read
 from .._adata.fitted import Fitted
-from .._adata.results import Record, Step, check_new_ranking, scanpy_name
+from .._adata.keys import check_new_ranking
+from .._adata.record import Record
+from .._adata.results import Step, scanpy_name
 from .._data import arrays
 from .._docs import documented
 from .._logging import quiet
@@ -122,7 +124,7 @@ def rank_genes(
         model.fit(fitted.X, fitted.labels, fitted.donors)
     chosen = model.axes_["effect"].isin(wanted).to_numpy()
     axes = model.axes_.assign(optimality_gap=model.optimality_gap_.to_numpy())[chosen].reset_index(drop=True)
-    base = adata.uns.get("log1p", {}).get("base")
+    base = read.log_base(adata)
     changes = pd.DataFrame(_log_fold_changes(model, base)[:, chosen], record.gene_names, axes["axis"])
 
     selection = {"n_genes": n_genes, "mode": mode, "key_added": key_added}
@@ -189,12 +191,14 @@ def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame, scores: str) 
 
 
 def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
-    """log2 fold change of every gene between the two sides of every axis, p x k; NaN where expression is negative.
+    """log2 fold change of every gene between the two sides of every axis, p x k; NaN if it has none.
 
     ``base`` is that of the logarithm in the expression, None for e.
     """
-    linear = np.expm1(model.means_ * (1.0 if base is None else np.log(base)))
-    linear = np.where((model.means_ >= 0).all(axis=0), linear, np.nan)
+    with np.errstate(over="ignore"):
+        linear = np.expm1(model.means_ * (1.0 if base is None else np.log(base)))
+    known = (model.means_ >= 0).all(axis=0) & np.isfinite(linear).all(axis=0)
+    linear = np.where(known, linear, np.nan)
     design, out = model.design_, []
     for effect, u in zip(model.axes_["effect"], model.components_, strict=True):
         own = next(e for e in design.effects if e.name == effect)

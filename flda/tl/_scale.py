@@ -69,7 +69,7 @@ def scale_check(
     >>> flda.get.scale_check_df(adata)["effect"].tolist()
     ['dendrite:axon']
     """
-    step = Step("scale_check", adata, key, copy)
+    step = Step("scale_check", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     if layer not in adata.layers:
         names = [name for name in adata.layers if name is not None]

@@ -11,10 +11,8 @@ from .. import inference
 from .._adata.fitted import Fitted
 from .._adata.results import Step
 from .._docs import documented
-from .._logging import get_logger
+from .._logging import warn
 from ..inference._bootstrap import NoHalvesError
-
-logger = get_logger(__name__)
 
 
 @documented
@@ -79,7 +77,7 @@ def stability(
     >>> bool(flda.get.rank_genes_df(adata)["frequency"].max() > 0.5)
     True
     """
-    step = Step("stability", adata, key, copy)
+    step = Step("stability", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     model, data = fitted.sparse(shrinkage=fitted.shrinkage), (fitted.X, fitted.labels, fitted.donors)
     halves = inference.stability_selection(
@@ -96,7 +94,7 @@ def stability(
         try:
             intervals = inference.bootstrap(model, *data, n_resamples=n_bootstraps, random_state=random_state)
         except NoHalvesError as error:
-            logger.warning("no intervals: %s", error)
+            warn(f"no intervals: {error}")
         else:
             found |= {"loadings": named(intervals.loadings), "scores": intervals.scores}
             params["n_bootstraps"] = intervals.n_resamples

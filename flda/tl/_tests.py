@@ -69,7 +69,7 @@ def effect_tests(
     >>> flda.get.effect_tests_df(adata)["pval"].tolist()[0]
     0.05
     """
-    step = Step("effect_tests", adata, key, copy)
+    step = Step("effect_tests", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     found = inference.effect_tests(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors,

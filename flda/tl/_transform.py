@@ -5,7 +5,8 @@ from __future__ import annotations
 from anndata import AnnData
 
 from .._adata.new_cells import project
-from .._adata.results import Record, Step, check_same_fit
+from .._adata.record import Record
+from .._adata.results import Step, check_same_fit
 from .._docs import documented
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 import flda
-from flda._adata.results import Record, write
+from flda._adata.record import Record
+from flda._adata.results import write
 from flda.report._answers import answers, best_axes
 
 FACTORS = ["dendrite", "axon"]

@@ -51,7 +51,7 @@ def test_equal_results_give_an_equal_page(page, fitted, tmp_path):
 
 
 def test_provenance(adata):
-    write(adata, "flda", warnings=["X looks like <raw> counts"])
+    write(adata, "flda", warned={"flda": ["X looks like <raw> counts"]})
     page = flda.report.render(adata, title="A & B", figures=[])
     assert "<title>A &amp; B</title>" in page
     assert "X looks like &lt;raw&gt; counts" in page
@@ -73,10 +73,12 @@ def test_write_is_whole_or_nothing(adata, tmp_path, monkeypatch):
         flda.report.render(flda.datasets.t4t5_simulated(n_obs=100, n_vars=50))
 
 
-def test_warnings_are_said_to_be_recorded_only_by_the_command(adata):
-    assert "There were no warnings" not in flda.report.render(adata, figures=[])
-    write(adata, "flda", warnings=[])
+def test_warnings_of_every_step_are_shown(adata):
     assert "There were no warnings" in flda.report.render(adata, figures=[])
+    write(adata, "flda", warned={"flda": ["one gene is <odd>"], "certify": ["two folds"]})
+    text = flda.report.render(adata, figures=[])
+    assert "There were no warnings" not in text
+    assert text.index("one gene is &lt;odd&gt;") < text.index("two folds")
 
 
 def test_the_parameters_are_those_of_the_selection_in_the_record(adata):

@@ -8,7 +8,7 @@ import pytest
 
 import flda
 from flda._adata.fitted import Fitted
-from flda._adata.results import Record
+from flda._adata.record import Record
 
 from simulated import dosed
 

@@ -11,10 +11,11 @@ from anndata import AnnData
 from scipy.stats import false_discovery_control
 
 from ..._adata import read
-from ..._adata.results import Record, write
+from ..._adata.record import Record
+from ..._adata.results import write
 from ..._design.design import Design
 from ..._design.effects import SEPARATOR, Effect
-from ..._logging import get_logger
+from ..._logging import get_logger, warn
 from ..wiring import SpatialConnectomeModel, cross_validate
 from ._decompose import as_columns, both_tests
 from ._profiles import (
@@ -124,7 +125,7 @@ def link_axes(
     plain = [record.factors_of(e) == list(Effect.parse(e)) for e in axes["effect"]]
     if not all(plain):
         left_out = axes.loc[~np.array(plain), "effect"].drop_duplicates().tolist()
-        logger.warning("wiring is linked to plain effects only; left out %s", ", ".join(map(repr, left_out)))
+        warn(f"wiring is linked to plain effects only; left out {', '.join(map(repr, left_out))}")
         axes = axes[plain]
     scores, factors = _scores_of_types(record, groupby, held_out)
     labelled = factors.index

@@ -13,10 +13,8 @@ from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..._logging import get_logger
+from ..._logging import warn
 from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_products, row_space
-
-logger = get_logger(__name__)
 
 MAX_DIRECT = 2000  # largest number of unknowns of one side for which the normal equations are formed
 MAX_SUMMED = 5e7  # largest number of stored sums of products of genes, see _Side
@@ -203,9 +201,7 @@ class BilinearModel(BaseEstimator):
             if len(losses) > 1 and losses[-2] - losses[-1] <= self.tol * losses[-2]:
                 break
         else:
-            logger.warning(
-                "the bilinear model has not converged after %d rounds; raise max_iter or alpha", self.max_iter
-            )
+            warn(f"the bilinear model has not converged after {self.max_iter} rounds; raise max_iter or alpha.")
         a, b = self._balanced(v @ a, t @ b)
         named = not isinstance(pairs.genes[0], pd.RangeIndex)
         self.pre_ = pd.DataFrame(a, index=pairs.genes[0]) if named else a

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from ..._logging import get_logger
-
-logger = get_logger(__name__)
+from ..._logging import warn
 
 
 class MaximumEntropy:
@@ -180,7 +178,5 @@ def _newton(at, size: int, degree: np.ndarray) -> np.ndarray:
         t = t + length * step
         p, gap, slope = new
     if np.abs(gap).max() > 1e-3:
-        logger.warning(
-            "expected degrees of the random networks differ from the observed ones by up to %.2g", np.abs(gap).max()
-        )
+        warn(f"expected degrees of the random networks differ from the observed ones by up to {np.abs(gap).max():.2g}")
     return p
