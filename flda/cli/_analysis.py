@@ -11,7 +11,7 @@ from anndata import AnnData
 from .. import get, report, tl
 from .._adata.results import Record, write
 from .._logging import get_logger
-from ._folder import whole_folder, write_csv, write_summary
+from ._folder import whole_folder, write_csv, write_summary, writing
 
 logger = get_logger(__name__)
 
@@ -23,7 +23,8 @@ def analyse(
     with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         _run_steps(adata, args)
         write(adata, "flda", warnings=args.warnings)
-        _write_files(adata, args.title, args.sort_by, folder)
+        with writing(out):
+            _write_files(adata, args.title, args.sort_by, folder)
     _print_numbers(adata)
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 

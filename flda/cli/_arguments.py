@@ -179,6 +179,7 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
     sub.add_argument("--seed", type=int, default=0, help="seed of folds, tests and halves (default 0)")
+    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
@@ -190,7 +191,6 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
         "--n-components", "--n-comps", type=int, metavar="N", help="axes per effect (default: all useful ones)"
     )
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks from disk instead of into memory")
-    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
 
 
 def _sort_option(sub: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ from .._logging import quiet
 from ..simulate._power import power
 from ._analysis import analyse
 from ._arguments import parser
-from ._folder import UsageError, whole_folder, write_csv, write_summary
+from ._folder import WRITTEN, UsageError, whole_file, whole_folder, write_csv, write_summary, writing
 
 logger = logging.getLogger("flda")
 
@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser(commands).parse_args(argv)
     mpl.use("Agg")  # figures go to files
     args.warnings = _log_to_stderr()
+    WRITTEN.clear()
     if getattr(args, "interactions", None) in (["all"], ["estimable"], ["none"]):
         args.interactions = None if args.interactions == ["none"] else args.interactions[0]
     try:
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
             args.run(args)
     except KeyboardInterrupt:
-        print("flda: stopped; nothing was written", file=sys.stderr)
+        print(f"flda: stopped; {', '.join(map(str, WRITTEN)) or 'nothing'} was written", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the program that reads the output has closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,7 +70,7 @@ def demo(args: argparse.Namespace) -> None:
     adata = datasets.t4t5_simulated()
     print(f"simulated T4/T5 (not real data): {adata.n_obs:,} cells x {adata.n_vars:,} genes, dendrite x axon")
     args.factors, args.title = ["dendrite", "axon"], "Simulated T4/T5 cells (not real data)"
-    analyse(adata, args, args.out or Path("flda_demo"), overwrite=True)
+    analyse(adata, args, args.out or Path("flda_demo"), overwrite=args.overwrite)
     table = get.rank_genes_df(adata)
     chosen = table[table["selected"]].assign(
         hit=lambda t: [adata.var.loc[g, f"truth_{e}"] for g, e in zip(t["gene"], t["effect"], strict=True)]
@@ -126,53 +127,65 @@ def rank(args: argparse.Namespace) -> None:
     """Write the gene rankings of a result.h5ad: as a CSV, or as one .rnk file per axis."""
     if args.rnk is not None and args.sort_by == "F":
         raise UsageError("--rnk needs a number with a sign; use --sort-by score or --sort-by pattern")
-    adata = _read(args.file)
-    record = _record(adata, args.file, args.key)
-    table = get.rank_genes_df(adata, args.effect, sort_by=args.sort_by, key=args.key)
     if args.rnk is not None:
-        axes = record.axes if args.effect is None else record.axes[record.axes["effect"] == args.effect]
-        with whole_folder(args.rnk, overwrite=args.overwrite, inputs=[args.file]) as folder:
-            for axis in axes["axis"]:
-                of_axis = get.preranked_df(
-                    adata, axis, by=args.sort_by, cancelling=not args.without_cancelling, key=args.key
-                )
-                name = re.sub(r"[^\w.-]+", "-", axis)
-                write_csv(of_axis, folder / f"{name}.rnk", sep="\t", header=False)
-            write_summary(folder, {"file": args.file.name, "sort_by": args.sort_by, "axes": axes["axis"].tolist()})
-        print(f"wrote {args.rnk}/: {len(axes)} axes")
+        _rank_to_folder(args)
         return
     out = args.out or args.file.with_name(f"gene_rankings_{args.sort_by}.csv")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
-    if args.without_cancelling:
-        table = table[table["kind"] != "cancelling"]
-    _write_file(out, lambda path: write_csv(table[get.RANKING_COLUMNS], path))
+    with whole_file(out, overwrite=args.overwrite, own=_is_ranking, inputs=[args.file]) as part:
+        adata = _read(args.file)
+        _record(adata, args.file, args.key)
+        table = get.rank_genes_df(adata, args.effect, sort_by=args.sort_by, key=args.key)
+        if args.without_cancelling:
+            table = table[table["kind"] != "cancelling"]
+        with writing(out):
+            write_csv(table[get.RANKING_COLUMNS], part)
+
+
+def _rank_to_folder(args: argparse.Namespace) -> None:
+    """Write one .rnk file per axis."""
+    with whole_folder(args.rnk, overwrite=args.overwrite, inputs=[args.file]) as folder:
+        adata = _read(args.file)
+        axes = _record(adata, args.file, args.key).axes
+        axes = axes if args.effect is None else axes[axes["effect"] == args.effect]
+        for axis in axes["axis"]:
+            of_axis = get.preranked_df(
+                adata, axis, by=args.sort_by, cancelling=not args.without_cancelling, key=args.key
+            )
+            with writing(args.rnk):
+                name = re.sub(r"[^\w.-]+", "-", axis)
+                write_csv(of_axis, folder / f"{name}.rnk", sep="\t", header=False)
+        with writing(args.rnk):
+            write_summary(folder, {"file": args.file.name, "sort_by": args.sort_by, "axes": axes["axis"].tolist()})
+    print(f"wrote {args.rnk}/: {len(axes)} axes")
 
 
 def write_report(args: argparse.Namespace) -> None:
     """Write the report of a result.h5ad, for instance after further steps in Python."""
-    adata = _read(args.file)
-    _record(adata, args.file, args.key)
     out = args.out or args.file.with_name("report.html")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
-    _write_file(out, lambda path: report.write(adata, path, title=args.title, key=args.key))
+    with whole_file(out, overwrite=args.overwrite, own=_is_report, inputs=[args.file]) as part:
+        adata = _read(args.file)
+        _record(adata, args.file, args.key)
+        with writing(out):
+            report.write(adata, part, title=args.title, key=args.key)
 
 
 def predict(args: argparse.Namespace) -> None:
     """Predict the level of every factor for new cells: a CSV with levels, and the probability of each level."""
-    reference, adata = _read(args.file), _read(args.new)
-    record = _record(reference, args.file, args.key)
     out = args.out or Path(f"{args.new.stem}_predictions.csv")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file, args.new])
-    tl.predict(adata, reference, prior=args.prior, key=args.key)
-    columns: dict[str, Any] = {"cell": adata.obs_names}
-    for factor in record.params["factors"]:
-        name = prediction_name(args.key, factor)
-        levels = adata.obs[name].cat.categories
-        columns[factor] = adata.obs[name].to_numpy()
-        columns |= {f"{factor}: {level}": adata.obsm[name][:, j] for j, level in enumerate(levels)}
-        shares = adata.obs[name].value_counts(normalize=True, sort=False)
-        print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
-    _write_file(out, lambda path: write_csv(pd.DataFrame(columns), path))
+    with whole_file(out, overwrite=args.overwrite, own=_is_prediction, inputs=[args.file, args.new]) as part:
+        reference, adata = _read(args.file), _read(args.new)
+        record = _record(reference, args.file, args.key)
+        tl.predict(adata, reference, prior=args.prior, key=args.key)
+        columns: dict[str, Any] = {"cell": adata.obs_names}
+        for factor in record.params["factors"]:
+            name = prediction_name(args.key, factor)
+            levels = adata.obs[name].cat.categories
+            columns[factor] = adata.obs[name].to_numpy()
+            columns |= {f"{factor}: {level}": adata.obsm[name][:, j] for j, level in enumerate(levels)}
+            shares = adata.obs[name].value_counts(normalize=True, sort=False)
+            print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
+        with writing(out):
+            write_csv(pd.DataFrame(columns), part)
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -189,14 +202,15 @@ def plan(args: argparse.Namespace) -> None:
             stability=args.stability, n_genes=args.n_genes, interactions=args.interactions, nuisance=args.nuisance,
             donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
         )  # fmt: skip
-        write_csv(found.curves, folder / "power.csv")
-        write_csv(found.needed, folder / "needed.csv")
-        for measure in ("purity", "stability"):
-            figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-            pl.power(found, measure, ax=ax)
-            figure.savefig(folder / f"{measure}.png", dpi=150)
-            plt.close(figure)
-        write_summary(folder, {"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed})
+        with writing(out):
+            write_csv(found.curves, folder / "power.csv")
+            write_csv(found.needed, folder / "needed.csv")
+            for measure in ("purity", "stability"):
+                figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+                pl.power(found, measure, ax=ax)
+                figure.savefig(folder / f"{measure}.png", dpi=150)
+                plt.close(figure)
+            write_summary(folder, {"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed})
     print(
         f"smallest of {', '.join(map(str, args.n_cells))} cells per group with which 80 % of studies reach the target:"
     )
@@ -261,43 +275,44 @@ def _record(adata: AnnData, path: Path, key: str) -> Record:
         raise UsageError(f"{path} holds no results of flda under the key {key!r}; analyse it with: flda run") from None
 
 
-def _check_file(out: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
-    """Refuse, before the work, a file that cannot be written."""
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; --out must name a file")
-    if out.resolve() in [path.resolve() for path in inputs]:
-        raise UsageError(f"{out} is an input file; name another file with --out")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists; name another file with --out, or add --overwrite")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} for {out.name}")
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report of flda."""
+    return b'<meta name="generator" content="flda ' in path.read_bytes()[:2000]
 
 
-def _write_file(out: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under another name, and give it its own when it is complete."""
-    part = out.with_name(f".{out.name}.part")
+def _is_ranking(path: Path) -> bool:
+    return _columns(path) == list(get.RANKING_COLUMNS)
+
+
+def _is_prediction(path: Path) -> bool:
+    names = _columns(path)
+    return len(names) > 2 and names[0] == "cell" and names[2].startswith(f"{names[1]}: ")
+
+
+def _columns(path: Path) -> list[str]:
+    """Columns of a CSV file; none if it is no such file."""
     try:
-        write(part)
-        part.replace(out)
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-    print(f"wrote {out}")
+        return list(map(str, pd.read_csv(path, nrows=0).columns))
+    except (ValueError, OSError):  # pandas' own errors are ValueErrors
+        return []
 
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, end the work as Ctrl-C does, so that no temporary folder stays behind."""
+    """Let SIGTERM, which batch systems send, and SIGHUP end the work as Ctrl-C does: no temporary folder stays behind."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
         yield
         return
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    # a signal that is ignored, as SIGHUP under nohup, stays ignored
+    earlier = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    for number in earlier:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _log_to_stderr() -> list[str]:
