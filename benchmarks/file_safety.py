@@ -1,4 +1,4 @@
-"""What a results folder holds after ``flda run`` is killed, terminated, or finds no room: the old result or the new one.
+"""What a results folder holds after ``flda run`` is killed, terminated or finds no room: the old result or the new.
 
 Every trial starts ``flda run --overwrite`` on a folder that holds an earlier result, disturbs it at a random moment
 (half of the moments lie in the last tenth of its time, in which files are written), and reads the folder: it must be
@@ -36,18 +36,16 @@ def start(arguments: list[str], prepare: Callable[[], None], log: Path) -> int:
     process = os.fork()
     if process:
         return process
-    with log.open("w") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-        sys.stdout = sys.stderr = stream
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+        sys.stdout = sys.stderr = stream = log.open("w")
         flda.report.pictures = lambda adata: []  # figures take most of the time, and are files like the others
         prepare()
         status = main(arguments)
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(status)
+        stream.flush()
+    finally:
+        os._exit(status)  # what this process inherited belongs to its parent
 
 
 def state(folder: Path) -> str:

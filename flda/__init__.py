@@ -6,10 +6,12 @@ from importlib.metadata import version
 from typing import Any
 
 from . import datasets, get, inference, metrics, pl, pp, report, simulate, tl
+from ._logging import FLDAWarning
 from .estimators import FLDA, SparseFLDA
 
 __all__ = [
     "FLDA",
+    "FLDAWarning",
     "SparseFLDA",
     "circuits",
     "datasets",

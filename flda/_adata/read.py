@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from anndata import AnnData
 from .._data import arrays
 from .._data.device import NoDevice, OnDevice, require, wrap
 from .._data.summary import NonFiniteError
-from .._logging import get_logger
+from .._logging import get_logger, warn
 
 logger = get_logger(__name__)
 
@@ -131,7 +130,7 @@ def naming(cells: pd.Index, genes: pd.Index, layer: str | None) -> Iterator[None
 
 def warn_of_counts(layer: str | None, stacklevel: int = 3) -> None:
     """Warn that the values look like raw counts."""
-    warnings.warn(
+    warn(
         f"{matrix_name(layer)} looks like raw counts; FLDA expects log-normalised expression "
         "(scanpy.pp.normalize_total, then scanpy.pp.log1p).",
         stacklevel=stacklevel,
@@ -158,10 +157,24 @@ def depth(adata: AnnData, layer: str | None) -> tuple[np.ndarray, str] | None:
     return None
 
 
+def warn_of_unused_choice(adata: AnnData, mask_var: object, stacklevel: int = 3) -> None:
+    """Warn that all genes are used although a choice of highly variable genes is there."""
+    var = in_memory(adata.var)
+    if mask_var is not None or "highly_variable" not in var or var["highly_variable"].dtype != bool:
+        return
+    n = int(var["highly_variable"].sum())
+    if 0 < n < len(var):
+        warn(
+            f"all {len(var)} genes are used, and not only the {n} that var['highly_variable'] marks; for these pass "
+            "mask_var='highly_variable'.",
+            stacklevel=stacklevel,
+        )
+
+
 def warn_of_depth(table: pd.DataFrame, limit: float, source: str, stacklevel: int = 3) -> None:
     """Warn of every factor whose levels differ in depth by more than a limit."""
     for row in table[table["ratio"] > limit].itertuples():
-        warnings.warn(
+        warn(
             f"depth goes with {row.factor!r}: cells of level {row.highest!r} have {row.ratio:.1f} times the depth of "
             f"those of {row.lowest!r} (geometric means of {source}), so its axes and p-values can show depth instead "
             "of biology. Normalise the counts of every cell if that was not done, and enter the log of the total "

@@ -15,7 +15,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .._design.effects import SEPARATOR
-from .._logging import get_logger
+from .._logging import collect_warnings, get_logger
 from .read import AUGMENTED, in_memory
 from .storable import plain, storable
 
@@ -34,7 +34,7 @@ class Slot(Generic[T]):
     call
         The function that writes the field; the error about a missing field names it.
     where
-        ``"uns"``, ``"obsm"``, ``"varm"`` or ``"var"``. In ``uns[key]`` a field has its own name.
+        ``"uns"``, ``"obs"``, ``"obsm"``, ``"varm"`` or ``"var"``. In ``uns[key]`` a field has its own name.
     name
         Name of the slot elsewhere, with ``{}`` for the key.
     columns
@@ -61,6 +61,8 @@ class Slot(Generic[T]):
         stored = self.stored(record)
         if self.where == "uns":
             return plain(stored)
+        if self.where == "obs":
+            return stored
         if self.where == "var":
             return stored[record.genes]
         columns = getattr(record, self.columns)
@@ -91,7 +93,9 @@ class Slot(Generic[T]):
         if self.where == "uns":
             adata.uns[key][self.field] = value
             return
-        if self.where != "obsm":
+        if self.where == "obs":
+            value = pd.Series(value, index=adata.obs_names)
+        elif self.where != "obsm":
             rows = np.asarray(value)
             value = np.full((adata.n_vars, *rows.shape[1:]), self.fill, dtype=rows.dtype)
             value[genes] = rows
@@ -130,6 +134,7 @@ class Record:
     variance = Slot[pd.DataFrame](FIT)
     contrasts = Slot[dict[str, dict[str, Any]]](FIT)
     versions = Slot[dict[str, str]](FIT)
+    groups = Slot[pd.Series](FIT, "obs", "{}_group")
     scores = Slot[pd.DataFrame](FIT, "obsm", "X_{}", columns="axis_names")
     loadings = Slot[pd.DataFrame](FIT, "varm", "{}", columns="axis_names", fill=0.0)
     patterns = Slot[pd.DataFrame](FIT, "varm", "{}_pattern", columns="axis_names")
@@ -159,7 +164,7 @@ class Record:
     penalties = Slot[dict[str, Any]]("flda.tl.choose_penalty")
     held_out_scores = Slot[pd.DataFrame]("flda.tl.held_out_scores", "obsm", "X_{}_held_out", columns="axis_names")
     connectivity = Slot[dict[str, Any]]("flda.circuits.link_axes")
-    warnings = Slot[list[str]]("the command flda run")
+    warnings = Slot[dict[str, list[str]]](FIT)
 
     def __init__(self, adata: AnnData, key: str = "flda"):
         if key not in adata.uns:
@@ -279,6 +284,8 @@ def write(
         adata.uns[key] = {}
     elif "selection" in fields:
         _drop(adata, key, ABOUT_SELECTION)
+        for step in ("certify", "stability"):
+            adata.uns[key].get("warnings", {}).pop(step, None)
     if genes is None and any(SLOTS[name].where in ("var", "varm") for name in fields):
         genes = Record(adata, key).genes
     for name, value in fields.items():
@@ -312,12 +319,15 @@ class Step:
             raise ValueError(f"{part} of a backed AnnData cannot hold results; call adata.to_memory() first.")
         self._name, self._key, self._copy, self._adata = name, key, copy, adata
         self._written: list[str] = []
+        self._warnings = collect_warnings()
 
     def put(self, **fields: Any) -> AnnData:
         """Store fields, with the arguments of :func:`write`; returns the AnnData that holds them."""
         if self._copy and not self._written:
             self._adata = self._adata.copy()
         self._written += write(self._adata, self._key, **fields)
+        if is_fit(self._adata.uns.get(self._key)):
+            add_warnings(self._adata, self._key, self._name, self._warnings)
         return self._adata
 
     def write(self, summary: str = "", **fields: Any) -> AnnData | None:
@@ -342,6 +352,13 @@ class Step:
         return self._adata if self._copy else None
 
 
+def add_warnings(adata: AnnData, key: str, step: str, messages: Iterable[str]) -> None:
+    """Store the warnings of a step with the results, in place of those of an earlier run of the step."""
+    record = Record(adata, key)
+    stored = record.warnings if "warnings" in record else {}
+    write(adata, key, warnings={**stored, step: list(messages)})
+
+
 def is_fit(value: Any) -> bool:
     """Whether an entry of ``uns`` holds the results of :func:`flda.tl.flda`."""
     return isinstance(value, Mapping) and {"params", "axes", "fit"} <= set(value)
@@ -359,6 +376,8 @@ def prediction_name(key: str, factor: str) -> str:
     check_name(name)
     if name == AUGMENTED:
         raise ValueError(f"obs[{name!r}] marks simulated cells; fit the reference with another key_added.")
+    if factor == "group":
+        raise ValueError(f"obs[{name!r}] holds the groups of a fit; rename the factor 'group' in the reference.")
     return name
 
 
@@ -371,8 +390,12 @@ def check_storable(params: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={value!r} cannot be used: {error}. Give text, numbers or None.") from None
 
 
-def check_new_fit(adata: AnnData, key: str) -> None:
-    """Refuse a key under which a fit would replace what is not its own."""
+def check_new_fit(adata: AnnData, key: str, columns: Iterable[str | None] = ()) -> None:
+    """Refuse a key under which a fit would replace what is not its own; ``columns`` of obs are those that it reads."""
+    if Record.groups.name.format(key) in columns:
+        raise ValueError(
+            f"the fit would write into {Record.groups.spelled(key)}, which it reads; give another key_added."
+        )
     if key in adata.uns and not is_fit(adata.uns[key]):
         raise ValueError(f"adata.uns[{key!r}] holds something that flda.tl.flda did not write; give another key_added.")
     own = {slot.spelled(key) for slot in SLOTS.values()}
@@ -427,7 +450,7 @@ def _complete_rankings(record: Record) -> None:
         for column, table in tables.items():
             fields = {
                 field: np.full(len(ranking["names"]), np.nan)
-                if table is None or effects[field] not in table
+                if table is None or effects.get(field) not in table  # groups have no p-values
                 else table[effects[field]].reindex(ranking["names"][field]).to_numpy()
                 for field in ranking["names"].dtype.names
             }

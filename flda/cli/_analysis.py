@@ -9,7 +9,7 @@ from pathlib import Path
 from anndata import AnnData
 
 from .. import get, report, tl
-from .._adata.results import Record, write
+from .._adata.results import Record, add_warnings
 from .._logging import get_logger
 from ._folder import whole_folder, write_csv, write_summary, writing
 
@@ -22,7 +22,8 @@ def analyse(
     """Run all steps that the arguments ask for, write the results folder, and print the main numbers."""
     with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         _run_steps(adata, args)
-        write(adata, "flda", warnings=args.warnings)
+        collected = [text for texts in Record(adata).warnings.values() for text in texts]
+        add_warnings(adata, "flda", "run", [text for text in args.warnings if text not in collected])
         with writing(out):
             _write_files(adata, args.title, args.sort_by, folder)
     _print_numbers(adata)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +299,7 @@ def _columns(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, and SIGHUP end the work as Ctrl-C does: no temporary folder stays behind."""
+    """Let SIGTERM, which batch systems send, and SIGHUP end the work as Ctrl-C does, which leaves nothing behind."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
         yield
         return

@@ -1,4 +1,4 @@
-"""The files and folders that a command writes: each appears only when it is complete, and replaces only what flda wrote."""
+"""The files and folders that a command writes: they appear only when complete, and replace only what flda wrote."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from anndata import AnnData
 
 from .._adata.results import Record
 from .._docs import documented
-from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, words
+from ._common import BLUE, GREY, annotate, finish, hatch, inches, joined, new_axes, words
 
 MOST_NUMBERS = 60  # rows and columns that are labelled one by one
 
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 
 @documented
-def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+def design(
+    adata: AnnData,
+    *,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
+) -> Axes:
     """Draw the number of cells in every group of the design, with a row per level of the first factor.
 
     Groups without cells are hatched. A table with more than 60 rows or columns has a scale instead of numbers. The
@@ -31,6 +39,7 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     ----------
     {adata}
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -71,11 +80,18 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
         lines.insert(0, f"{n_empty} of {table.size} groups {'is' if n_empty == 1 else 'are'} empty")
     width = max(30, int(14 * inches(ax)))
     ax.set_title("\n".join(textwrap.fill(words(line, 400), width) for line in lines), loc="left", fontsize=9)
-    return ax
+    return finish(ax, show, save)
 
 
 @documented
-def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+def variance(
+    adata: AnnData,
+    *,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
+) -> Axes:
     """Draw the share of every effect in the variance of expression, summed over genes and corrected for noise.
 
     An effect that is absent has a share near zero, which the correction can make negative.
@@ -84,6 +100,7 @@ def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Ax
     ----------
     {adata}
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -105,4 +122,4 @@ def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Ax
     ax.margins(x=0.15)
     ax.set_xlabel("share of the variance of expression")
     sns.despine(ax=ax)
-    return ax
+    return finish(ax, show, save)

@@ -228,8 +228,8 @@ def _provenance(record: Record) -> str:
     if "selection" in record:
         parts += ["<h3>Parameters of the selection</h3>", pairs(record.selection)]
     parts += ["<h3>Versions</h3>", pairs(record.versions), "<h3>Warnings</h3>"]
-    messages = record.warnings if "warnings" in record else ["Only the command flda run records warnings."]
-    parts += [f"<p>{escape(str(message))}</p>" for message in messages or ["There were no warnings."]]
+    messages = [f"{step}: {text}" for step, texts in record.warnings.items() for text in texts]
+    parts += [f"<p>{escape(message)}</p>" for message in messages or ["There were no warnings."]]
     return "\n".join(parts)
 
 

@@ -26,10 +26,8 @@ def contents(folder):
 def test_the_summary_lists_the_files(tmp_path):
     write(tmp_path / "deep" / "out")
     summary = json.loads((tmp_path / "deep" / "out" / "summary.json").read_text())
-    assert summary == {
-        "text": "new",
-        "files": {"figures/a.png": hashlib.sha256(b"new").hexdigest(), "summary.json": None},
-    }
+    files = {"figures/a.png": hashlib.sha256(b"new").hexdigest(), "summary.json": None}
+    assert summary == {"text": "new", "files": files}
 
 
 def test_an_earlier_folder_is_replaced_on_request_only(tmp_path):
