@@ -187,7 +187,9 @@ def _one_axis(
     table = pd.DataFrame({name: obs.loc[labelled, c].astype(str) for name, c in columns.items()})
     table["score"] = scores[labelled]
 
-    ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), 3.4)
+    longest = max(len(words(level)) for level in positions)
+    tall = 3.4 + (0.05 * longest if len(positions) * longest > 40 else 0)  # slanted names take height
+    ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), tall)
     gap = np.diff(sorted(positions.values())).min() if len(positions) > 1 else 1.0
     if to_scale and color == by:  # one curve, not a colour for every value
         table["color"], known, color = "", {"": BLUE}, ""
