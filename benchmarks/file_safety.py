@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,8 @@ def start(arguments: list[str], prepare: Callable[[], None], log: Path) -> int:
         prepare()
         status = main(arguments)
         stream.flush()
+    except BaseException:  # noqa: BLE001  a signal outside main, or a fault
+        traceback.print_exc(file=log.open("a"))
     finally:
         os._exit(status)  # what this process inherited belongs to its parent
 

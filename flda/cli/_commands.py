@@ -120,7 +120,7 @@ def check(args: argparse.Namespace) -> None:
         print(f"  {effect.name:<30} 1 axis: {contrast.text(design.levels)}")
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
-        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other mean")
+        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy")
 
 
 def rank(args: argparse.Namespace) -> None:
