@@ -25,7 +25,7 @@ def analyse(
         collected = [text for texts in Record(adata).warnings.values() for text in texts]
         add_warnings(adata, "flda", "run", [text for text in args.warnings if text not in collected])
         with writing(out):
-            _write_files(adata, args.title, args.sort_by, folder)
+            _write_files(adata, args.title, args.sort_by, folder, getattr(args, "said", []))
     _print_numbers(adata)
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
@@ -63,7 +63,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         tl.path(adata, n_genes=args.path, mode=args.mode)
 
 
-def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path) -> None:
+def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path, said: Sequence[str]) -> None:
     record = Record(adata)
     write_csv(get.rank_genes_df(adata, sort_by=sort_by)[get.RANKING_COLUMNS], folder / "gene_rankings.csv")
     write_csv(record.axes, folder / "axes.csv")
@@ -92,6 +92,7 @@ def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path) -> None
             "axes": record.axis_names,
             "not_estimable": lost[["effect", "reason"]].to_dict("records"),
             "versions": record.versions,
+            "from_counts": said,
         },
     )
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from .. import __version__
 from .._data.device import DEVICES
 
+FOLDS = 5  # of the certificate
+
 
 def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
     """Return the parser; parsed arguments hold the function of the chosen command in ``run``."""
@@ -44,7 +46,12 @@ def parser(functions: Mapping[str, Callable[[argparse.Namespace], None]]) -> arg
 
     _rank_options(command("rank", "write the gene rankings of a result.h5ad again, sorted by what differs, or as .rnk"))
     _report_options(command("report", "write the report of a result.h5ad as one HTML file"))
-    _design_options(command("check", "print cells per group and which effects can be estimated"))
+    check = command("check", "print groups and effects, look at values, depth and donors, and estimate the time")
+    _design_options(check)
+    check.add_argument("--donor", metavar="COLUMN", help="obs column with the donor")
+    check.add_argument("--layer", help="layer to use instead of X")
+    _labels_option(check)
+    check.add_argument("--no-time", action="store_true", help="do not estimate the time that flda run takes")
 
     _predict_options(command("predict", "predict the levels of new cells from a result.h5ad"))
 
@@ -145,7 +152,7 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--folds",
         type=_folds,
-        default=5,
+        default=FOLDS,
         metavar="N",
         help="largest number of folds of the certificate and of held-out scores (default 5)",
     )
@@ -190,7 +197,27 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--n-components", "--n-comps", type=int, metavar="N", help="axes per effect (default: all useful ones)"
     )
+    _labels_option(sub)
+    counts = sub.add_argument_group("counts")
+    counts.add_argument(
+        "--from-counts", action="store_true",
+        help="the file holds counts (h5ad, zarr, a 10x .h5 file or a folder with matrix.mtx): filter cells and genes, "
+        "scale every cell to 10,000 counts, and take log1p",
+    )  # fmt: skip
+    counts.add_argument(
+        "--min-genes", type=int, default=200, metavar="N", help="detected genes of a cell (default 200)"
+    )
+    counts.add_argument("--min-cells", type=int, default=3, metavar="N", help="cells with a gene (default 3)")
+    counts.add_argument(
+        "--max-mito", type=float, default=20.0, metavar="PERCENT", help="mitochondrial counts of a cell (default 20)"
+    )
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks from disk instead of into memory")
+
+
+def _labels_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--labels", type=Path, metavar="FILE.csv", help="table whose first column names cells; the others go into obs"
+    )
 
 
 def _sort_option(sub: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from anndata import AnnData, read_h5ad
+from anndata import AnnData
 
 from .. import datasets, get, pl, report, tl
 from .._adata import read
@@ -29,9 +29,11 @@ from .._design.effects import Effect
 from .._design.formula import parse_formula
 from .._logging import quiet
 from ..simulate._power import power
+from . import _check as checks
 from ._analysis import analyse
-from ._arguments import parser
-from ._folder import WRITTEN, UsageError, whole_file, whole_folder, write_csv, write_summary, writing
+from ._arguments import FOLDS, parser
+from ._folder import WRITTEN, UsageError, check_folder, whole_file, whole_folder, write_csv, write_summary, writing
+from ._reading import from_counts, read_data
 
 logger = logging.getLogger("flda")
 
@@ -82,15 +84,25 @@ def demo(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse an h5ad file and write a folder with rankings, tables, figures, a certificate and a report."""
-    adata = _read(args.file, backed=args.backed)
-    args.title = args.file.name
     out = args.out or Path(f"{args.file.stem}_flda")
-    analyse(adata, args, out, overwrite=args.overwrite, inputs=[args.file])
+    inputs = [args.file, *([args.labels] if args.labels else [])]
+    check_folder(out, overwrite=args.overwrite, inputs=inputs)
+    if args.from_counts and args.backed:
+        raise UsageError("--from-counts reads the counts into memory; leave out --backed")
+    adata = read_data(args.file, counts=args.from_counts, backed=args.backed, labels=args.labels)
+    args.title, args.said = args.file.name, []
+    if args.from_counts:
+        adata, args.said = from_counts(
+            adata, args.layer, min_genes=args.min_genes, min_cells=args.min_cells, max_mito=args.max_mito
+        )
+        args.layer = None
+        print("\n".join(args.said))
+    analyse(adata, args, out, overwrite=args.overwrite, inputs=inputs)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Print the number of cells per group, and which effects the design can estimate."""
-    adata = _read(args.file, backed=True)
+    """Print the groups and the effects that they can estimate, and look at values, depth, donors and time."""
+    adata = read_data(args.file, counts=True, backed=True, labels=args.labels)
     factors, interactions, nuisance = args.factors, args.interactions, args.nuisance or []
     numeric = dict(args.numeric) if args.numeric else None
     if args.formula:
@@ -121,6 +133,49 @@ def check(args: argparse.Namespace) -> None:
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
         print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy")
+
+    _check_more(adata, args, factors, nuisance, interactions, numeric, labelled.to_numpy())
+
+
+def _check_more(
+    adata: AnnData, args: argparse.Namespace, factors: list[str], nuisance: list[str], interactions: Any, numeric: Any,
+    labelled: np.ndarray,
+) -> None:  # fmt: skip
+    """The parts of ``flda check`` that read values."""
+    known = np.flatnonzero(labelled)
+    rows = known[np.unique(np.linspace(0, len(known) - 1, checks.SAMPLED).astype(int))]
+    X = checks.sampled_rows(adata, args.layer, rows)
+    print(f"\nvalues of {len(rows):,} cells:")
+    for line in checks.values(X, read.matrix_name(args.layer)):
+        print(f"  {line}")
+    with quiet():
+        sampled = make_design(
+            read.labels(adata, [*factors, *nuisance]).iloc[rows], interactions=None, nuisance=nuisance, numeric=numeric
+        )
+    print("depth:")
+    for line in checks.depth(adata, X, sampled, rows, args.layer):
+        print(f"  {line}")
+    obs = read.in_memory(adata.obs)
+    if lines := list(checks.donors(obs, factors, args.donor)):
+        print("donors:", *lines, sep="\n  ")
+    if args.no_time:
+        return
+    codes = np.full(adata.n_obs, -1)
+    codes[known] = obs.loc[labelled, factors].astype(str).groupby(factors, sort=False).ngroup()
+
+    def fit(part: AnnData) -> None:
+        tl.flda(
+            part, args.formula or args.factors, interactions=args.interactions, nuisance=args.nuisance,
+            numeric=dict(args.numeric) if args.numeric else None, layer=args.layer,
+            contrasts=dict(args.contrast) if args.contrast else None,
+        )  # fmt: skip
+
+    try:
+        time_s, how = checks.seconds(adata, codes, fit, FOLDS)
+    except ValueError as error:
+        print(f"time: could not be estimated ({error})")
+        return
+    print(f"time of flda run: about {checks.in_words(time_s)}; {how}")
 
 
 def rank(args: argparse.Namespace) -> None:
@@ -255,17 +310,10 @@ def _manifest(name: str) -> dict:
     return known[name]
 
 
-def _read(path: Path, *, backed: bool = False) -> AnnData:
-    if not path.exists():
-        raise UsageError(f"there is no file {path}")
-    try:
-        return read_h5ad(path, backed="r" if backed else None)
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:  # noqa: BLE001  h5py and anndata raise many kinds for a broken file
-        raise UsageError(
-            f"cannot read {path} as h5ad; it is damaged or of another format ({type(error).__name__})"
-        ) from None
+def _read(path: Path) -> AnnData:
+    if path.suffix != ".zarr" and path.is_dir():
+        raise UsageError(f"{path} is a folder; name a result.h5ad")
+    return read_data(path)
 
 
 def _record(adata: AnnData, path: Path, key: str) -> Record:

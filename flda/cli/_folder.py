@@ -50,7 +50,7 @@ def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
     """
     inputs = list(inputs)
     _recover(out)
-    _check(out, overwrite, inputs)
+    check_folder(out, overwrite, inputs)
     made = [p for p in (out.parent, *out.parent.parents) if not p.exists()]
     temporary: Path | None = None
     try:
@@ -62,7 +62,7 @@ def whole_folder(out: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
             folder = temporary / "new"
             folder.mkdir()
         yield folder
-        _check(out, overwrite, inputs)  # files may have been added meanwhile
+        check_folder(out, overwrite, inputs)  # files may have been added meanwhile
         with undisturbed(), writing(out):
             swap(folder, out, temporary / "earlier")
             WRITTEN.append(out)
@@ -141,7 +141,7 @@ def write_summary(folder: Path, content: Mapping[str, Any]) -> None:
     _write_json(folder / SUMMARY, {**content, "files": {**files, SUMMARY: None}})  # no file holds its own hash
 
 
-def _check(out: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
+def check_folder(out: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
     """Refuse a folder that must not be replaced."""
     if out.is_symlink():
         raise UsageError(f"{out} is a link; --out must name a folder")

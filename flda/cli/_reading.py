@@ -131,7 +131,6 @@ def _counts(adata: AnnData, layer: str | None) -> tuple[str, sp.csr_matrix]:
     bad = ""
     for each in tried:
         X = read.checked_expression(adata, each)
-        X = X[:] if not sp.issparse(X) and not isinstance(X, np.ndarray) else X
         X = sp.csr_matrix(X)
         X.sum_duplicates()
         X.eliminate_zeros()
@@ -141,7 +140,7 @@ def _counts(adata: AnnData, layer: str | None) -> tuple[str, sp.csr_matrix]:
         row = int(np.searchsorted(X.indptr, wrong[0], side="right") - 1)
         gene, cell = adata.var_names[X.indices[wrong[0]]], adata.obs_names[row]
         bad = bad or f"{read.matrix_name(each)} holds {X.data[wrong[0]]:g} for gene {gene!r} in cell {cell!r}"
-    raise UsageError(f"{bad}, which is no count; name the layer with the counts with --layer, or leave out --from-counts")
+    raise UsageError(f"{bad}, which is no count; name the layer of the counts with --layer, or leave out --from-counts")
 
 
 def _is_10x(path: Path) -> bool:
