@@ -213,7 +213,9 @@ def methods(record: Record) -> str:
         run = record.stability["params"]
         halves = f"{int(run['n_resamples'])} halves of the {run['unit']}s"
         said.append(f"The stability of the selection was measured on {halves}.")
-    said.append(f"Random seed {params['random_state']}; " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".")
+    said.append(
+        f"Random seed {params['random_state']}; " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + "."
+    )
     return " ".join(said)
 
 

@@ -44,7 +44,7 @@ def test_donors():
 
 def test_check_looks_at_everything(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(_check, "PROBES", (60, 90))
-    adata = flda.datasets.t4t5_simulated(n_obs=200, n_vars=40)
+    adata = flda.datasets.t4t5_simulated(n_obs=200, n_vars=50)
     deep = (adata.obs["dendrite"] == "T5").to_numpy()
     adata.obs["total_counts"] = np.where(deep, 3000.0, 1000.0)
     adata.write_h5ad(tmp_path / "x.h5ad")
@@ -64,7 +64,7 @@ def test_time_is_extrapolated(monkeypatch, growth, expected):
     clock = iter([0.0, 2.0 / 2**growth, 0.0, 2.0] if growth < 3 else [0.0, 1.0, 0.0, 8.0])
     monkeypatch.setattr(_check.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(_check.tl, "rank_genes", lambda *_, **__: None)
-    adata = flda.datasets.t4t5_simulated(n_obs=3000, n_vars=10)
+    adata = flda.datasets.t4t5_simulated(n_obs=3000, n_vars=50)
     seconds, how = _check.seconds(adata, np.arange(3000) % 8, lambda part: None, 5)
     assert seconds == pytest.approx(expected)
     assert "3,000 cells" in how

@@ -44,9 +44,10 @@ def write_10x(adata, path, version):
 
 def write_mtx(adata, folder, zipped):
     folder.mkdir()
-    opened = (
-        (lambda name: gzip.open(folder / f"{name}.gz", "wb")) if zipped else lambda name: (folder / name).open("wb")
-    )
+
+    def opened(name):
+        return gzip.open(folder / f"{name}.gz", "wb") if zipped else (folder / name).open("wb")
+
     with opened("matrix.mtx") as file:
         mmwrite(file, sp.coo_matrix(adata.X.T).astype(int))
     with opened("barcodes.tsv") as file:
@@ -100,7 +101,19 @@ def test_run_from_10x_with_a_table_of_labels(adata, tmp_path, capsys):
     write_10x(adata, tmp_path / "x.h5", 3)
     adata.obs[["dendrite", "axon"]].to_csv(tmp_path / "labels.csv")
     out = tmp_path / "out"
-    options = [*FACTORS, "--labels", tmp_path / "labels.csv", "--shrinkage", "0.5", "--n-genes", "3", "--out", out]
+    options = [
+        *FACTORS,
+        "--labels",
+        tmp_path / "labels.csv",
+        "--shrinkage",
+        "0.5",
+        "--n-genes",
+        "3",
+        "--interactions",
+        "none",
+        "--out",
+        out,
+    ]
     assert main(["run", *map(str, [tmp_path / "x.h5", *options])]) == 2
     assert "--from-counts" in capsys.readouterr().err
     assert main(["run", *map(str, [tmp_path / "x.h5", *options, "--from-counts", "--min-genes", "1"])]) == 0
@@ -143,7 +156,7 @@ def test_another_format_is_named(tmp_path, capsys, name, named):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--layer", "logs"], "layers['logs'].*--layer"),
+        (["--layer", "logs"], r"layers\['logs'\].*--layer"),
         (["--min-genes", "61"], "--min-genes"),
         (["--min-genes", "1", "--min-cells", "999"], "--min-cells"),
         (["--backed"], "--backed"),
