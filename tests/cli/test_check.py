@@ -44,6 +44,8 @@ def test_donors():
 
 def test_check_looks_at_everything(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(_check, "PROBES", (60, 90))
+    for step in ("flda", "rank_genes"):
+        monkeypatch.setattr(flda.tl, step, lambda *_, **__: None)
     adata = flda.datasets.t4t5_simulated(n_obs=200, n_vars=50)
     deep = (adata.obs["dendrite"] == "T5").to_numpy()
     adata.obs["total_counts"] = np.where(deep, 3000.0, 1000.0)
