@@ -55,6 +55,12 @@ PARAGRAPHS = {
         ax
             matplotlib Axes to draw on; by default those of a new figure.
         """,
+    "shown": """
+        show
+            Whether to call ``matplotlib.pyplot.show``. A notebook shows the figure anyway.
+        save
+            Path of a file to write the figure to; its suffix gives the format.
+        """,
     "axis": """
         axis
             Name of an axis, such as ``"dendrite_1"``; by default the first axis.

@@ -18,8 +18,11 @@ def browser():
     return found
 
 
-def run(page, folder, script, *, window="1200,900"):
-    """Open the page from a file:// address, run a script in it that returns a value, give value and console."""
+def run(page, folder, script, *, window="1200,900", width=None):
+    """Open the page from a file:// address, run a script in it that returns a value, give value and console.
+
+    ``width`` shows the page in a frame, because no window of the browser is as narrow as a telephone.
+    """
     harness = f"""<script>
 addEventListener("load", async () => {{
   const out = document.createElement("pre");
@@ -27,10 +30,19 @@ addEventListener("load", async () => {{
   try {{ out.textContent = JSON.stringify(await (async () => {{ {script} }})()); }}
   catch (error) {{ out.textContent = JSON.stringify("error: " + error); console.error(error); }}
   document.body.append(out);
+  if (parent !== window) parent.postMessage(out.textContent, "*");
 }});
 </script>"""
     path = folder / "used page.html"
     path.write_text(page.replace("</body>", harness + "</body>"), encoding="utf-8")
+    if width is not None:
+        (folder / "frame.html").write_text(
+            f"""<body style="margin: 0"><script>addEventListener("message", (event) => {{
+            const out = document.createElement("pre"); out.id = "harness"; out.textContent = event.data;
+            document.body.append(out); }});</script>
+            <iframe src="used page.html" width="{width}" height="900" style="border: 0"></iframe></body>"""
+        )
+        path = folder / "frame.html"
     done = subprocess.run(
         [
             browser(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",

@@ -97,6 +97,8 @@ def prediction_name(key: str, factor: str) -> str:
     check_name(name)
     if name == AUGMENTED:
         raise ValueError(f"obs[{name!r}] marks simulated cells; fit the reference with another key_added.")
+    if factor == "group":
+        raise ValueError(f"obs[{name!r}] holds the groups of a fit; rename the factor 'group' in the reference.")
     return name
 
 

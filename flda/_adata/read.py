@@ -186,6 +186,19 @@ def depth(adata: AnnData, layer: str | None) -> tuple[np.ndarray, str] | None:
     return None
 
 
+def warn_of_unused_choice(adata: AnnData, mask_var: object) -> None:
+    """Warn that all genes are used although a choice of highly variable genes is there."""
+    var = in_memory(adata.var)
+    if mask_var is not None or "highly_variable" not in var or var["highly_variable"].dtype != bool:
+        return
+    n = int(var["highly_variable"].sum())
+    if 0 < n < len(var):
+        warn(
+            f"all {len(var)} genes are used, and not only the {n} that var['highly_variable'] marks; for these pass "
+            "mask_var='highly_variable'.",
+        )
+
+
 def warn_of_depth(table: pd.DataFrame, limit: float, source: str) -> None:
     """Warn of every factor whose levels differ in depth by more than a limit."""
     for row in table[table["ratio"] > limit].itertuples():

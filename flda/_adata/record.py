@@ -30,7 +30,7 @@ class Slot(Generic[T]):
     call
         The function that writes the field; the error about a missing field names it.
     where
-        ``"uns"``, ``"obsm"``, ``"varm"`` or ``"var"``. In ``uns[key]`` a field has its own name.
+        ``"uns"``, ``"obs"``, ``"obsm"``, ``"varm"`` or ``"var"``. In ``uns[key]`` a field has its own name.
     name
         Name of the slot elsewhere, with ``{}`` for the key.
     columns
@@ -57,6 +57,8 @@ class Slot(Generic[T]):
         stored = self.stored(record)
         if self.where == "uns":
             return plain(stored)
+        if self.where == "obs":
+            return stored
         if self.where == "var":
             return stored[record.genes]
         columns, values = getattr(record, self.columns), np.asarray(stored)
@@ -96,7 +98,9 @@ class Slot(Generic[T]):
         if self.where == "uns":
             adata.uns[key][self.field] = value
             return
-        if self.where != "obsm":
+        if self.where == "obs":
+            value = pd.Series(value, index=adata.obs_names)
+        elif self.where != "obsm":
             rows = np.asarray(value)
             value = np.full((adata.n_vars, *rows.shape[1:]), self.fill, dtype=rows.dtype)
             value[genes] = rows
@@ -135,6 +139,7 @@ class Record:
     variance = Slot[pd.DataFrame](FIT)
     contrasts = Slot[dict[str, dict[str, Any]]](FIT)
     versions = Slot[dict[str, str]](FIT)
+    groups = Slot[pd.Series](FIT, "obs", "{}_group")
     scores = Slot[pd.DataFrame](FIT, "obsm", "X_{}", columns="axis_names")
     loadings = Slot[pd.DataFrame](FIT, "varm", "{}", columns="axis_names", fill=0.0)
     patterns = Slot[pd.DataFrame](FIT, "varm", "{}_pattern", columns="axis_names")

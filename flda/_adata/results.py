@@ -191,8 +191,12 @@ def check_new_layer(record: Record, name: str) -> None:
         )
 
 
-def check_new_fit(adata: AnnData, key: str) -> None:
-    """Refuse a key under which a fit would replace what is not its own."""
+def check_new_fit(adata: AnnData, key: str, columns: Iterable[str | None] = ()) -> None:
+    """Refuse a key under which a fit would replace what is not its own; ``columns`` of obs are those that it reads."""
+    if Record.groups.name.format(key) in columns:
+        raise ValueError(
+            f"the fit would write into {Record.groups.spelled(key)}, which it reads; give another key_added."
+        )
     if key in adata.uns and not is_fit(adata.uns[key]):
         raise ValueError(f"adata.uns[{key!r}] holds something that flda.tl.flda did not write; give another key_added.")
     if key not in adata.uns and not key.startswith(OWN):
@@ -243,7 +247,7 @@ def _complete_rankings(record: Record) -> None:
         for column, table in tables.items():
             fields = {
                 field: np.full(len(ranking["names"]), np.nan)
-                if table is None or effects[field] not in table
+                if table is None or effects.get(field) not in table  # groups have no p-values
                 else table[effects[field]].reindex(ranking["names"][field]).to_numpy()
                 for field in ranking["names"].dtype.names
             }

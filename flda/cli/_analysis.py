@@ -13,7 +13,7 @@ from .. import get, report, tl
 from .._adata.record import Record
 from .._adata.results import write
 from .._logging import get_logger
-from ._folder import whole_folder, write_csv, write_summary
+from ._folder import whole_folder, write_csv, write_summary, writing
 
 logger = get_logger(__name__)
 
@@ -24,8 +24,11 @@ def analyse(
     """Run all steps that the arguments ask for, write the results folder, and print the main numbers."""
     with whole_folder(out, overwrite=overwrite, inputs=inputs) as folder:
         _run_steps(adata, args)
-        write(adata, "flda", warned={"flda run": args.warnings})
-        _write_files(adata, args.title, args.sort_by, folder)
+        record = Record(adata)
+        if others := [text for text in args.warnings if text not in record.warnings]:
+            write(adata, "flda", warned={**(record.warned if "warned" in record else {}), "flda run": others})
+        with writing(out):
+            _write_files(adata, args.title, args.sort_by, folder, getattr(args, "said", []))
     _print_numbers(adata)
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
@@ -66,7 +69,7 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
         tl.path(adata, n_genes=args.path, mode=args.mode)
 
 
-def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path) -> None:
+def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path, said: Sequence[str]) -> None:
     record = Record(adata)
     write_csv(get.rank_genes_df(adata, sort_by=sort_by)[get.RANKING_COLUMNS], folder / "gene_rankings.csv")
     write_csv(record.axes, folder / "axes.csv")
@@ -95,6 +98,7 @@ def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path) -> None
             "axes": record.axis_names,
             "not_estimable": lost[["effect", "reason"]].to_dict("records"),
             "versions": record.versions,
+            "from_counts": said,
         },
     )
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from .. import __version__
 from .._data.device import DEVICES
 
+FOLDS = 5  # of the certificate
+
+
 # command -> what it does
 DESCRIPTIONS = {
     "demo": "Analyse simulated T4/T5 cells and compare the selected genes with those that carry the effects.",
@@ -16,6 +19,7 @@ DESCRIPTIONS = {
     "report": "Write the report of a result.h5ad, for instance after further steps in Python.",
     "check": "Print the number of cells per group, and which effects the design can estimate.",
     "predict": "Predict the level of every factor for new cells: a CSV with levels, and the probability of each level.",
+    "panel": "Choose a panel of genes for all axes of a result.h5ad, and write it as a CSV.",
     "power": "Estimate how many cells and donors per group a study needs, from pilot data with raw counts.",
     "list": "Print the data sets that can be fetched.",
     "fetch": "Find or download, and verify, every file of a data set; downloads go to FLDA_DATA_DIR if that is set.",
@@ -59,7 +63,12 @@ def parser() -> argparse.ArgumentParser:
 
     _rank_options(command("rank", "write the gene rankings of a result.h5ad again, sorted by what differs, or as .rnk"))
     _report_options(command("report", "write the report of a result.h5ad as one HTML file"))
-    _design_options(command("check", "print cells per group and which effects can be estimated"))
+    check = command("check", "print groups and effects, look at values, depth and donors, and estimate the time")
+    _design_options(check)
+    check.add_argument("--donor", metavar="COLUMN", help="obs column with the donor")
+    check.add_argument("--layer", help="layer to use instead of X")
+    _labels_option(check)
+    check.add_argument("--no-time", action="store_true", help="do not estimate the time that flda run takes")
 
     _predict_options(command("predict", "predict the levels of new cells from a result.h5ad"))
 
@@ -163,7 +172,7 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--folds",
         type=_folds,
-        default=5,
+        default=FOLDS,
         metavar="N",
         help="largest number of folds of the certificate and of held-out scores (default 5)",
     )
@@ -200,6 +209,7 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
     sub.add_argument("--seed", type=int, default=0, help="seed of folds, tests and halves (default 0)")
+    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
@@ -223,8 +233,27 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--n-components", "--n-comps", type=int, metavar="N", help="axes per effect (default: all useful ones)"
     )
+    _labels_option(sub)
+    counts = sub.add_argument_group("counts")
+    counts.add_argument(
+        "--from-counts", action="store_true",
+        help="the file holds counts (h5ad, zarr, a 10x .h5 file or a folder with matrix.mtx): filter cells and genes, "
+        "scale every cell to 10,000 counts, and take log1p",
+    )  # fmt: skip
+    counts.add_argument(
+        "--min-genes", type=int, default=200, metavar="N", help="detected genes of a cell (default 200)"
+    )
+    counts.add_argument("--min-cells", type=int, default=3, metavar="N", help="cells with a gene (default 3)")
+    counts.add_argument(
+        "--max-mito", type=float, default=20.0, metavar="PERCENT", help="mitochondrial counts of a cell (default 20)"
+    )
     sub.add_argument("--backed", action="store_true", help="read the matrix in blocks from disk instead of into memory")
-    sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
+
+
+def _labels_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--labels", type=Path, metavar="FILE.csv", help="table whose first column names cells; the others go into obs"
+    )
 
 
 def _sort_option(sub: argparse.ArgumentParser) -> None:

@@ -11,14 +11,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from anndata import AnnData, read_h5ad
+from anndata import AnnData
 
 from .. import datasets, get, pl, report, tl
 from .._adata import read
@@ -32,8 +32,11 @@ from .._design.formula import parse_formula
 from .._logging import quiet
 from .._solve.slopes import LEAST_VARIATION
 from ..simulate._power import power
+from . import _check as checks
 from ._analysis import analyse, print_certificate
-from ._folder import UsageError, whole_folder, write_csv, write_summary
+from ._arguments import FOLDS
+from ._folder import WRITTEN, UsageError, check_folder, whole_file, whole_folder, write_csv, write_summary, writing
+from ._reading import from_counts, read_data
 
 logger = logging.getLogger("flda")
 
@@ -48,6 +51,7 @@ def execute(args: argparse.Namespace) -> int:
     }  # fmt: skip
     mpl.use("Agg")  # figures go to files
     args.warnings = _log_to_stderr()
+    WRITTEN.clear()
     if getattr(args, "interactions", None) in (["all"], ["estimable"], ["none"]):
         args.interactions = None if args.interactions == ["none"] else args.interactions[0]
     try:
@@ -56,7 +60,7 @@ def execute(args: argparse.Namespace) -> int:
             warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
             commands[args.command](args)
     except KeyboardInterrupt:
-        print("flda: stopped; nothing was written", file=sys.stderr)
+        print(f"flda: stopped; {', '.join(map(str, WRITTEN)) or 'nothing'} was written", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the program that reads the output has closed the pipe, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,7 +76,7 @@ def demo(args: argparse.Namespace) -> None:
     adata = datasets.t4t5_simulated()
     print(f"simulated T4/T5 (not real data): {adata.n_obs:,} cells x {adata.n_vars:,} genes, dendrite x axon")
     args.factors, args.title = ["dendrite", "axon"], "Simulated T4/T5 cells (not real data)"
-    analyse(adata, args, args.out or Path("flda_demo"), overwrite=True)
+    analyse(adata, args, args.out or Path("flda_demo"), overwrite=args.overwrite)
     table = get.rank_genes_df(adata)
     chosen = table[table["selected"]].assign(
         hit=lambda t: [adata.var.loc[g, f"truth_{e}"] for g, e in zip(t["gene"], t["effect"], strict=True)]
@@ -84,15 +88,25 @@ def demo(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse an h5ad file and write a folder with rankings, tables, figures, a certificate and a report."""
-    adata = _read(args.file, backed=args.backed)
-    args.title = args.file.name
     out = args.out or Path(f"{args.file.stem}_flda")
-    analyse(adata, args, out, overwrite=args.overwrite, inputs=[args.file])
+    inputs = [args.file, *([args.labels] if args.labels else [])]
+    check_folder(out, overwrite=args.overwrite, inputs=inputs)
+    if args.from_counts and args.backed:
+        raise UsageError("--from-counts reads the counts into memory; leave out --backed")
+    adata = read_data(args.file, counts=args.from_counts, backed=args.backed, labels=args.labels)
+    args.title, args.said = args.file.name, []
+    if args.from_counts:
+        adata, args.said = from_counts(
+            adata, args.layer, min_genes=args.min_genes, min_cells=args.min_cells, max_mito=args.max_mito
+        )
+        args.layer = None
+        print("\n".join(args.said))
+    analyse(adata, args, out, overwrite=args.overwrite, inputs=inputs)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Print the number of cells per group, and which effects the design can estimate."""
-    adata = _read(args.file, backed=True)
+    """Print the groups and the effects that they can estimate, and look at values, depth, donors and time."""
+    adata = read_data(args.file, counts=True, backed=True, labels=args.labels)
     factors, interactions, nuisance = args.factors, args.interactions, args.nuisance or []
     numeric = dict(args.numeric) if args.numeric else None
     if args.formula:
@@ -126,7 +140,50 @@ def check(args: argparse.Namespace) -> None:
         return
     few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
     if len(few):
-        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy but count as much as any other mean")
+        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy")
+
+    _check_more(adata, args, factors, nuisance, interactions, numeric, labelled.to_numpy())
+
+
+def _check_more(
+    adata: AnnData, args: argparse.Namespace, factors: list[str], nuisance: list[str], interactions: Any, numeric: Any,
+    labelled: np.ndarray,
+) -> None:  # fmt: skip
+    """The parts of ``flda check`` that read values."""
+    known = np.flatnonzero(labelled)
+    rows = known[np.unique(np.linspace(0, len(known) - 1, checks.SAMPLED).astype(int))]
+    X = checks.sampled_rows(adata, args.layer, rows)
+    print(f"\nvalues of {len(rows):,} cells:")
+    for line in checks.values(X, read.matrix_name(args.layer)):
+        print(f"  {line}")
+    with quiet():
+        sampled = make_design(
+            read.labels(adata, [*factors, *nuisance]).iloc[rows], interactions=None, nuisance=nuisance, numeric=numeric
+        )
+    print("depth:")
+    for line in checks.depth(adata, X, sampled, rows, args.layer):
+        print(f"  {line}")
+    obs = read.in_memory(adata.obs)
+    if lines := list(checks.donors(obs, factors, args.donor)):
+        print("donors:", *lines, sep="\n  ")
+    if args.no_time:
+        return
+    codes = np.full(adata.n_obs, -1)
+    codes[known] = obs.loc[labelled, factors].astype(str).groupby(factors, sort=False).ngroup()
+
+    def fit(part: AnnData) -> None:
+        tl.flda(
+            part, args.formula or args.factors, interactions=args.interactions, nuisance=args.nuisance,
+            numeric=dict(args.numeric) if args.numeric else None, layer=args.layer,
+            contrasts=dict(args.contrast) if args.contrast else None,
+        )  # fmt: skip
+
+    try:
+        time_s, how = checks.seconds(adata, codes, fit, FOLDS)
+    except ValueError as error:
+        print(f"time: could not be estimated ({error})")
+        return
+    print(f"time of flda run: about {checks.in_words(time_s)}; {how}")
 
 
 def _print_numbers(design: Design) -> None:
@@ -150,71 +207,84 @@ def rank(args: argparse.Namespace) -> None:
     """Write the gene rankings of a result.h5ad: as a CSV, or as one .rnk file per axis."""
     if args.rnk is not None and args.sort_by == "F":
         raise UsageError("--rnk needs a number with a sign; use --sort-by score or --sort-by pattern")
-    adata = _read(args.file)
-    record = _record(adata, args.file, args.key)
-    table = get.rank_genes_df(adata, args.effect, sort_by=args.sort_by, key=args.key)
     if args.rnk is not None:
-        axes = record.axes if args.effect is None else record.axes[record.axes["effect"] == args.effect]
-        with whole_folder(args.rnk, overwrite=args.overwrite, inputs=[args.file]) as folder:
-            for axis in axes["axis"]:
-                of_axis = get.preranked_df(
-                    adata, axis, by=args.sort_by, cancelling=not args.without_cancelling, key=args.key
-                )
-                name = re.sub(r"[^\w.-]+", "-", axis)
-                write_csv(of_axis, folder / f"{name}.rnk", sep="\t", header=False)
-            write_summary(folder, {"file": args.file.name, "sort_by": args.sort_by, "axes": axes["axis"].tolist()})
-        print(f"wrote {args.rnk}/: {len(axes)} axes")
+        _rank_to_folder(args)
         return
     out = args.out or args.file.with_name(f"gene_rankings_{args.sort_by}.csv")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
-    if args.without_cancelling:
-        table = table[table["kind"] != "cancelling"]
-    _write_file(out, lambda path: write_csv(table[get.RANKING_COLUMNS], path))
+    with whole_file(out, overwrite=args.overwrite, own=_is_ranking, inputs=[args.file]) as part:
+        adata = _read(args.file)
+        _record(adata, args.file, args.key)
+        table = get.rank_genes_df(adata, args.effect, sort_by=args.sort_by, key=args.key)
+        if args.without_cancelling:
+            table = table[table["kind"] != "cancelling"]
+        with writing(out):
+            write_csv(table[get.RANKING_COLUMNS], part)
+
+
+def _rank_to_folder(args: argparse.Namespace) -> None:
+    """Write one .rnk file per axis."""
+    with whole_folder(args.rnk, overwrite=args.overwrite, inputs=[args.file]) as folder:
+        adata = _read(args.file)
+        axes = _record(adata, args.file, args.key).axes
+        axes = axes if args.effect is None else axes[axes["effect"] == args.effect]
+        for axis in axes["axis"]:
+            of_axis = get.preranked_df(
+                adata, axis, by=args.sort_by, cancelling=not args.without_cancelling, key=args.key
+            )
+            with writing(args.rnk):
+                name = re.sub(r"[^\w.-]+", "-", axis)
+                write_csv(of_axis, folder / f"{name}.rnk", sep="\t", header=False)
+        with writing(args.rnk):
+            write_summary(folder, {"file": args.file.name, "sort_by": args.sort_by, "axes": axes["axis"].tolist()})
+    print(f"wrote {args.rnk}/: {len(axes)} axes")
 
 
 def write_report(args: argparse.Namespace) -> None:
     """Write the report of a result.h5ad, for instance after further steps in Python."""
-    adata = _read(args.file)
-    _record(adata, args.file, args.key)
     out = args.out or args.file.with_name("report.html")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
-    _write_file(out, lambda path: report.write(adata, path, title=args.title, key=args.key))
+    with whole_file(out, overwrite=args.overwrite, own=_is_report, inputs=[args.file]) as part:
+        adata = _read(args.file)
+        _record(adata, args.file, args.key)
+        with writing(out):
+            report.write(adata, part, title=args.title, key=args.key)
 
 
 def predict(args: argparse.Namespace) -> None:
     """Predict the level of every factor for new cells: a CSV with levels, and the probability of each level."""
-    reference, adata = _read(args.file), _read(args.new)
-    record = _record(reference, args.file, args.key)
     out = args.out or Path(f"{args.new.stem}_predictions.csv")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file, args.new])
-    tl.predict(adata, reference, prior=args.prior, key=args.key)
-    columns: dict[str, Any] = {"cell": adata.obs_names}
-    for factor in record.params["factors"]:
-        predicted, probabilities = predictions(adata, args.key, factor)
-        columns[factor] = np.asarray(predicted)
-        columns |= {f"{factor}: {level}": probabilities[:, j] for j, level in enumerate(predicted.categories)}
-        shares = pd.Series(predicted).value_counts(normalize=True, sort=False)
-        print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
-    _write_file(out, lambda path: write_csv(pd.DataFrame(columns), path))
+    with whole_file(out, overwrite=args.overwrite, own=_is_prediction, inputs=[args.file, args.new]) as part:
+        reference, adata = _read(args.file), _read(args.new)
+        record = _record(reference, args.file, args.key)
+        tl.predict(adata, reference, prior=args.prior, key=args.key)
+        columns: dict[str, Any] = {"cell": adata.obs_names}
+        for factor in record.params["factors"]:
+            predicted, probabilities = predictions(adata, args.key, factor)
+            columns[factor] = np.asarray(predicted)
+            columns |= {f"{factor}: {level}": probabilities[:, j] for j, level in enumerate(predicted.categories)}
+            shares = pd.Series(predicted).value_counts(normalize=True, sort=False)
+            print(f"  {factor:<20} " + ", ".join(f"{level} {share:.0%}" for level, share in shares.items()))
+        with writing(out):
+            write_csv(pd.DataFrame(columns), part)
 
 
 def choose_panel(args: argparse.Namespace) -> None:
     """Choose a panel of genes for all axes of a result.h5ad, and write it as a CSV."""
-    adata = _read(args.file)
-    _record(adata, args.file, args.key)
     out = args.out or args.file.with_name("panel.csv")
-    _check_file(out, overwrite=args.overwrite, inputs=[args.file])
-    tl.panel(
-        adata, args.n_genes, effects=args.effects, include=args.include, exclude=args.exclude, mask_var=args.mask_var,
-        min_per_axis=args.min_per_axis, cost=args.cost, budget=args.budget, key=args.key,
-    )  # fmt: skip
-    if not args.no_certificate:
-        try:
-            tl.certify(adata, n_folds=args.folds, genes=["all", "panel"], key=args.key)
-            print_certificate(get.certificate_df(adata, key=args.key), ["all", "panel"])
-        except ValueError as error:  # no cell can be held out: the panel stands
-            logger.warning("no certificate: %s", error)
-    _write_file(out, lambda path: write_csv(get.panel_df(adata, key=args.key), path))
+    with whole_file(out, overwrite=args.overwrite, own=_is_panel, inputs=[args.file]) as part:
+        adata = _read(args.file)
+        _record(adata, args.file, args.key)
+        tl.panel(
+            adata, args.n_genes, effects=args.effects, include=args.include, exclude=args.exclude,
+            mask_var=args.mask_var, min_per_axis=args.min_per_axis, cost=args.cost, budget=args.budget, key=args.key,
+        )  # fmt: skip
+        if not args.no_certificate:
+            try:
+                tl.certify(adata, n_folds=args.folds, genes=["all", "panel"], key=args.key)
+                print_certificate(get.certificate_df(adata, key=args.key), ["all", "panel"])
+            except ValueError as error:  # no cell can be held out: the panel stands
+                logger.warning("no certificate: %s", error)
+        with writing(out):
+            write_csv(get.panel_df(adata, key=args.key), part)
 
 
 def plan(args: argparse.Namespace) -> None:
@@ -233,14 +303,15 @@ def plan(args: argparse.Namespace) -> None:
             contrasts=dict(args.contrast) if args.contrast else None,
             donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
         )  # fmt: skip
-        write_csv(found.curves, folder / "power.csv")
-        write_csv(found.needed, folder / "needed.csv")
-        for measure in ("purity", "stability"):
-            figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-            pl.power(found, measure, ax=ax)
-            figure.savefig(folder / f"{measure}.png", dpi=150)
-            plt.close(figure)
-        write_summary(folder, {"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed})
+        with writing(out):
+            write_csv(found.curves, folder / "power.csv")
+            write_csv(found.needed, folder / "needed.csv")
+            for measure in ("purity", "stability"):
+                figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+                pl.power(found, measure, ax=ax)
+                figure.savefig(folder / f"{measure}.png", dpi=150)
+                plt.close(figure)
+            write_summary(folder, {"factors": args.factors, "n_cells": args.n_cells, "seed": args.seed})
     print(
         f"smallest of {', '.join(map(str, args.n_cells))} cells per group with which 80 % of studies reach the target:"
     )
@@ -296,17 +367,10 @@ def _manifest(name: str) -> dict:
     return known[name]
 
 
-def _read(path: Path, *, backed: bool = False) -> AnnData:
-    if not path.exists():
-        raise UsageError(f"there is no file {path}")
-    try:
-        return read_h5ad(path, backed="r" if backed else None)
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:  # noqa: BLE001  h5py and anndata raise many kinds for a broken file
-        raise UsageError(
-            f"cannot read {path} as h5ad; it is damaged or of another format ({type(error).__name__})"
-        ) from None
+def _read(path: Path) -> AnnData:
+    if path.suffix != ".zarr" and path.is_dir():
+        raise UsageError(f"{path} is a folder; name a result.h5ad")
+    return read_data(path)
 
 
 def _record(adata: AnnData, path: Path, key: str) -> Record:
@@ -316,43 +380,48 @@ def _record(adata: AnnData, path: Path, key: str) -> Record:
         raise UsageError(f"{path} holds no results of flda under the key {key!r}; analyse it with: flda run") from None
 
 
-def _check_file(out: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
-    """Refuse, before the work, a file that cannot be written."""
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; --out must name a file")
-    if out.resolve() in [path.resolve() for path in inputs]:
-        raise UsageError(f"{out} is an input file; name another file with --out")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists; name another file with --out, or add --overwrite")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} for {out.name}")
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report of flda."""
+    return b'<meta name="generator" content="flda ' in path.read_bytes()[:2000]
 
 
-def _write_file(out: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under another name, and give it its own when it is complete."""
-    part = out.with_name(f".{out.name}.part")
+def _is_ranking(path: Path) -> bool:
+    return _columns(path) == list(get.RANKING_COLUMNS)
+
+
+def _is_panel(path: Path) -> bool:
+    return {"gene", "axis", "included"} <= set(_columns(path))
+
+
+def _is_prediction(path: Path) -> bool:
+    names = _columns(path)
+    return len(names) > 2 and names[0] == "cell" and names[2].startswith(f"{names[1]}: ")
+
+
+def _columns(path: Path) -> list[str]:
+    """Columns of a CSV file; none if it is no such file."""
     try:
-        write(part)
-        part.replace(out)
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-    print(f"wrote {out}")
+        return list(map(str, pd.read_csv(path, nrows=0).columns))
+    except (ValueError, OSError):  # pandas' own errors are ValueErrors
+        return []
 
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, end the work as Ctrl-C does, so that no temporary folder stays behind."""
+    """Let SIGTERM, which batch systems send, and SIGHUP end the work as Ctrl-C does, which leaves nothing behind."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
         yield
         return
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    # a signal that is ignored, as SIGHUP under nohup, stays ignored
+    earlier = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    for number in earlier:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _log_to_stderr() -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_DISTINCT = 10  # colours of the palette for colour-blind readers; more levels get shades in order
 BLUE, ORANGE, GREEN, GREY = "#0173b2", "#de8f05", "#029e73", "#949494"  # of seaborn's colorblind palette
+SAVED_DPI = 150
 MISSING = "#d9d9d9"  # cells without a label
 
 
@@ -28,6 +31,22 @@ def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def finish(ax: Axes, show: bool, save: str | os.PathLike | None) -> Axes:
+    """Write and show the figure of the Axes, if asked for, and return the Axes."""
+    if save is not None:
+        if not isinstance(save, str | os.PathLike):
+            raise ValueError(f"save={save!r} is no path; give the name of a file, such as 'figure.png'.")
+        if not Path(save).parent.is_dir():
+            raise ValueError(f"there is no folder {Path(save).parent} for save={os.fspath(save)!r}; create it first.")
+        figure: Any = ax.figure.figure  # that of a subfigure, too
+        figure.savefig(save, dpi=SAVED_DPI, bbox_inches="tight")
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return ax
 
 
 def inches(ax: Axes) -> float:

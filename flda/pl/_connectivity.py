@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from anndata import AnnData
 from .._adata.read import in_memory
 from .._adata.record import Record
 from .._docs import documented
-from ._common import check_axis, level_colors, new_axes, number, words
+from ._common import check_axis, finish, level_colors, new_axes, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,8 @@ def connectivity(
     direction: str | None = None,
     n_partners: int = 30,
     ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
     key: str = "flda",
 ) -> Axes:
     """Draw the signed connectivity of the types, or their scores on a gene axis and its wiring axis.
@@ -49,6 +52,7 @@ def connectivity(
     n_partners
         Number of partners to show.
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -72,11 +76,11 @@ def connectivity(
     if direction is not None and direction not in known:
         raise ValueError(f"there are no links with direction={direction!r}; use one of {known}.")
     if axis is None:
-        return _matrix(adata, found, factors, direction or known[0], n_partners, ax)
+        return finish(_matrix(adata, found, factors, direction or known[0], n_partners, ax), show, save)
     axis = check_axis(axis, dict.fromkeys(links["axis"]))
     rows = links[links["axis"] == axis].set_index("direction")
     direction = direction or str(rows["share"].idxmax())
-    return _pair(adata, found, factors, rows.loc[direction], axis, direction, ax)
+    return finish(_pair(adata, found, factors, rows.loc[direction], axis, direction, ax), show, save)
 
 
 def _matrix(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from anndata import AnnData
 
 from .._adata.record import Record
 from .._docs import documented
-from ._common import BLUE, GREY, annotate, hatch, inches, joined, new_axes, words
+from ._common import BLUE, GREY, annotate, finish, hatch, inches, joined, new_axes, words
 
+LETTER = 0.085  # inches that a letter of a label takes
 MOST_NUMBERS = 60  # rows and columns that are labelled one by one
 
 if TYPE_CHECKING:
@@ -20,7 +22,14 @@ if TYPE_CHECKING:
 
 
 @documented
-def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+def design(
+    adata: AnnData,
+    *,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
+) -> Axes:
     """Draw the number of cells in every group of the design, with a row per level of the first factor.
 
     Groups without cells are hatched. A table with more than 60 rows or columns has a scale instead of numbers. The
@@ -31,6 +40,7 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
     ----------
     {adata}
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -51,31 +61,41 @@ def design(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes
 
     many = max(table.shape) > MOST_NUMBERS  # as with a numeric factor of many values
     width, height = (min(n, MOST_NUMBERS) for n in reversed(table.shape))
-    ax = new_axes(ax, max(3.6, 1.6 + 0.52 * width), 1.7 + 0.36 * height)
+    report = record.estimability
+    estimable = report["estimable"].astype(bool)
+    lines = [f"estimable: {', '.join(report.loc[estimable, 'effect'])}"]
+    lines += [f"not estimable: {row.effect}, {row.reason}" for row in report[~estimable].itertuples()]
+    if n_empty := int((table == 0).sum()):
+        lines.insert(0, f"{n_empty} of {table.size} groups {'is' if n_empty == 1 else 'are'} empty")
+    upright = max(map(len, columns)) > 5
+    room = max(3.2, 0.52 * width) if ax is None else inches(ax)  # inches for the table and for the title above it
+    title = [part for line in lines for part in textwrap.wrap(words(line, 400), max(30, int(14 * room)))]
+    beside = LETTER * max(len(words(row)) for row in rows)
+    below = LETTER * max(len(words(column)) for column in columns) if upright else 0.2
+    ax = new_axes(ax, room + beside + 0.6, 0.36 * height + below + 0.17 * len(title) + 0.7)
     sns.heatmap(table, ax=ax, cmap="Blues", vmin=0, cbar=many, linewidths=0 if many else 1, linecolor="white")
     if not many:
         annotate(ax, table, table.astype(float), [[str(n) for n in row] for row in table])
         hatch(ax, np.argwhere(table == 0))
     shown = np.arange(0, len(columns), -(-len(columns) // MOST_NUMBERS))
-    ax.set_xticks(shown + 0.5, [words(columns[i]) for i in shown], rotation=90 if max(map(len, columns)) > 5 else 0)
+    ax.set_xticks(shown + 0.5, [words(columns[i]) for i in shown], rotation=90 if upright else 0)
     shown = np.arange(0, len(rows), -(-len(rows) // MOST_NUMBERS))
     ax.set_yticks(shown + 0.5, [words(rows[i]) for i in shown], rotation=0)
     ax.set_xlabel(words(" × ".join(rest), 60))
     ax.set_ylabel(words(factors[0]) if len(factors) > 1 else "")
-    n_empty = int((table == 0).sum())
-    report = record.estimability
-    estimable = report["estimable"].astype(bool)
-    lines = [f"estimable: {', '.join(report.loc[estimable, 'effect'])}"]
-    lines += [f"not estimable: {row.effect}, {row.reason}" for row in report[~estimable].itertuples()]
-    if n_empty:
-        lines.insert(0, f"{n_empty} of {table.size} groups {'is' if n_empty == 1 else 'are'} empty")
-    width = max(30, int(14 * inches(ax)))
-    ax.set_title("\n".join(textwrap.fill(words(line, 400), width) for line in lines), loc="left", fontsize=9)
-    return ax
+    ax.set_title("\n".join(title), loc="left", fontsize=9)
+    return finish(ax, show, save)
 
 
 @documented
-def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+def variance(
+    adata: AnnData,
+    *,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
+) -> Axes:
     """Draw the share of every effect in the variance of expression, summed over genes and corrected for noise.
 
     An effect that is absent has a share near zero, which the correction can make negative.
@@ -84,6 +104,7 @@ def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Ax
     ----------
     {adata}
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -97,12 +118,16 @@ def variance(adata: AnnData, *, ax: Axes | None = None, key: str = "flda") -> Ax
     table = Record(adata, key).variance
     share = table["share"].to_numpy(dtype=float)
     ax = new_axes(ax, 5.2, 0.9 + 0.3 * len(table))
-    bars = ax.barh(range(len(table)), share, color=[GREY if e == "within" else BLUE for e in table["effect"]])
+    ax.barh(range(len(table)), share, color=[GREY if e == "within" else BLUE for e in table["effect"]])
     ax.set_yticks(range(len(table)), table["effect"].map(words))
-    ax.bar_label(bars, [f"{100 * s:.2g} %" for s in share], padding=3, fontsize=8)
+    for row, s in enumerate(share):  # to the right of zero, where no name stands
+        ax.annotate(
+            f"{100 * s:.2g} %" if np.isfinite(s) else "", (np.nanmax([s, 0.0]), row), (3, 0),
+            textcoords="offset points", va="center", fontsize=8,
+        )  # fmt: skip
     ax.invert_yaxis()
     ax.axvline(0, color="black", linewidth=0.8)
     ax.margins(x=0.15)
     ax.set_xlabel("share of the variance of expression")
     sns.despine(ax=ax)
-    return ax
+    return finish(ax, show, save)

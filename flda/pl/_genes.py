@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from .._adata.fitted import Fitted
 from .._adata.record import Record
 from .._data.arrays import group_sums
 from .._docs import documented
-from ._common import BLUE, GREEN, ORANGE, check_axis, inches, joined, level_colors, new_axes, words
+from ._common import BLUE, GREEN, ORANGE, check_axis, finish, inches, joined, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,14 @@ KIND_COLORS = {"pure": BLUE, "interaction-typical": GREEN, "cancelling": ORANGE}
 
 @documented
 def loadings(
-    adata: AnnData, axis: str | None = None, *, n_genes: int = 10, ax: Axes | None = None, key: str = "flda"
+    adata: AnnData,
+    axis: str | None = None,
+    *,
+    n_genes: int = 10,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
 ) -> Axes:
     """Draw the standardised loadings of the leading genes of an axis, the largest first.
 
@@ -42,6 +50,7 @@ def loadings(
     n_genes
         Number of genes to show.
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -72,12 +81,19 @@ def loadings(
         ax.legend(first.values(), first.keys(), frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     ax.tick_params(axis="y", labelsize=8, length=0)
     sns.despine(ax=ax, left=True)
-    return ax
+    return finish(ax, show, save)
 
 
 @documented
 def genes(
-    adata: AnnData, axis: str | None = None, *, n_genes: int = 20, ax: Axes | None = None, key: str = "flda"
+    adata: AnnData,
+    axis: str | None = None,
+    *,
+    n_genes: int = 20,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
 ) -> Axes:
     """Draw the expression of the leading genes of an axis in all groups of the design.
 
@@ -93,6 +109,7 @@ def genes(
     n_genes
         Number of genes to show.
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -131,7 +148,7 @@ def genes(
     ax.set_xlabel(words(" × ".join(others or own), 60))
     height = _head_blocks(ax, of_group, level_colors(adata, own[0]) if len(own) == 1 else {}, bool(others))
     ax.set_title(words(f"{table['axis'].iloc[0]}: groups by {' × '.join(own)}", 60), fontsize=10, pad=height)
-    return ax
+    return finish(ax, show, save)
 
 
 def leading(adata: AnnData, axis: str | None, n_genes: int, key: str) -> pd.DataFrame:

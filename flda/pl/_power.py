@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import seaborn as sns
 from matplotlib.ticker import NullFormatter
 
 from ..simulate._power import MEASURES, Power
-from ._common import GREY, new_axes, words
+from ._common import GREY, finish, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> Axes:
+def power(
+    found: Power,
+    measure: str = "purity",
+    *,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+) -> Axes:
     """Draw the purity of axes, or the stability of gene lists, against the number of cells per group.
 
     Lines are medians over simulated studies, bands are their intervals, and dots mark the numbers of cells that were
@@ -28,6 +36,8 @@ def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> A
         ``"purity"`` or ``"stability"``.
     ax
         matplotlib Axes to draw on; by default those of a new figure.
+    show, save
+        Whether to show the figure, and the path of a file to write it to.
 
     Examples
     --------
@@ -57,4 +67,4 @@ def power(found: Power, measure: str = "purity", *, ax: Axes | None = None) -> A
     ax.set_ylabel({"purity": "purity of the first axis", "stability": "genes selected again"}[measure])
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     sns.despine(ax=ax)
-    return ax
+    return finish(ax, show, save)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from .. import get
 from .._adata.record import Record
 from .._docs import documented
-from ._common import BLUE, GREY, ORANGE, annotate, check_axis, hatch, new_axes, number, words
+from ._common import BLUE, GREY, ORANGE, annotate, check_axis, finish, hatch, new_axes, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,15 @@ STABLE = 0.8  # selection frequency above which a gene counts as stable, here an
 
 
 @documented
-def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = None, key: str = "flda") -> Axes:
+def certificate(
+    adata: AnnData,
+    *,
+    genes: str | None = None,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
+) -> Axes:
     """Draw the held-out variance of every effect (columns) on every axis (rows).
 
     Numbers are variances on held-out cells, in units of the variance within groups. The boxed square is the axis's own
@@ -38,6 +47,7 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     genes
         ``"all"`` for the axes of all genes, ``"selected"`` for those of the selected genes; by default ``"all"``.
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -78,11 +88,19 @@ def certificate(adata: AnnData, *, genes: str | None = None, ax: Axes | None = N
     ax.set_yticks(np.arange(len(table)) + 0.5, table["axis"].map(words), rotation=0, fontsize=8)
     ax.tick_params(length=0)
     ax.set_title(f"held-out cells, {table['genes'].iloc[0]} genes", fontsize=10)
-    return ax
+    return finish(ax, show, save)
 
 
 @documented
-def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key: str = "flda") -> Axes:
+def path(
+    adata: AnnData,
+    axis: str | None = None,
+    *,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
+) -> Axes:
     """Draw objective, held-out SNR and held-out cross-talk of an axis against its number of genes.
 
     The objective on the fitted cells always grows with the number of genes, up to the objective of all genes (dotted
@@ -94,6 +112,7 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
         The results of :func:`flda.tl.path` are also needed.
     {axis}
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -130,12 +149,19 @@ def path(adata: AnnData, axis: str | None = None, *, ax: Axes | None = None, key
     ax.set_title(words(axis), fontsize=10)
     ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     sns.despine(ax=ax)
-    return ax
+    return finish(ax, show, save)
 
 
 @documented
 def stability(
-    adata: AnnData, axis: str | None = None, *, n_genes: int = 30, ax: Axes | None = None, key: str = "flda"
+    adata: AnnData,
+    axis: str | None = None,
+    *,
+    n_genes: int = 30,
+    ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
+    key: str = "flda",
 ) -> Axes:
     """Draw how often genes are selected again in halves of the cells (or donors).
 
@@ -152,6 +178,7 @@ def stability(
     n_genes
         Number of genes to show for one axis.
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -168,7 +195,7 @@ def stability(
     ranking = get.rank_genes_df(adata, key=key)
     selected = ranking.loc[ranking["selected"], ["axis", "effect", "gene"]]
     if axis is None:
-        return _all_axes(selected.merge(table, on=["effect", "gene"], how="left"), ax)
+        return finish(_all_axes(selected.merge(table, on=["effect", "gene"], how="left"), ax), show, save)
     axis = check_axis(axis, dict.fromkeys(selected["axis"]))
     effect = selected.loc[selected["axis"] == axis, "effect"].iloc[0]
     table = table[table["effect"] == effect].sort_values(["frequency", "gene"], ascending=[False, True]).head(n_genes)
@@ -183,7 +210,7 @@ def stability(
     ax.set_title(words(axis), fontsize=10)
     ax.tick_params(axis="y", labelsize=7.5, length=0)
     sns.despine(ax=ax, left=True)
-    return ax
+    return finish(ax, show, save)
 
 
 def _all_axes(table: pd.DataFrame, ax: Axes | None) -> Axes:

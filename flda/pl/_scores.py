@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,16 @@ import seaborn as sns
 from anndata import AnnData
 from scipy.stats import t as student
 
-from .._adata.read import in_memory, labels
+from .._adata.read import expression, in_memory, labels
 from .._adata.record import Record
+from .._data.arrays import group_sums
 from .._docs import documented
-from ._common import BLUE, MISSING, check_axis, level_colors, new_axes, words
+from ._common import BLUE, MAX_DISTINCT, MISSING, check_axis, finish, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
 
 SHOWN = 20_000  # cells drawn at most in the picture of one axis; means and bands use all of them
 
@@ -31,6 +35,8 @@ def scores(
     color: str | None = None,
     held_out: bool | None = None,
     ax: Axes | None = None,
+    show: bool = False,
+    save: str | os.PathLike | None = None,
     key: str = "flda",
 ) -> Axes:
     """Draw the scores of the cells on one axis, by the levels of its effect, or on a pair of axes.
@@ -51,13 +57,15 @@ def scores(
     x, y
         Names of axes; by default the first axes of the first two effects.
     color
-        A categorical column of ``obs``; by default the first factor of the effect of ``x`` for a pair of axes, and
-        another factor of the design for one axis. Colours are those of ``uns["<color>_colors"]`` if present, else a
+        A gene, whose expression then has a colour scale, or a column of ``obs``, of levels or of numbers; by default
+        the first factor of the effect of ``x`` for a pair of axes, and another factor of the design for one axis.
+        Colours of levels are those of ``uns["<color>_colors"]`` if present, else a
         palette that is safe for colour-blind readers.
     held_out
         Whether to draw the scores of :func:`flda.tl.held_out_scores`. By default, they are drawn if they have been
         computed. The labels of the axes then say "held out".
     {ax}
+    {shown}
     {key}
 
     Examples
@@ -85,28 +93,65 @@ def scores(
     scored = values.notna().all(axis=1).to_numpy()  # not the cells that no fold held out
     values, obs = values[scored], obs[scored]
     note = ", held out" if held_out else ""
+    scale = _numbers(adata, color, obs, record.params["layer"], scored)
     if x is not None and y is None:
-        ax = _one_axis(adata, obs, values[x], of_effect[x], factors, color, record.params.get("numeric"), ax)
+        numeric = record.params.get("numeric")
+        ax = _one_axis(adata, obs, values[x], of_effect[x], factors, color, numeric, ax, scale)
         ax.set_ylabel(words(f"{x} score{note}", 60))
-        return ax
+        return finish(ax, show, save)
     firsts = axes.drop_duplicates("effect")["axis"].tolist()
     x = x or firsts[0]
     y = y or next((a for a in [*firsts, *names] if a != x), x)
-    ax = _pair(adata, obs, values[[x, y]], factors, color or of_effect[x][0], ax)
+    ax = _pair(adata, obs, values[[x, y]], factors, color or of_effect[x][0], ax, scale)
     ax.set_xlabel(words(f"{x}{note}", 60))
     ax.set_ylabel(words(f"{y}{note}", 60))
-    return ax
+    return finish(ax, show, save)
+
+
+def _numbers(
+    adata: AnnData, color: str | None, obs: pd.DataFrame, layer: str | None, cells: np.ndarray
+) -> np.ndarray | None:
+    """The numbers that have a colour scale, of these cells: a column of many numbers, or a gene; None for levels."""
+    if color is None:
+        return None
+    if color in obs:
+        column = obs[color]
+        many = pd.api.types.is_numeric_dtype(column) and column.dtype != bool and column.nunique() > MAX_DISTINCT
+        return pd.to_numeric(column).to_numpy(dtype=float, na_value=np.nan) if many else None
+    if color not in adata.var_names:
+        raise ValueError(f"color={color!r} is neither a column of obs nor a gene.")
+    X = expression(adata, layer)[:, [adata.var_names.get_loc(color)]]
+    return group_sums(X, np.arange(adata.n_obs), adata.n_obs)[cells, 0]
+
+
+def _scale(ax: Axes, points: PathCollection, title: str) -> None:
+    """A colour scale for points."""
+    bar = cast("Figure", ax.figure).colorbar(points, ax=ax, shrink=0.8, pad=0.02)
+    bar.set_label(words(title), fontsize=8)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
 
 
 def _pair(
-    adata: AnnData, obs: pd.DataFrame, table: pd.DataFrame, factors: list[str], color: str, ax: Axes | None
-) -> Axes:
+    adata: AnnData, obs: pd.DataFrame, table: pd.DataFrame, factors: list[str], color: str, ax: Axes | None,
+    scale: np.ndarray | None,
+) -> Axes:  # fmt: skip
     """Scatter plot of two axes, and group means."""
-    known = level_colors(adata, color, obs)
-    levels = obs[color].astype(str).to_numpy()
     ax = new_axes(ax, 4.8, 3.8)
     xy = table.to_numpy()
     order = np.random.default_rng(0).permutation(len(xy))  # no level is drawn on top of all others
+    if scale is not None:
+        points = ax.scatter(
+            xy[order, 0], xy[order, 1], s=np.clip(3000 / len(xy), 2, 18), linewidths=0, alpha=0.7, rasterized=True,
+            c=scale[order], cmap="viridis", plotnonfinite=True,
+        )  # fmt: skip
+        _scale(ax, points, color)
+        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+        sns.despine(ax=ax)
+        return ax
+    known = level_colors(adata, color, obs)
+    levels = obs[color].astype(str).to_numpy()
     ax.scatter(
         xy[order, 0], xy[order, 1], s=np.clip(3000 / len(xy), 2, 18), linewidths=0, alpha=0.5, rasterized=True,
         c=[known.get(levels[i], MISSING) for i in order],
@@ -125,12 +170,15 @@ def _pair(
 
 def _one_axis(
     adata: AnnData, obs: pd.DataFrame, scores: pd.Series, own: list[str], factors: list[str], color: str | None,
-    numeric: Mapping[str, int | str] | Sequence[str] | None, ax: Axes | None,
+    numeric: Mapping[str, int | str] | Sequence[str] | None, ax: Axes | None, scale: np.ndarray | None,
 ) -> Axes:  # fmt: skip
     """Cells of one axis by the levels of a factor of its effect, with means and bands by a second factor."""
     kinds = {} if numeric is None else dict(numeric) if isinstance(numeric, Mapping) else dict.fromkeys(numeric, 1)
     own = sorted(own, key=lambda f: f in kinds)  # numbers last, on the horizontal axis
-    if color is None:
+    title = color
+    if scale is not None and color not in factors:
+        color = own[-1]  # cells at their levels, with numbers as colours
+    elif color is None:
         others = [f for f in factors if f not in own] or own[:-1] or own
         color = (own[:-1] or others)[0]
     known = level_colors(adata, color, obs)
@@ -141,7 +189,9 @@ def _one_axis(
     table = pd.DataFrame({name: obs.loc[labelled, c].astype(str) for name, c in columns.items()})
     table["score"] = scores[labelled]
 
-    ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), 3.4)
+    longest = max(len(words(level)) for level in positions)
+    tall = 3.4 + (0.05 * longest if len(positions) * longest > 40 else 0)  # slanted names take height
+    ax = new_axes(ax, max(4.2, 2.4 + 0.55 * len(positions)), tall)
     gap = np.diff(sorted(positions.values())).min() if len(positions) > 1 else 1.0
     if to_scale and color == by:  # one curve, not a colour for every value
         table["color"], known, color = "", {"": BLUE}, ""
@@ -151,10 +201,15 @@ def _one_axis(
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(table))[:SHOWN]
     jitter = rng.uniform(-1, 1, len(drawn)) * (0.4 * step or 0.25 * gap)
-    ax.scatter(
+    shaded = scale is not None and title not in factors
+    points = ax.scatter(
         center.to_numpy()[drawn] + jitter, table["score"].to_numpy()[drawn], s=np.clip(2000 / len(drawn), 1.5, 9),
-        c=[known[v] for v in table["color"].iloc[drawn]], linewidths=0, alpha=0.35, rasterized=True,
+        c=scale[labelled][drawn] if scale is not None and shaded else [known[v] for v in table["color"].iloc[drawn]],
+        linewidths=0, alpha=0.7 if shaded else 0.35, rasterized=True,
     )  # fmt: skip
+    if shaded:
+        _scale(ax, points, str(title))
+        known, color = dict.fromkeys(known, "0.4"), ""
     means = _means(table)
     for level, shade in known.items():
         line = means[means["color"] == level]

@@ -13,6 +13,7 @@ from anndata import AnnData
 from .._adata.record import Record
 from ..pl._common import number
 from ..pl._results import STABLE
+from ._axes import verdicts
 
 N_GENES = 10
 N_NAMED = 6  # names in a list before it is cut
@@ -95,13 +96,8 @@ def _separation(record: Record) -> Answer:
         details.append(_tests(record.tests["table"]))
     if "scale_check" in record:
         details += record.scale_check["table"]["reading"].astype(str).tolist()
-    rows = certificate[certificate["genes"] == first["genes"]]
-    weak = rows[(rows["snr"] < 1) | (rows["snr"] < rows["crosstalk"])]
-    if len(weak):
-        details.append(
-            f"Do not rely on {listed(weak['axis'])}: on held-out cells {_verb(len(weak), 'its', 'their')} SNR is below "
-            "1 or below the cross-talk of other effects."
-        )
+    if weak := [verdict.axis for verdict in verdicts(record) if verdict.light == "red"]:
+        details.append(f"Do not rely on {listed(weak)}: see the red {_verb(len(weak), 'light', 'lights')} above.")
     return Answer(question, headline + ".", tuple(details))
 
 
@@ -266,10 +262,9 @@ def _estimability(record: Record) -> Answer:
     if few:
         details.append(
             f"{few} {_verb(few, 'group has', 'groups have')} fewer than {FEW_CELLS} cells; "
-            f"{_verb(few, 'its mean is', 'their means are')} noisy but {_verb(few, 'counts', 'count')} as much as any "
-            "other."
+            f"{_verb(few, 'its mean is', 'their means are')} noisy."
         )
-    unlabelled = record.adata.n_obs - int(record.fit["n_cells"])
+    unlabelled = int(record.groups.isna().sum())
     if unlabelled > 0:
         details.append(f"{unlabelled} of {record.adata.n_obs} cells lack a label and took no part in the fit.")
     return Answer(question, headline, tuple(details))

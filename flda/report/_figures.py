@@ -33,6 +33,11 @@ class Picture:
     caption: str
     png: bytes
 
+    @property
+    def of_data(self) -> bool:
+        """Whether it shows cells or expression, and not only what the record of the fit holds."""
+        return self.section == "scores" or self.name.startswith("genes_")
+
 
 def pictures(adata: AnnData, key: str = "flda") -> Iterator[Picture]:
     """Draw the figures of the results, one at a time.

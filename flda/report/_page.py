@@ -23,8 +23,10 @@ from .._data.fingerprint import fingerprint
 from .._docs import documented
 from .._logging import get_logger
 from ._answers import Answer, answers
+from ._axes import RULE, Verdict, methods, verdicts
+from ._changes import changes, group_means
 from ._figures import DPI, Picture, pictures
-from ._tables import gene_table, pairs, small_table
+from ._tables import all_genes, gene_table, pairs, small_table
 
 logger = get_logger(__name__)
 
@@ -110,7 +112,8 @@ def render(
     """
     record = Record(adata, key)
     ranking = get.rank_genes_df(adata, key=key)
-    drawn = list(pictures(adata, key) if figures is None else figures)
+    changed = changes(record)
+    drawn = [p for p in (pictures(adata, key) if figures is None else figures) if not (changed and p.of_data)]
     folder = resources.files("flda") / "report"
     page = Template((folder / "template.html").read_text("utf-8"))
     return page.substitute(
@@ -119,7 +122,11 @@ def render(
         script=(folder / "table.js").read_text("utf-8"),
         title=escape(title or " × ".join(record.params["factors"])),
         subtitle=escape(_subtitle(record)),
+        changed=_changed(changed),
+        verdicts=_verdicts(verdicts(record)),
         answers="\n".join(map(_answer, answers(adata, ranking, key))),
+        all_genes=all_genes(ranking, None if changed else group_means(record)),
+        methods=escape(methods(record)),
         design=_figures(drawn, "design") + _effects(record),
         axes=_figures(drawn, "axes") + _axes(record),
         scores=_figures(drawn, "scores"),
@@ -141,6 +148,26 @@ def _subtitle(record: Record) -> str:
         f"Factorized linear discriminant analysis of {int(fit['n_cells']):,} cells and {int(fit['n_genes']):,} genes "
         f"by {' × '.join(params['factors'])}{nuisance}{numeric}{donor}"
     )
+
+
+def _changed(reason: str | None) -> str:
+    """A note at the top of the page if the AnnData is no longer that of the fit."""
+    if reason is None:
+        return ""
+    return (
+        f'<p class="changed" role="alert">The AnnData was changed after the fit: {escape(reason)}. All numbers on this '
+        "page are those of the fit; figures of cells and of expression are left out.</p>"
+    )
+
+
+def _verdicts(found: list[Verdict]) -> str:
+    """A line per axis: its light, its sentence and the numbers behind the light."""
+    lines = "\n".join(
+        f'<li><span class="light {v.light}" role="img" aria-label="{v.light}"></span><span>'
+        f'<strong>{escape(v.sentence)}</strong> <span class="numbers">{v.light}: {escape(v.numbers)}</span></span></li>'
+        for v in found
+    )
+    return f'<ul class="verdicts">\n{lines}\n</ul>\n<p class="note">{escape(RULE)}</p>'
 
 
 def _answer(answer: Answer) -> str:
@@ -213,9 +240,8 @@ def _tests(record: Record) -> str:
 def _provenance(record: Record) -> str:
     params, adata = record.params, record.adata
     X = read.expression(adata, params["layer"])
-    labels = read.labels(
-        adata, [*params["factors"], *params["nuisance"], *([params["donor"]] if params["donor"] else [])]
-    )
+    columns = [*params["factors"], *params["nuisance"], *([params["donor"]] if params["donor"] else [])]
+    labels = read.labels(adata, [c for c in columns if c in read.in_memory(adata.obs)])
     data = {
         "cells × genes": f"{adata.n_obs} × {adata.n_vars}",
         "matrix": "X" if params["layer"] is None else f"layers[{params['layer']!r}]",

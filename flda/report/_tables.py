@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -48,13 +49,65 @@ def gene_table(ranking: pd.DataFrame) -> str:
         f'<div class="scroll tall"><table id="genes"><thead><tr>{heads}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>\n"
-        f'<p class="note">The table has the first {N_RANKED} genes of every axis, with selected genes shaded; '
-        "gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes. The score is the loading times the "
+        '<div id="means" hidden></div>'
+        f'<p class="note">The table begins with the first {N_RANKED} genes of every axis, with selected genes shaded; '
+        "a search finds all genes, with three digits. Point at a row, or tap it, for the mean of the gene in every "
+        "group. gene_rankings.csv and flda.get.rank_genes_df(adata) have all genes in full. The score is the loading "
+        "times the "
         "standard deviation within groups: what the axis uses. The pattern is the correlation of the gene with the "
         "axis, and F compares the gene's own differences with chance: what differs. The specificity is the share of "
         "the axis's own effect in what the gene varies with. The names of selected genes that do not differ "
         "significantly on their own are struck through. The download contains the rows that are shown.</p>\n"
     )
+
+
+MOST_MEANS = 600_000  # group means on the page; beyond it, only the genes of the table have them
+
+
+def all_genes(ranking: pd.DataFrame, means: pd.DataFrame | None) -> str:
+    """All rows of the ranking, and group means, as JSON for the script of the page; numbers have three digits.
+
+    A column that is the same for all axes of an effect is stored once for the effect, and one of a single value once.
+    """
+    genes = list(dict.fromkeys(ranking["gene"].astype(str)))
+    place = {gene: i for i, gene in enumerate(genes)}
+    columns = [c for c in ranking if c not in ("gene", "axis", "effect")]
+    axes: dict[str, Any] = {}
+    seen: dict[tuple[str, str], list] = {}
+    for axis, part in ranking.groupby("axis", sort=False):
+        part = part.iloc[np.argsort([place[g] for g in part["gene"].astype(str)])]
+        effect, values = str(part["effect"].iloc[0]), {}
+        for column in columns:
+            found = _short(part[column])
+            first = next(
+                (a for (a, c), v in seen.items() if c == column and axes[a]["effect"] == effect and v == found), None
+            )
+            if len(set(map(str, found))) == 1:
+                values[column] = found[0]
+            elif first is not None:
+                values[column] = {"as": first}
+            else:
+                values[column] = seen[str(axis), column] = found
+        axes[str(axis)] = {"effect": effect, "values": values}
+    data: dict[str, Any] = {"genes": genes, "axes": axes, "groups": [], "means": {}}
+    if means is not None:
+        if means.size > MOST_MEANS:
+            shown = ranking[(ranking["rank"] <= N_RANKED) | ranking["selected"]]["gene"]
+            means = means.loc[means.index.isin(set(shown))]
+        data["groups"] = list(map(str, means.columns))
+        data["means"] = {
+            str(g): [float(f"{v:.3g}") for v in row] for g, row in zip(means.index, means.to_numpy(), strict=True)
+        }
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c")  # no name may end the script
+
+
+def _short(column: pd.Series) -> list:
+    if column.dtype == bool:
+        return ["True" if v else "False" for v in column]
+    if pd.api.types.is_numeric_dtype(column):
+        return [None if not np.isfinite(v) else int(v) if float(v).is_integer() else float(f"{v:.3g}") for v in column]
+    return ["" if pd.isna(v) else str(v) for v in column]
 
 
 def pairs(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from .._adata import identity, read
 from .._adata.keys import check_storable
-from .._adata.results import Step, check_new_fit
+from .._adata.results import Step, check_new_fit, scanpy_name
 from .._design.contrasts import storable_contrasts
 from .._design.design import Design
 from .._design.effects import Effect
@@ -127,6 +127,7 @@ def flda(
     -------
     None, or the copy if ``copy=True``. Writes:
 
+    * ``obs["flda_group"]``: the crossed levels of the factors, such as ``T4 x a``, for the ``groupby`` of scanpy
     * ``obsm["X_flda"]``: scores of all cells, ndarray N x k
     * ``varm["flda"]``: loadings, ndarray p x k, zero for genes that were not used
     * ``varm["flda_pattern"]``: correlation of each gene with each axis (:func:`flda.metrics.patterns`), ndarray p x k
@@ -148,10 +149,11 @@ def flda(
     Warns
     -----
     FLDAWarning
-        If values are negative, if cells or interactions are left out, or if the cells of the levels of a factor differ
-        much in depth: by more than 2 in the geometric mean of total counts (``obs["total_counts"]``,
-        ``obs["n_counts"]`` or sums of ``layers["counts"]``), or by more than 1.5 in that of detected genes if these are
-        not there. The results keep the text of every warning, also of later steps.
+        If ``var["highly_variable"]`` marks some genes but all are used, if values are negative, if cells or
+        interactions are left out, or if the cells of the levels of a factor differ much in depth: by more than 2 in the
+        geometric mean of total counts (``obs["total_counts"]``, ``obs["n_counts"]`` or sums of ``layers["counts"]``),
+        or by more than 1.5 in that of detected genes if these are not there. The results keep the text of every
+        warning, also of later steps.
 
     Raises
     ------
@@ -170,9 +172,9 @@ def flda(
     (400, 7)
     """
     step = Step("flda", adata, key_added, copy, random_state)
-    check_new_fit(adata, key_added)
     factors = [factors] if isinstance(factors, str) else list(factors)
     nuisance = [nuisance] if isinstance(nuisance, str) else list(nuisance or ())
+    check_new_fit(adata, key_added, [*factors, *nuisance, donor])
     if len(factors) == 1 and is_formula(factors[0], (obs := read.in_memory(adata.obs)).columns):
         if interactions != "all":
             raise ValueError("a formula says which interactions are in the fit; leave interactions out.")
@@ -212,6 +214,7 @@ def flda(
     }
     check_storable(params)
     genes = read.gene_mask(adata, mask_var)
+    read.warn_of_unused_choice(adata, mask_var)
     cells = read.read_cells(adata, factors, nuisance, donor, layer, genes, device, weights=column)
 
     model, n_simulated = FLDA(**options), int(np.sum(cells.labelled & ~cells.real))
@@ -269,6 +272,7 @@ def flda(
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         scored=mark.pop("scored"),
         identity=mark,
+        groups=_groups(model.design_, factors, cells.labelled),
         scores=scores,
         loadings=model.components_.T,
         patterns=model.patterns_.T,
@@ -278,6 +282,18 @@ def flda(
         prediction=predictor.stored(),
         discriminants=predictor.discriminants,
     )
+
+
+def _groups(design: Design, factors: Sequence[str], labelled: np.ndarray) -> pd.Categorical:
+    """The crossed levels of the factors of every cell, in the order of the design; missing without labels."""
+    of_group = design.table.groups[:, [design.table.factors.index(f) for f in factors]]
+    crossed, code = np.unique(of_group, axis=0, return_inverse=True)
+    names = [" x ".join(str(design.levels[f][i]) for f, i in zip(factors, row, strict=True)) for row in crossed]
+    allowed = list(map(scanpy_name, names))  # as in the fields of scanpy's records
+    names = allowed if len(set(allowed)) == len(names) else names
+    codes = np.full(len(labelled), -1)
+    codes[labelled] = code.ravel()[design.codes]
+    return pd.Categorical.from_codes(codes, names)
 
 
 def _warn_of_depth(adata: AnnData, cells: read.Cells, prepared: Prepared, layer: str | None) -> None:

@@ -16,10 +16,12 @@ from .._adata.keys import check_new_ranking
 from .._adata.record import Record
 from .._adata.results import Step, scanpy_name
 from .._data import arrays
+from .._data.log_normalise import undo_log
 from .._docs import documented
 from .._logging import quiet
 from ..estimators import SparseFLDA
 
+MOST_VALUES = 5_000_000  # of groups x genes in the record of groups
 PSEUDOCOUNT = 0.1  # in fold changes, on the scale of expm1(X): counts per 10,000 if so normalised
 
 
@@ -82,6 +84,9 @@ def rank_genes(
       0.1 is added to both. P-values are NaN until :func:`flda.tl.effect_tests` has run, which may be before or after
       this call. :func:`flda.tl.stability` adds ``frequencies``. The colon of an interaction is written `` x `` in field
       names (``"dendrite x axon_1"``) because zarr allows no colon
+    * ``uns["rank_genes_flda_groups"]``: the same with a field for each group of ``obs["flda_group"]``, for
+      ``values_to_plot=`` of scanpy's dot and matrix plots: ``scores`` are group means minus the mean over groups, in
+      standard deviations within groups, and fold changes compare a group with the mean of the others
     * ``varm["flda_sparse"]``, ``varm["flda_sparse_pattern"]``: loadings, and correlations of each gene with each sparse
       axis (:func:`flda.metrics.patterns`), ndarrays p x sparse axes
     * ``var["flda_candidates"]``: which genes could be selected
@@ -137,7 +142,7 @@ def rank_genes(
         gene_report=_named(model.gene_report_[model.gene_report_["effect"].isin(wanted)], record),
     )
     params = {
-        "groupby": record.params["factors"][0],
+        "groupby": Record.groups.name.format(key),
         "reference": "rest",
         "method": "flda",
         "use_raw": False,
@@ -149,7 +154,11 @@ def rank_genes(
         "sort_by": sort_by,
     }
     ranking = get.rank_genes_df(out, sort_by=sort_by, key=key)
-    return step.write(rankings={key_added: {"params": params, **_in_scanpys_form(ranking, changes, sort_by)}})
+    rankings = {key_added: {"params": params, **_in_scanpys_form(ranking, changes, sort_by)}}
+    groups = _of_groups(model, record, base)
+    if groups is not None:
+        rankings[f"{key_added}_groups"] = {"params": {**params, "sort_by": "score"}, **groups}
+    return step.write(rankings=rankings)
 
 
 def _candidates(
@@ -190,13 +199,41 @@ def _in_scanpys_form(ranking: pd.DataFrame, changes: pd.DataFrame, scores: str) 
     }
 
 
+def _of_groups(model: SparseFLDA, record: Record, base: float | None) -> dict[str, Any] | None:
+    """A record of scanpy with a field per group, whose values scanpy can colour its dots and squares by.
+
+    The score of a gene is its mean in the group minus the mean over groups, in standard deviations within groups. The
+    fold change compares the group with the mean of the other groups. None if the record would be very large.
+    """
+    design, groups = model.design_, record.groups.cat.categories
+    columns = [design.table.factors.index(f) for f in record.params["factors"]]
+    code = np.unique(design.table.groups[:, columns], axis=0, return_inverse=True)[1].ravel()
+    if len(groups) * model.means_.shape[1] > MOST_VALUES or len(groups) < 2:
+        return None
+    counts = np.bincount(code)[:, None]
+    means = arrays.group_sums(model.means_, code, len(groups)) / counts  # nuisance levels count the same
+    linear = np.where((means >= 0).all(axis=0), undo_log(means, base), np.nan)
+    others = (linear.sum(axis=0) - linear) / (len(groups) - 1)
+    changes = np.log2((linear + PSEUDOCOUNT) / (others + PSEUDOCOUNT))
+    sd = record.within_sd.to_numpy()
+    scores = (means - means.mean(axis=0)) / np.where(sd > 0, sd, np.inf)
+    names = record.gene_names.to_numpy(dtype=object)
+    table = pd.concat(
+        pd.DataFrame({"axis": group, "gene": names, "score": scores[i], "change": changes[i]}).sort_values(
+            "score", ascending=False, kind="stable"
+        )
+        for i, group in enumerate(groups)
+    )
+    return _in_scanpys_form(table, table.pivot(index="gene", columns="axis", values="change"), "score")
+
+
 def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
     """log2 fold change of every gene between the two sides of every axis, p x k; NaN if it has none.
 
     ``base`` is that of the logarithm in the expression, None for e.
     """
     with np.errstate(over="ignore"):
-        linear = np.expm1(model.means_ * (1.0 if base is None else np.log(base)))
+        linear = undo_log(model.means_, base)
     known = (model.means_ >= 0).all(axis=0) & np.isfinite(linear).all(axis=0)
     linear = np.where(known, linear, np.nan)
     design, out = model.design_, []

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -109,6 +108,9 @@ def test_rank_writes_files_for_gene_set_programs(result, tmp_path, capsys):
         (["check", "{file}", "--factors", "nothing"], "'nothing'"),
         (["report", "{file}"], "'flda'"),
         (["report", "{dir}/text.h5ad"], "{dir}/text.h5ad"),
+        (["report", "{file}", "--out", "{dir}/cut.h5ad", "--overwrite"], "{dir}/cut.h5ad"),
+        (["rank", "{file}", "--out", "{dir}/text.h5ad", "--overwrite"], "{dir}/text.h5ad"),
+        (["predict", "{file}", "{file}", "--out", "{dir}/cut.h5ad", "--overwrite"], "{dir}/cut.h5ad"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line_and_leave_nothing(file, tmp_path, capsys, arguments, named):
@@ -141,17 +143,21 @@ def test_the_module_is_a_command_too():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_nothing(tmp_path, number):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flda", "demo", "--out", str(tmp_path / "out")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    while not list(tmp_path.iterdir()) and process.poll() is None:  # the temporary folder: the work has begun
-        time.sleep(0.05)
-    process.send_signal(number)
-    err = process.communicate()[1]
-    assert process.returncode == 130
-    assert err == "flda: stopped; nothing was written\n"
+def test_interrupt_leaves_nothing(file, tmp_path, number, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        os.kill(os.getpid(), number)
+        for _ in range(100):  # the handler runs between two instructions
+            pass
+
+    monkeypatch.setattr(flda.tl, "certify", interrupted)
+    # a shell that runs the tests in the background ignores SIGINT for them
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        options = ["--shrinkage", "0.3", "--n-genes", "2", "--out", tmp_path / "deep" / "out"]
+        assert run("run", file, *FACTORS, *options) == 130
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert capsys.readouterr().err == "flda: stopped; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
 
 

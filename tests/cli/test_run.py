@@ -103,11 +103,13 @@ def test_options_reach_the_fit(file, tmp_path, components):
 
 @pytest.mark.usefixtures("no_figures")
 def test_demo(tmp_path, capsys, monkeypatch):
-    small = flda.datasets.t4t5_simulated(n_obs=400, n_vars=200)
+    small = flda.datasets.t4t5_simulated(n_obs=200, n_vars=80)
     monkeypatch.setattr(flda.datasets, "t4t5_simulated", lambda: small.copy())
     monkeypatch.chdir(tmp_path)
-    assert run("demo") == 0
-    assert run("demo") == 0  # an earlier demo is replaced
+    assert run("demo", "--shrinkage", "0.5") == 0
+    before = (tmp_path / "flda_demo" / "summary.json").stat()
+    assert run("demo") == 2  # an earlier demo is not replaced unasked
+    assert (tmp_path / "flda_demo" / "summary.json").stat() == before
     out = capsys.readouterr().out
     assert "not real data" in out
     assert "of the 20 selected genes" in out

@@ -72,11 +72,12 @@ def test_it_filters(fitted, page, tmp_path):
     )
     out, console = chromium.run(page, tmp_path, script)
     assert console == []
-    n, both = len(table), int(table["gene"].isin([one, two]).sum())
+    every = flda.get.rank_genes_df(fitted)
+    n, both = len(table), int(every["gene"].isin([one, two]).sum())  # a search finds all genes
     axon = table["axis"] == "axon_2"
     chosen = int((table["selected"] & (table["effect"] == "dendrite:axon")).sum())
     expected = [n, both, int(axon.sum()), int((axon & table["selected"]).sum()), chosen, 0]
-    assert out == [[k, f"{k} of {n} rows"] for k in expected]
+    assert out == [[k, f"{k} of {len(every)} rows"] for k in expected]
 
 
 def test_it_downloads_what_is_shown_as_in_the_rankings(fitted, page, tmp_path):
@@ -101,15 +102,15 @@ def test_it_downloads_what_is_shown_as_in_the_rankings(fitted, page, tmp_path):
     assert text == rows.to_csv(index=False, float_format="%.8g", lineterminator="\n")
 
 
-@pytest.mark.parametrize("window", ["1200,900", "500,900"])
-def test_it_shows_every_figure_within_the_window(page, tmp_path, window):
+@pytest.mark.parametrize("width", [None, 390])
+def test_it_shows_every_figure_within_the_window(page, tmp_path, width):
     script = """
         const wide = (e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
         return [document.images.length, [...document.images].filter((i) => !i.naturalWidth).length,
-                [...document.querySelectorAll("img, h1, h2, p, #controls")].filter(wide).length,
+                [...document.querySelectorAll("img, h1, h2, p, li, nav a, #controls")].filter(wide).length,
                 document.documentElement.scrollWidth <= document.documentElement.clientWidth];
         """
-    (n, broken, wide, fits), console = chromium.run(page, tmp_path, script, window=window)
+    (n, broken, wide, fits), console = chromium.run(page, tmp_path, script, width=width)
     assert n > 5
     assert (broken, wide, fits, console) == (0, 0, True, [])
 
@@ -124,7 +125,7 @@ def test_it_shows_names_as_text(tmp_path):
     adata.obs["empty"] = pd.Categorical(np.where(adata.obs["subtype"] == "T5a", NASTY[1], adata.obs["dendrite"]))
     flda.tl.flda(adata, ["empty", "axon"], shrinkage=0.5)
     flda.tl.rank_genes(adata, n_genes=58)
-    page = flda.report.render(adata, title=NASTY[1])
+    page = flda.report.render(adata, title=NASTY[1], figures=[next(flda.report.pictures(adata))])
     script = (
         ROWS
         + TYPE
@@ -143,9 +144,40 @@ def test_it_shows_names_as_text(tmp_path):
     )
     (title, head, n_scripts, row, said, csv, safe), console = chromium.run(page, tmp_path, script)
     assert console == []
-    assert (title, head, n_scripts, safe) == (NASTY[1], NASTY[1], 2, True)  # ours and the harness
+    assert (title, head, n_scripts, safe) == (NASTY[1], NASTY[1], 3, True)  # ours, its data, and the harness
     assert "<img src=x onerror=alert(1)>" in row
     assert all(name in said for name in NASTY)
     quoted = table_of(adata).query("gene == 'g\"1,2'")
     assert len(quoted)
     assert csv == quoted.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+
+
+def test_a_search_finds_genes_beyond_the_table_and_pointing_shows_group_means(fitted, page, tmp_path):
+    ranking = flda.get.rank_genes_df(fitted)
+    hidden = ranking[(ranking["axis"] == "axon_1") & (ranking["rank"] == 100)].iloc[0]
+    script = (
+        ROWS
+        + TYPE
+        + f"""
+        type("axis", "axon_1"); type("search", "{hidden["gene"]}");
+        const row = [...document.querySelectorAll("#genes tbody tr")].find((r) => !r.hidden);
+        const heads = [...document.querySelectorAll("#genes th")].map((h) => h.dataset.name);
+        const cells = Object.fromEntries(heads.map((h, i) => [h, row.cells[i].textContent]));
+        row.cells[0].dispatchEvent(new MouseEvent("click", {{bubbles: true, clientX: 600, clientY: 300}}));
+        const lines = [...document.querySelectorAll("#means div")];
+        const means = lines.map((d) => [...d.children].map((c) => c.textContent));
+        type("search", "");
+        return [cells, means, row.hidden];
+        """
+    )
+    (cells, means, gone), console = chromium.run(page, tmp_path, script)
+    assert console == []
+    assert gone
+    assert (cells["gene"], cells["rank"], cells["kind"]) == (hidden["gene"], "100", hidden["kind"])
+    for name in ("pattern", "F", "specificity"):
+        assert float(cells[name]) == pytest.approx(hidden[name], rel=5e-3)
+    x = pd.Series(fitted[:, hidden["gene"]].X.toarray().ravel())
+    expected = x.groupby(fitted.obs["flda_group"].to_numpy(), observed=True).mean()
+    assert means[0] == [hidden["gene"], "mean"]
+    assert [name for name, _ in means[1:]] == list(expected.index)
+    np.testing.assert_allclose([float(v) for _, v in means[1:]], expected, rtol=6e-3, atol=1e-9)

@@ -35,7 +35,7 @@ def test_the_page_needs_nothing_else_and_is_small(page, fitted):
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert len(page) < 3e6
     images = [a for t, a in tags.found if t == "img"]
-    assert len(images) == len(list(flda.report.pictures(fitted)))
+    assert len(images) == len(list(flda.report._figures._plan(fitted, "flda")))
     assert all(a["alt"] for a in images)
     heads = {a["data-name"]: "hidden" in a for t, a in tags.found if "data-name" in a}
     assert list(heads) == [*flda.get.RANKING_COLUMNS, "significant"]
@@ -44,10 +44,10 @@ def test_the_page_needs_nothing_else_and_is_small(page, fitted):
     assert anchors <= {a.get("id") for _, a in tags.found}
 
 
-def test_equal_results_give_an_equal_page(page, fitted, tmp_path):
+def test_equal_results_give_an_equal_page(fitted, tmp_path):
     fitted.write_h5ad(tmp_path / "x.h5ad")
-    again = flda.report.render(read_h5ad(tmp_path / "x.h5ad"))
-    assert again == page
+    again = flda.report.render(read_h5ad(tmp_path / "x.h5ad"), figures=[])
+    assert again == flda.report.render(fitted, figures=[])
 
 
 def test_provenance(adata):
@@ -79,6 +79,57 @@ def test_warnings_of_every_step_are_shown(adata):
     text = flda.report.render(adata, figures=[])
     assert "There were no warnings" not in text
     assert text.index("one gene is &lt;odd&gt;") < text.index("two folds")
+
+
+def test_warnings_are_collected_whoever_calls(adata):
+    assert "There were no warnings" in flda.report.render(adata, figures=[])
+    adata.var["highly_variable"] = adata.var_names.isin(adata.var_names[:50])
+    with pytest.warns(flda.FLDAWarning, match="highly_variable"):
+        flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5)
+    page = flda.report.render(adata, figures=[])
+    assert "There were no warnings" not in page
+    assert "and not only the 50 that" in page
+    flda.tl.flda(adata, ["dendrite", "axon"], shrinkage=0.5, mask_var="highly_variable")
+    assert "There were no warnings" in flda.report.render(adata, figures=[])  # those of the fit that was replaced
+
+
+def with_labels(adata, labels):
+    adata.obs["axon"] = labels
+    return adata
+
+
+def without_labels(adata):
+    del adata.obs["axon"]
+    return adata
+
+
+def doubled(adata):
+    adata.X = adata.X * 2
+    return adata
+
+
+CHANGES = {
+    "cells": lambda a: a[50:].copy(),
+    "genes": lambda a: a[:, 5:].copy(),
+    "labels": lambda a: with_labels(a, a.obs["axon"].to_numpy()[::-1]),
+    "values": doubled,
+    "merged": lambda a: with_labels(a, a.obs["axon"].astype(str).replace("b", "a")),
+    "column": without_labels,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_adata_is_announced_and_its_figures_are_left_out(adata, change):
+    changed = CHANGES[change](adata)
+    picture = flda.report._figures.Picture("x", "scores", "these are cells", b"0" * 24)
+    page = flda.report.render(changed, figures=[picture])
+    assert 'class="changed"' in page
+    assert "these are cells" not in page
+
+
+def test_what_is_no_change_is_not_announced(adata):
+    same = adata[::-1, ::-1].copy()
+    assert 'class="changed"' not in flda.report.render(same, figures=[])
 
 
 def test_the_parameters_are_those_of_the_selection_in_the_record(adata):
