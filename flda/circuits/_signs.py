@@ -10,7 +10,8 @@ import pandas as pd
 from anndata import AnnData
 
 from .._logging import get_logger
-from ._expression import expressed_probability, type_levels
+from ._expression import UNITS, TypeCounts, find_genes, type_counts
+from ._transmitters import Evidence, fit_transmitters
 
 logger = get_logger(__name__)
 
@@ -64,8 +65,7 @@ def infer_signs(
     organism: str = "drosophila",
     layer: str | None = None,
     markers: pd.DataFrame | None = None,
-    ambient: float = 0.03,
-    min_level: float = 0.5,
+    unit: str = "auto",
     confidence: float = 0.9,
     key_added: str | None = None,
 ) -> pd.DataFrame:
@@ -140,31 +140,13 @@ def infer_signs(
     >>> infer_signs(adata, "type")["sign"].to_dict()
     {'Mi1': 1.0, 'Mi4': -1.0}
     """
-    table = marker_table(organism) if markers is None else markers
-    if groupby not in adata.obs:
-        raise ValueError(f"adata.obs has no column {groupby!r}; it has {list(adata.obs.columns)}.")
-    if layer is not None and layer not in adata.layers:
-        raise ValueError(f"adata.layers has no {layer!r}; it has {list(adata.layers)}.")
-    column = _find_genes(table, adata.var_names)
-    if not column:
-        raise ValueError(
-            f"none of the {organism} marker genes ({', '.join(table['gene'][:4])}, ...) is in adata.var_names; check "
-            "the organism, and that var_names are gene symbols."
-        )
-    required = {g for g, role in zip(table["gene"], table["role"], strict=True) if role == "required"}
-    missing = sorted(required - set(column))
-    if missing:
-        logger.warning(
-            "adata.var_names lacks some marker genes, so their transmitters may be missed: %s", ", ".join(missing)
-        )
-    levels, depth, n_cells = type_levels(adata, groupby, list(column.values()), layer)
-    levels.columns = list(column)
-    on = expressed_probability(levels, depth, ambient=ambient, min_level=min_level)
-    result = pd.DataFrame(
-        [_sign_of_type(on.loc[t], levels.loc[t], table, confidence) for t in levels.index], index=levels.index
-    )
-    result.insert(0, "n_cells", n_cells)
-    result.index.name = groupby
+    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    evidence = fit_transmitters(data, table)
+    sign = table.groupby("transmitter", sort=False)["sign"].first()[sorted(frozenset().union(*evidence.sets))]
+    unseen = _unmeasured(table, data.levels.columns)
+    rows = [_sign_of_type(i, data, evidence, sign, unseen, confidence) for i in range(len(data.levels))]
+    result = pd.DataFrame(rows, index=data.levels.index)
+    result.insert(0, "n_cells", data.n_cells)
     if key_added is not None:
         adata.uns[key_added] = result.copy()
     return result
@@ -201,7 +183,7 @@ def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila"
     >>> signs_from_transmitters(table).to_dict()
     {'Mi1': 1.0, 'Mi4': -1.0, 'both': nan}
     """
-    known = marker_table(organism).groupby("transmitter")["sign"].first()
+    known = marker_table(organism).query("role == 'required'").groupby("transmitter")["sign"].first()
     known.index = known.index.str.lower()
     usable = [c for c in table.columns if str(c).lower() in known.index]
     if not usable:
@@ -220,37 +202,65 @@ def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila"
     return pd.Series(signs, name="sign", dtype=float)
 
 
-def _find_genes(table: pd.DataFrame, var_names: pd.Index) -> dict[str, int]:
-    """Column of every marker in the data, found by its symbol or an alias; upper and lower case are the same."""
-    position: dict[str, int] = {}
-    for i, name in enumerate(var_names.astype(str)):
-        position.setdefault(name.lower(), i)
-    found = {}
-    for gene, aliases in zip(table["gene"], table["aliases"], strict=True):
-        for name in [gene, *str(aliases).split("|")]:
-            if name and name.lower() in position:
-                found[gene] = position[name.lower()]
-                break
-    return found
+def _read(
+    adata: AnnData, groupby: str, organism: str, layer: str | None, markers: pd.DataFrame | None, unit: str
+) -> tuple[TypeCounts, pd.DataFrame]:
+    """Marker genes per type, and the marker table without genes that the data lack."""
+    table = marker_table(organism) if markers is None else markers
+    if groupby not in adata.obs:
+        raise ValueError(f"adata.obs has no column {groupby!r}; it has {list(adata.obs.columns)}.")
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(f"adata.layers has no {layer!r}; it has {list(adata.layers)}.")
+    if unit not in UNITS:
+        raise ValueError(f"unit={unit!r} is unknown; choose one of {', '.join(UNITS)}.")
+    column = find_genes(table, adata.var_names)
+    deciding = table[table["role"].isin(("required", "supporting"))]
+    if not any(g in column for g in deciding["gene"]):
+        raise ValueError(
+            f"none of the {organism} marker genes ({', '.join(table['gene'][:4])}, ...) is in adata.var_names; check "
+            "the organism, and that var_names are gene symbols."
+        )
+    missing = sorted(set(table.loc[table["role"] == "required", "gene"]) - set(column))
+    if missing:
+        logger.warning(
+            "adata.var_names lacks some marker genes, so their transmitters may be missed: %s", ", ".join(missing)
+        )
+    return type_counts(adata, groupby, column, layer, unit), table
 
 
-def _sign_of_type(on: pd.Series, levels: pd.Series, table: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """Row of :func:`infer_signs` for one type, from the probabilities ``on`` that it expresses each marker gene."""
-    # a transmitter needs one gene of every required group: the maximum within groups, the minimum between them
-    systems = {}
-    for transmitter, rows in table[table["role"] == "required"].groupby("transmitter", sort=False):
-        groups = [max((on.get(g, 0.0) for g in part["gene"]), default=0.0) for _, part in rows.groupby("group")]
-        systems[transmitter] = (min(groups), int(rows["sign"].iloc[0]))
-    # the sign is known only if transmitters of one sign are present and all others, monoamines included, are absent
-    p = {sign: max((q for q, s in systems.values() if s == sign), default=0.0) for sign in (1, -1, 0)}
-    positive = p[1] * (1 - p[-1]) * (1 - p[0])
-    negative = p[-1] * (1 - p[1]) * (1 - p[0])
-    sign = 1.0 if positive >= confidence else -1.0 if negative >= confidence else np.nan
-    active = sorted((t for t, (q, _) in systems.items() if q >= 0.5), key=lambda t: -systems[t][0])
-    kinds = {systems[t][1] for t in active}
+def _unmeasured(table: pd.DataFrame, genes: pd.Index) -> dict[str, str]:
+    """Transmitters that cannot be confirmed, because the data lack all genes of a required group: name -> genes."""
+    required = table[table["role"] == "required"]
+    return {
+        str(transmitter): " or ".join(rows["gene"])
+        for (transmitter, _), rows in required.groupby(["transmitter", "group"], sort=False)
+        if not rows["gene"].isin(genes).any()
+    }
+
+
+def _sign_of_type(
+    i: int, data: TypeCounts, evidence: Evidence, sign: pd.Series, unseen: dict[str, str], confidence: float
+) -> dict[str, Any]:
+    """Row of :func:`infer_signs` for one type."""
+    p = {t: float(evidence.probability(t)[i]) for t in sign.index}
+    neuron = evidence.neuron[i]
+    outcome = {1: 0.0, -1: 0.0}
+    for members, q in zip(evidence.sets, evidence.posterior[i], strict=True):
+        kinds = {int(sign[t]) for t in members}
+        if len(kinds) == 1 and 0 not in kinds:
+            outcome[kinds.pop()] += q
+    positive, negative = (outcome[s] * (1.0 if np.isnan(neuron) else neuron) for s in (1, -1))
+    active = sorted((t for t in sign.index if p[t] >= 0.5), key=lambda t: -p[t])
+    kinds = {int(sign[t]) for t in active}
     conflict, ambiguous = {1, -1} <= kinds, 0 in kinds
-    if not np.isnan(sign):
+    blind = [t for t in active if t in unseen]
+    found = 1.0 if positive >= confidence else -1.0 if negative >= confidence else np.nan
+    if blind:
+        found, reason = np.nan, f"{blind[0]} cannot be confirmed without {unseen[blind[0]]}"
+    elif not np.isnan(found):
         reason = ""
+    elif neuron < 0.5:
+        reason = "not a neuron by its genes"
     elif conflict:
         reason = "transmitters of opposite sign"
     elif ambiguous:
@@ -259,13 +269,15 @@ def _sign_of_type(on: pd.Series, levels: pd.Series, table: pd.DataFrame, confide
         reason = "probability below the requested confidence"
     else:
         reason = "no transmitter found"
+    levels, on = data.levels.iloc[i], evidence.on.iloc[i]
     expressed = [g for g in levels.index if on[g] >= 0.5]
     return {
-        "sign": sign,
+        "sign": found,
         "transmitter": ", ".join(active),
         "p_positive": positive,
         "p_negative": negative,
         "p_unknown": 1 - positive - negative,
+        "p_neuron": neuron,
         "cotransmission": len(active) > 1,
         "ambiguous": ambiguous,
         "conflict": conflict,
