@@ -179,8 +179,13 @@ def _newton(at, size: int, degree: np.ndarray) -> np.ndarray:
             break
         t = t + length * step
         p, gap, slope = new
+    warn_of_gap(gap)
+    return p
+
+
+def warn_of_gap(gap: np.ndarray) -> None:
+    """Log a warning if expected degrees are not the observed ones."""
     if np.abs(gap).max() > 1e-3:
         logger.warning(
             "expected degrees of the random networks differ from the observed ones by up to %.2g", np.abs(gap).max()
         )
-    return p
