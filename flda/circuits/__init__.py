@@ -27,7 +27,7 @@ from ._models import CircuitModel, Connection, Population
 from ._projection import SignConsistentProjection
 from ._recover import CircuitRecovery, recover_circuit
 from ._sign_mask import SignMask
-from ._signs import infer_signs, marker_table, signs_from_transmitters
+from ._signs import infer_signs, marker_table, sign_evidence, signs_from_transmitters
 
 if TYPE_CHECKING:
     from . import optim
@@ -57,6 +57,7 @@ __all__ = [
     "optim",
     "phenotypes_from_connectivity",
     "recover_circuit",
+    "sign_evidence",
     "signed_wiring",
     "signs_from_transmitters",
     "simulate",

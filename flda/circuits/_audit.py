@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from ._names import as_names, name_text, named_edges
+
 
 def audit_signs(
-    edges: pd.DataFrame, signs: Mapping[str, float] | pd.Series, *, names: Mapping[str, str] | None = None
+    edges: pd.DataFrame, signs: Mapping[str, float] | pd.Series | pd.DataFrame, *, names: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """Compare the signs of a connectome with signs from measured transmitters or genes.
 
@@ -20,7 +22,7 @@ def audit_signs(
         types are summed. An optional boolean column ``referenced`` says whether the connectome cites a source for the
         sign.
     signs
-        Sign by presynaptic type, +1, -1 or NaN, from :func:`signs_from_transmitters` or :func:`infer_signs`.
+        Sign by presynaptic type, +1, -1 or NaN, or the table from :func:`signs_from_transmitters` or :func:`infer_signs`.
     names
         For presynaptic types that have another name in ``signs``: name in ``edges`` -> name in ``signs``.
 
@@ -30,7 +32,8 @@ def audit_signs(
         One row per pair of types, the most synapses first, with the columns ``pre, post, n_synapses, sign, referenced``
         of the connectome, ``sign_measured`` (the sign in ``signs``) and ``verdict``. The verdict is ``"agree"`` or
         ``"conflict"`` if ``signs`` knows the sign of the type. Otherwise it is ``"reference only"`` if the connectome
-        cites a source, and ``"unsupported"`` if it does not.
+        cites a source, and ``"unsupported"`` if it does not. An edge whose own sign is NaN has the verdict
+        ``"no sign"``. Names are compared as text; rows without a name on either side are left out, with a warning.
 
     Raises
     ------
@@ -49,11 +52,13 @@ def audit_signs(
     missing = [c for c in ("pre", "post", "sign", "n_synapses") if c not in edges]
     if missing:
         raise ValueError(f"edges lack the columns {missing}; they need pre, post, sign and n_synapses.")
-    measured = pd.Series(signs, dtype=float)
+    measured = pd.Series(signs["sign"] if isinstance(signs, pd.DataFrame) else signs, dtype=float)
     for what, values in (("edges", edges["sign"].astype(float)), ("signs", measured)):
         bad = values[~values.isin([1.0, -1.0]) & values.notna()]
         if len(bad):
             raise ValueError(f"{what} hold the sign {bad.iloc[0]:g}; use +1, -1, or NaN for an unknown sign.")
+    edges = named_edges(edges)
+    measured.index = as_names(measured.index)
     if not measured.index.is_unique:
         raise ValueError(
             f"type {measured.index[measured.index.duplicated()][0]!r} has two entries in signs; keep one of them."
@@ -65,9 +70,11 @@ def audit_signs(
         raise ValueError(f"{pre} -> {post} has both signs in the edges; give one sign per pair of types.")
     table = pairs.agg(n_synapses=("n_synapses", "sum"), sign=("sign", "first")).reset_index()
     table["referenced"] = pairs["referenced"].any().to_numpy() if "referenced" in edges else False
-    name_in_signs = table["pre"].map(lambda pre: (names or {}).get(pre, pre))
+    renamed = {name_text(k): name_text(v) for k, v in (names or {}).items()}
+    name_in_signs = table["pre"].map(lambda pre: renamed.get(pre, pre))
     table["sign_measured"] = name_in_signs.map(measured).astype(float)
     compared = np.where(table["sign_measured"] == table["sign"], "agree", "conflict")
+    compared = np.where(table["sign"].isna(), "no sign", compared)
     unknown = np.where(table["referenced"], "reference only", "unsupported")
     table["verdict"] = np.where(table["sign_measured"].notna(), compared, unknown)
     return table.sort_values(["n_synapses", "pre", "post"], ascending=[False, True, True], ignore_index=True)

@@ -104,7 +104,7 @@ def _unit(X: sp.csr_matrix, where: str) -> str:
             undone.data = np.expm1(undone.data * base)
             sums = np.asarray(undone.sum(axis=1)).ravel()
             spread[name] = sums[sums > 0].std() / sums[sums > 0].mean()
-        found = "log2p1" if spread["log2p1"] < 0.01 < 10 * spread["log2p1"] + 0.01 < spread["log1p"] else "log1p"
+        found = "log2p1" if spread["log2p1"] < min(0.01, spread["log1p"] / 5) else "log1p"
         if found == "log2p1":
             logger.info("%s holds log2(1 + x); pass unit='log1p' if that is wrong", where)
         return found

@@ -6,12 +6,13 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import lsq_linear, nnls
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.linear_model import enet_path
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._sign_mask import check_signs
+from ._sign_mask import SignMask, check_signs
 
 
 class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -25,8 +26,8 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
     ----------
     signs
         ``(n_features,)``, or ``(n_features, n_outputs)`` if signs differ between outputs: +1, -1, NaN (unconstrained)
-        or 0 (no synapse). None leaves all coefficients unconstrained. A :class:`SignMask` also works; its rows must be
-        in the order of the features.
+        or 0 (no synapse). None leaves all coefficients unconstrained. A :class:`SignMask`, Series or DataFrame also
+        works; if X is a DataFrame, its rows are matched to the columns of X by name.
     alpha
         Weight of the L1 penalty.
     ridge
@@ -176,13 +177,15 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _checked(self, X, y) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """X, responses and signs with one column per output, and whether y had one dimension."""
+        features = X.columns if isinstance(X, pd.DataFrame) else None
+        outputs = y.columns if isinstance(y, pd.DataFrame) else None
         X, y = validate_data(self, X, y, dtype=float, multi_output=True, y_numeric=True)
         if min(self.alpha, self.ridge) < 0:
             raise ValueError(f"alpha={self.alpha} and ridge={self.ridge} must not be negative.")
         Y = y.astype(float).reshape(len(X), -1)
         if self.signs is None:
             return X, Y, np.full((X.shape[1], Y.shape[1]), np.nan), y.ndim == 1
-        given = check_signs(getattr(self.signs, "values", self.signs))
+        given = check_signs(_ordered(self.signs, features, outputs))
         if given.ndim == 1 and len(given) == X.shape[1]:
             given = np.repeat(given[:, None], Y.shape[1], axis=1)
         if given.shape != (X.shape[1], Y.shape[1]):
@@ -316,3 +319,22 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         wrong = np.where(w != 0, np.abs(slope - alpha * np.sign(w)), np.maximum(inactive, 0.0))
         scale = np.abs(A.T @ y).max() / len(A)
         return float(wrong.max() / scale) if scale > 0 else 0.0
+
+
+def _ordered(signs: Any, features: pd.Index | None, outputs: pd.Index | None) -> Any:
+    """Signs in the order of the features and outputs, if both have names."""
+    table = signs.values if isinstance(signs, SignMask) else signs
+    if not isinstance(table, (pd.Series, pd.DataFrame)):
+        return table
+    sides = [(0, features, "columns of X")] + [(1, outputs, "columns of y")] * (table.ndim == 2)
+    for axis, names, what in sides:
+        have = table.axes[axis]
+        # a table whose names are only positions is in the order of the features
+        if names is None or isinstance(have, pd.RangeIndex) or have.equals(names):
+            continue
+        missing = names.difference(have)
+        if not have.is_unique or len(missing):
+            name = missing[0] if len(missing) else have[have.duplicated()][0]
+            raise ValueError(f"signs must have one entry for each of the {what}; check {name!r}.")
+        table = table.reindex(names, axis=axis)
+    return table.to_numpy()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ._names import as_names, named_edges
+
 
 class SignMask:
     """Signs of the edges of a wiring diagram.
@@ -67,7 +69,8 @@ class SignMask:
             Sign by presynaptic type, or the table that :func:`infer_signs` returns. The sign of a type without an entry
             is unknown.
         edges
-            Columns ``pre`` and ``post``; pairs of types that are not listed have no synapse. If there is a column
+            Columns ``pre`` and ``post``; pairs of types that are not listed have no synapse. Names are compared as
+            text, and rows without a name are left out, with a warning. If there is a column
             ``sign``, its values take precedence over the sign of the type wherever they are not NaN, for example for
             a receptor that inverts the sign.
         overrides
@@ -96,11 +99,18 @@ class SignMask:
         missing = [c for c in ("pre", "post") if c not in edges]
         if missing:
             raise ValueError(f"edges lack the columns {missing}; they need pre and post.")
-        value = edges["pre"].map(pd.Series(signs, dtype=float))
+        known = pd.Series(signs, dtype=float)
+        known.index = as_names(known.index)
+        if not known.index.is_unique:
+            raise ValueError(
+                f"type {known.index[known.index.duplicated()][0]!r} has two entries in signs; keep one of them."
+            )
+        edges = named_edges(edges)
+        value = edges["pre"].map(known)
         if "sign" in edges:
             value = edges["sign"].astype(float).where(edges["sign"].notna(), value)
         frame = pd.DataFrame(
-            {"pre": edges["pre"].astype(str), "post": edges["post"].astype(str), "sign": value.astype(float)}
+            {"pre": edges["pre"], "post": edges["post"], "sign": value.astype(float)}
         )
         n_signs = frame.groupby(["pre", "post"], sort=False)["sign"].nunique()
         if (n_signs > 1).any():

@@ -71,19 +71,19 @@ def infer_signs(
 ) -> pd.DataFrame:
     """Infer from transmitter genes whether the synapses that each cell type makes are excitatory or inhibitory.
 
-    Signs are inferred per type, not per cell, because dropout hides markers in single cells: on one data set 4 of 5
-    cells were right, but 33 of 33 types. The level of each marker in a type is compared with its highest level in any
-    type. Two explanations compete for the observed count: the type expresses the gene, at a level near the highest;
-    or the count is contamination by ambient RNA or neighbouring cells, at about ``ambient`` of the highest level and
-    up to several times as much. If cells are few or shallow, neither explanation wins and the sign stays unknown.
-    The sign also stays unknown if a type uses transmitters of opposite sign, or any monoamine: a sign that the data do
-    not support must not become a constraint.
+    Signs are inferred per type, not per cell, because dropout hides markers in single cells. A mixture model is fitted
+    to all types at once. A marker gene is either expressed, at a level that varies between types around a level of its
+    own, or absent, or contamination by ambient RNA in proportion to its mean over all cells; these levels are learnt
+    from the data. A transmitter needs one gene of each of its required groups. If cells are few or shallow, the sign
+    stays unknown. It also stays unknown if a type uses transmitters of opposite sign, or any monoamine, or does not
+    look like a neuron: a sign that the data do not support must not become a constraint.
+
+    The probabilities are calibrated on simulated atlases; :func:`sign_evidence` returns what they rest on.
 
     Parameters
     ----------
     adata
-        Cells x genes with counts, or with log1p of counts per 10,000. Zeros must have been kept, because the depth of
-        a log-normalised cell is computed from its smallest non-zero value.
+        Cells x genes, or an atlas with one row of means per type.
     groupby
         Column of ``adata.obs`` with the cell types.
     organism
@@ -92,11 +92,10 @@ def infer_signs(
         Layer to use instead of ``adata.X``.
     markers
         Table that replaces :func:`marker_table`, with the same columns.
-    ambient
-        Median contamination, as a fraction of the gene's highest level. One standard deviation of the contamination
-        is a factor of e either way.
-    min_level
-        Counts per 10,000. A gene below this level in every type counts as not expressed in any of them.
+    unit
+        What the values are: ``"counts"``; ``"log1p"`` or ``"log2p1"``, logarithms of 1 + normalised counts; ``"tpm"``;
+        or ``"scaled"``, values in proportion to the counts of a row. By default this is found from the values. Zeros
+        must have been kept: the depth of a normalised row is computed from its smallest non-zero value.
     confidence
         Probability that a sign must reach to be reported.
     key_added
@@ -107,10 +106,11 @@ def infer_signs(
     DataFrame
         One row per type (the index), with the columns
 
-        * ``n_cells``: number of cells of the type
+        * ``n_cells``: number of rows of the type
         * ``sign``: +1, -1, or NaN if unknown
         * ``transmitter``: transmitters of the type, the most probable first
         * ``p_positive, p_negative, p_unknown``: probabilities of the three outcomes
+        * ``p_neuron``: probability of being a neuron; NaN if the data have no marker of neurons
         * ``cotransmission``: whether the type uses more than one transmitter
         * ``ambiguous``: whether one of them is a monoamine
         * ``conflict``: whether they have opposite signs
@@ -150,6 +150,69 @@ def infer_signs(
     if key_added is not None:
         adata.uns[key_added] = result.copy()
     return result
+
+
+def sign_evidence(
+    adata: AnnData,
+    groupby: str,
+    *,
+    organism: str = "drosophila",
+    layer: str | None = None,
+    markers: pd.DataFrame | None = None,
+    unit: str = "auto",
+) -> pd.DataFrame:
+    """List what :func:`infer_signs` knows about every marker gene in every type.
+
+    Parameters
+    ----------
+    adata, groupby, organism, layer, markers, unit
+        As in :func:`infer_signs`.
+
+    Returns
+    -------
+    DataFrame
+        One row per type, transmitter and gene (empty transmitter: markers of neurons), with the columns
+
+        * ``type, transmitter, gene, role``
+        * ``level``: mean counts per 10,000
+        * ``on_level, ambient_level``: median levels of the gene in types that express it, and of its contamination
+        * ``log_ratio``: log likelihood ratio of expression against absence or contamination
+        * ``p_on``: probability that the type expresses the gene, all genes considered
+        * ``p_transmitter``: probability that the type uses the transmitter; for markers of neurons, of being a neuron
+
+    Raises
+    ------
+    ValueError
+        As :func:`infer_signs`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from anndata import AnnData
+    >>> from flda.circuits import sign_evidence
+    >>> counts = np.tile([[9.0, 0.0, 9000.0], [0.0, 7.0, 9000.0]], (20, 1))
+    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}, index=[str(i) for i in range(40)]))
+    >>> adata.var_names = ["VAChT", "Gad1", "other"]
+    >>> sign_evidence(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
+    [0.0, 1.0]
+    """
+    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    evidence = fit_transmitters(data, table)
+    neuron = np.where(np.isnan(evidence.neuron), 1.0, evidence.neuron)
+    rows = []
+    for i, name in enumerate(data.levels.index):
+        for transmitter, gene, role in zip(table["transmitter"], table["gene"], table["role"], strict=True):
+            if gene in data.levels:
+                rows.append(
+                    {
+                        "type": name, "transmitter": transmitter, "gene": gene, "role": role,
+                        "level": data.levels.at[name, gene], "on_level": evidence.on_level[gene],
+                        "ambient_level": evidence.ambient_level[gene], "log_ratio": evidence.ratio.at[name, gene],
+                        "p_on": evidence.on.at[name, gene],
+                        "p_transmitter": neuron[i] * (evidence.probability(transmitter)[i] if transmitter else 1.0),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila") -> pd.Series:

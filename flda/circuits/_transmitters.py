@@ -31,7 +31,7 @@ ABSENT = (0.3, 4.0)  # share of types without any ambient RNA of a gene; genes v
 USED, MAX_USED = (0.7, 4.0), 0.88  # chance that a transmitter uses one of several alternative genes
 LEAK = {"alone": (0.003, 100.0), "required": (0.02, 50.0), "required if measured": (0.1, 10.0), "supporting": (0.2, 10.0), "neuron": (0.1, 20.0)}
 # a gene that alone makes a transmitter is hardly ever on without it
-SENSITIVITY = {"required": 0.98, "required if measured": 0.95, "supporting": 0.9, "neuron": 0.95}
+SENSITIVITY = {"required": 0.995, "required if measured": 0.95, "supporting": 0.9, "neuron": 0.95}
 MIN_SOUP = 0.01  # smallest mean level over all cells, counts per 10,000
 STEP_UP = 1.5  # smallest log ratio of the levels of on and off
 # chances of no, one, two and three transmitters in a neuron, worth SETS_WORTH types, and of a type being a neuron
@@ -39,6 +39,9 @@ SETS, SETS_WORTH = (0.08, 0.80, 0.11, 0.01), 20.0
 SHARES_WORTH = 5.0  # types that the prior shares of the transmitters are worth
 MONOAMINES = 0.3  # prior share of all transmitters without a sign of their own
 NEURON = 0.9
+# log odds are multiplied by this in the end. Evidence is capped in several places, which makes the model too cautious:
+# in simulated atlases, 54 of 55 types between 0.7 and 0.9 were right before
+SHARPEN = 1.4
 N_ROUNDS = 30
 
 
@@ -192,6 +195,7 @@ class _Model:
             np.where(self.active[:, i], logs[k, 1][:, None], logs[k, 0][:, None])
             for i, k in enumerate(np.flatnonzero(~neural))
         )
+        self.score = score
         self.posterior = np.exp(score - logsumexp(score, axis=1, keepdims=True))
         self.neuron = np.full(len(odds), np.nan)
         if neural.any():  # the markers of neurons go together: all of them are worth two
@@ -273,9 +277,10 @@ class _Model:
 
     def result(self) -> Evidence:
         index, genes = self.data.levels.index, self.data.levels.columns
+        score = SHARPEN * self.score
         return Evidence(
             self.sets,
-            self.posterior,
+            np.exp(score - logsumexp(score, axis=1, keepdims=True)),
             self.neuron,
             pd.DataFrame(self.on, index=index, columns=genes),
             pd.Series(np.exp(self.on_level), index=genes),
