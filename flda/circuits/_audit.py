@@ -11,7 +11,10 @@ from ._names import as_names, name_text, named_edges
 
 
 def audit_signs(
-    edges: pd.DataFrame, signs: Mapping[str, float] | pd.Series | pd.DataFrame, *, names: Mapping[str, str] | None = None
+    edges: pd.DataFrame,
+    signs: Mapping[str, float] | pd.Series | pd.DataFrame,
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Compare the signs of a connectome with signs from measured transmitters or genes.
 

@@ -109,9 +109,7 @@ class SignMask:
         value = edges["pre"].map(known)
         if "sign" in edges:
             value = edges["sign"].astype(float).where(edges["sign"].notna(), value)
-        frame = pd.DataFrame(
-            {"pre": edges["pre"], "post": edges["post"], "sign": value.astype(float)}
-        )
+        frame = pd.DataFrame({"pre": edges["pre"], "post": edges["post"], "sign": value.astype(float)})
         n_signs = frame.groupby(["pre", "post"], sort=False)["sign"].nunique()
         if (n_signs > 1).any():
             pre, post = n_signs.index[n_signs > 1][0]

@@ -29,7 +29,13 @@ AMBIENT = (np.log(0.05), 20.0)  # log of the share of the mean over all cells
 OFF_SPREAD = (1.2, 40.0)
 ABSENT = (0.3, 4.0)  # share of types without any ambient RNA of a gene; genes vary around the share of all genes
 USED, MAX_USED = (0.7, 4.0), 0.88  # chance that a transmitter uses one of several alternative genes
-LEAK = {"alone": (0.003, 100.0), "required": (0.02, 50.0), "required if measured": (0.1, 10.0), "supporting": (0.2, 10.0), "neuron": (0.1, 20.0)}
+LEAK = {
+    "alone": (0.003, 100.0),
+    "required": (0.02, 50.0),
+    "required if measured": (0.1, 10.0),
+    "supporting": (0.2, 10.0),
+    "neuron": (0.1, 20.0),
+}
 # a gene that alone makes a transmitter is hardly ever on without it
 SENSITIVITY = {"required": 0.995, "required if measured": 0.95, "supporting": 0.9, "neuron": 0.95}
 MIN_SOUP = 0.01  # smallest mean level over all cells, counts per 10,000
@@ -200,14 +206,20 @@ class _Model:
         self.neuron = np.full(len(odds), np.nan)
         if neural.any():  # the markers of neurons go together: all of them are worth two
             weight = min(1.0, 2 / neural.sum())
-            self.neuron = 1 / (1 + np.exp(-np.log(NEURON / (1 - NEURON)) - weight * (logs[neural, 1] - logs[neural, 0]).sum(axis=0)))
+            self.neuron = 1 / (
+                1 + np.exp(-np.log(NEURON / (1 - NEURON)) - weight * (logs[neural, 1] - logs[neural, 0]).sum(axis=0))
+            )
         # probability of genes being on, and of their group being active
         self.group_active = np.zeros((len(self.groups), len(odds)))
         self.on = np.zeros_like(odds)
         self.on_active = np.zeros_like(odds)
         column = iter(range(self.active.shape[1]))
         for k, group in enumerate(self.groups):
-            p = np.where(np.isnan(self.neuron), 1.0, self.neuron) if neural[k] else self.posterior @ self.active[:, next(column)]
+            p = (
+                np.where(np.isnan(self.neuron), 1.0, self.neuron)
+                if neural[k]
+                else self.posterior @ self.active[:, next(column)]
+            )
             self.group_active[k] = p
             inactive, active = given[k]
             self.on[:, group.genes] = p[:, None] * active + (1 - p)[:, None] * inactive

@@ -113,7 +113,9 @@ def differential_expression(
     step = max(1, int(BLOCK // (max(len(pre), len(post)) * max(p, q))))
     for start in progress(range(0, n_resamples, step), desc="permutations"):
         n = min(step, n_resamples - start)
-        orders = [(rng.permutation(len(own[0])), rng.permutation(len(own[1])) if not net.same else None) for _ in range(n)]
+        orders = [
+            (rng.permutation(len(own[0])), rng.permutation(len(own[1])) if not net.same else None) for _ in range(n)
+        ]
         left = np.stack([own[0][o][pre] for o, _ in orders])
         right = left if net.same else np.stack([own[1][o][post] for _, o in orders])
         drawn = np.abs(centred.of(left, right).reshape(n, -1)[:, shown])

@@ -145,7 +145,11 @@ def _newton(i: np.ndarray, j: np.ndarray, once: np.ndarray, b: np.ndarray, size:
         if np.abs(gap).max() <= 1e-9 * max(1.0, degree.max()):
             return p
         v = p * (1 - p)
-        step = solve_effects(effects_matrix(i[once], j[once], v[once], _sums(i, j, v, once, size, undirected), undirected), gap[:, None], 1e-8)[:, 0]
+        step = solve_effects(
+            effects_matrix(i[once], j[once], v[once], _sums(i, j, v, once, size, undirected), undirected),
+            gap[:, None],
+            1e-8,
+        )[:, 0]
         length = 1.0
         while length > 1e-6:
             new = at(t + length * step)

@@ -50,9 +50,7 @@ def _explained(v: Any, sums: np.ndarray, undirected: bool):
         M = effects_matrix(entries.row[off], entries.col[off], entries.data[off], sums, True)
     else:
         columns = np.asarray(v.sum(axis=0)).ravel()
-        M = effects_matrix(
-            entries.row, entries.col + v.shape[0], entries.data, np.concatenate([sums, columns]), False
-        )
+        M = effects_matrix(entries.row, entries.col + v.shape[0], entries.data, np.concatenate([sums, columns]), False)
     if M.shape[0] <= MAX_DENSE:
         inverse = pinvh(M.toarray())
         return lambda R: np.sum(R * (inverse @ R), axis=0)
