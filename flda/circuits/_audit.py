@@ -25,7 +25,8 @@ def audit_signs(
         types are summed. An optional boolean column ``referenced`` says whether the connectome cites a source for the
         sign.
     signs
-        Sign by presynaptic type, +1, -1 or NaN, or the table from :func:`signs_from_transmitters` or :func:`infer_signs`.
+        Sign by presynaptic type, +1, -1 or NaN, from :func:`signs_from_transmitters`, or the table of
+        :func:`infer_signs`.
     names
         For presynaptic types that have another name in ``signs``: name in ``edges`` -> name in ``signs``.
 

@@ -16,7 +16,7 @@ logger = get_logger(__name__)
 def name_text(value: Any) -> str:
     """A name as text; a whole number has no decimal point, however it was stored."""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
-        return str(int(value))
+        return str(int(float(value)))
     return str(value).strip()
 
 

@@ -10,7 +10,8 @@ from ._signs import marker_table
 
 SHORT = {
     "ach": "acetylcholine", "glut": "glutamate", "glu": "glutamate", "da": "dopamine", "oct": "octopamine",
-    "oa": "octopamine", "ser": "serotonin", "5ht": "serotonin", "his": "histamine", "hist": "histamine", "tyr": "tyramine",
+    "oa": "octopamine", "ser": "serotonin", "5ht": "serotonin", "his": "histamine", "hist": "histamine",
+    "tyr": "tyramine",
 }  # fmt: skip
 FLOOR = 0.02  # a predicted probability is not believed beyond 1 - FLOOR
 
@@ -24,7 +25,9 @@ def signs_from_predictions(
     organism: str = "drosophila",
     confidence: float = 0.9,
 ) -> pd.DataFrame:
-    """Sign of every type from predicted transmitters, in a long table: one row per neuron, or per neuron and transmitter.
+    """Derive the sign of every type from predicted transmitters in a long table.
+
+    The table has one row per neuron, or one per neuron and transmitter.
 
     The probabilities of a type are the means over its neurons, because predictions for neurons of one type share their
     errors. What is missing to a sum of one is spread evenly over all transmitters.
@@ -104,7 +107,7 @@ def signs_from_predictions(
 
 
 def _neurons(long: pd.DataFrame) -> pd.Series:
-    """Number of neurons of every type: rows, unless the types list several transmitters whose probabilities sum to one."""
+    """Number of neurons of every type: its rows, or fewer if a neuron has a row for every transmitter."""
     most = long.groupby(["type", "transmitter"]).size().groupby(level=0)
     several = most.size() > 1
     sums = long.groupby("type")["p"].sum()
@@ -154,8 +157,8 @@ def fuse_signs(
     >>> def table(rows):
     ...     columns = ["sign", "transmitter", "p_positive", "p_negative", "p_unknown"]
     ...     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    >>> genes = table({"Mi1": [1.0, "acetylcholine", 0.99, 0.0, 0.01], "Mi9": [1.0, "acetylcholine", 0.95, 0.0, 0.05]})
-    >>> predicted = table({"Mi1": [1.0, "acetylcholine", 0.95, 0.03, 0.02], "Mi9": [-1.0, "glutamate", 0.02, 0.97, 0.01]})
+    >>> genes = table({"Mi1": [1, "acetylcholine", 0.99, 0, 0.01], "Mi9": [1, "acetylcholine", 0.95, 0, 0.05]})
+    >>> predicted = table({"Mi1": [1, "acetylcholine", 0.95, 0.03, 0.02], "Mi9": [-1, "glutamate", 0.02, 0.97, 0.01]})
     >>> fuse_signs(genes, predicted)["verdict"].to_dict()
     {'Mi1': 'both', 'Mi9': 'conflict'}
     """

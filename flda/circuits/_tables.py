@@ -28,8 +28,8 @@ class Wiring:
     edges : DataFrame
         One row per connected pair, with the columns ``pre, post, n_synapses`` and ``n_connections`` (pairs of neurons).
     annotations : DataFrame
-        One row per neuron (index), with its ``type`` and ``name`` (the type or the neuron that stands in ``edges``), and
-        the other columns of the annotations.
+        One row per neuron (index), with its ``type``, its ``name`` in ``edges`` (type or neuron), and the other columns
+        of the annotations.
     report : DataFrame
         One row per step that merged or dropped something: ``step, n_rows, n_synapses``, and an ``example``.
 

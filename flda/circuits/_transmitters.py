@@ -131,7 +131,7 @@ class _Model:
         self.data, self.groups, self.sets = data, groups, sets
         self.share_prior = share.to_numpy()
         self.member = np.array([[t in s for t in share.index] for s in sets])
-        T, G = data.counts.shape
+        G = data.counts.shape[1]
         with np.errstate(divide="ignore"):
             rate = np.exp(GRID)[:, None, None] * data.exposure  # (J, T, G)
             self.poisson = data.counts * np.log(rate) - rate - gammaln(data.counts + 1)
@@ -146,7 +146,8 @@ class _Model:
         self.leak = self.leak_prior[:, 0].copy()
         self.used = np.full(G, USED[0])
         self.absent = np.full(G, ABSENT[0])
-        self.on_spread, self.off_spread, self.ambient = np.full(G, ON_SPREAD[0]), OFF_SPREAD[0], AMBIENT[0]
+        self.on_spread = np.full(G, ON_SPREAD[0])
+        self.off_spread, self.ambient = OFF_SPREAD[0], float(AMBIENT[0])
         self.soup = np.log(np.maximum(data.soup, MIN_SOUP))
         self.seen = data.soup > MIN_SOUP  # a gene that nobody expresses says nothing about ambient RNA
         # a start between the prior and the level of the upper types: robust to one loud type and to one quiet one
@@ -226,7 +227,7 @@ class _Model:
             self.on_active[:, group.genes] = p[:, None] * active
 
     def _group(self, group: Group, odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Likelihood of the genes of a group if no transmitter needs it, and if one does, over that of all being off."""
+        """Likelihood of a group if no transmitter needs it, and if one does, over that of all genes being off."""
         o, used, leak = odds[:, group.genes], self._used(group), self.leak[group.genes]
         inactive = np.prod(leak * o + 1 - leak, axis=1)
         none = np.prod(1 - used)
@@ -235,7 +236,7 @@ class _Model:
         return inactive, sensitivity * some + 1 - sensitivity
 
     def _genes(self, group: Group, odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probability of every gene of a group being on, if the group is inactive and if it is active, ``(T, genes)``."""
+        """Probability of every gene of a group being on, if the group is inactive and if it is active."""
         o, used, leak = odds[:, group.genes], self._used(group), self.leak[group.genes]
         inactive = leak * o / (leak * o + 1 - leak)
         mixed = used * o + 1 - used
@@ -266,8 +267,8 @@ class _Model:
         self.ambient = float(drawn / (off.sum() + AMBIENT[1]))
         centre = self.soup + self.ambient
         about = square - 2 * mean * centre + centre**2
-        square, prior = float((off * about).sum()), OFF_SPREAD[1] * OFF_SPREAD[0] ** 2
-        self.off_spread = float(np.sqrt((square + prior) / (off.sum() + OFF_SPREAD[1])))
+        prior = OFF_SPREAD[1] * OFF_SPREAD[0] ** 2
+        self.off_spread = float(np.sqrt(((off * about).sum() + prior) / (off.sum() + OFF_SPREAD[1])))
         silent = (1 - self.on) * self.seen
         empty, out = (silent * (1 - self.share_ambient)).sum(axis=0), silent.sum(axis=0)
         common = (empty.sum() + ABSENT[0] * ABSENT[1]) / (out.sum() + ABSENT[1])

@@ -85,7 +85,7 @@ def t4t5_fib19_wiring(data_dir: str | os.PathLike | None = None) -> AnnData:
     table = table.reindex(ids).loc[:, lambda t: t.any()]
     var = table.columns.to_frame(index=False)
     var["among"] = var["partner"].str.match(r"T[45][a-d]?$")
-    var.index = pd.Index(["{0} {1} {2}".format(*column) for column in table.columns])
+    var.index = pd.Index([" ".join(column) for column in table.columns])
     obs = pd.DataFrame(
         {
             "type": pd.Categorical(seeds["type"]), "dendrite": pd.Categorical(seeds["type"].str[:2]),

@@ -73,8 +73,8 @@ def test_bad_tables():
         wiring_from_flywire(edges.assign(syn_count=-1), pd.DataFrame({"root_id": [1], "type": ["a"]}))
     with pytest.raises(ValueError, match="root_id"):
         wiring_from_flywire(edges, pd.DataFrame({"id": [1]}))
+    notes = pd.DataFrame({"id": [1, 1], "type": ["a", "b"]})
     with pytest.raises(ValueError, match="'1'"):
-        notes = pd.DataFrame({"id": [1, 1], "type": ["a", "b"]})
         wiring_from_edges(pd.DataFrame({"pre": [1], "post": [2], "n_synapses": [1]}), notes, id_column="id")
     with pytest.raises(ValueError, match="no edge is left"):
         wiring_from_edges(edges, {"7": "Mi1"}, pre="pre_root_id", post="post_root_id", weight="syn_count")

@@ -40,10 +40,11 @@ def differential_expression(
       connections to be independent. Connections of neurons that share genes by descent are not, and these p-values are
       then too small.
     * ``pval``: genes are unrelated to the neurons that express them. Whole profiles are permuted between neurons, while
-      contacts and connections stay. Instead of the variance of ``z``, which would have to be solved for in every
-      permutation, the statistic is divided by that of the centred profiles, ``sum_ij v_ij x_ia^2 y_jb^2``: both are
-      permuted, so the test is exact, and the two are equal if contacts are unrelated to genes. ``pval_family`` compares with the largest ``|z|`` of all pairs, which controls the
-      probability of any false positive; ``pval_adj`` is ``pval`` adjusted by Benjamini-Hochberg.
+      contacts and connections stay. The variance of ``z`` would have to be solved for in every permutation, so here the
+      score is divided by the standard deviation for centred profiles, ``sum_ij v_ij x_ia^2 y_jb^2`` with
+      ``v = p (1 - p)``. The test is exact, because the same statistic is permuted; the two are equal if ``v`` is a
+      product of a factor for i and one for j. ``pval_family`` compares with the largest statistic of all pairs, which
+      controls the probability of any false positive; ``pval_adj`` is ``pval`` adjusted by Benjamini-Hochberg.
 
     Parameters
     ----------

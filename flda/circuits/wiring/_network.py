@@ -145,11 +145,8 @@ def _newton(i: np.ndarray, j: np.ndarray, once: np.ndarray, b: np.ndarray, size:
         if np.abs(gap).max() <= 1e-9 * max(1.0, degree.max()):
             return p
         v = p * (1 - p)
-        step = solve_effects(
-            effects_matrix(i[once], j[once], v[once], _sums(i, j, v, once, size, undirected), undirected),
-            gap[:, None],
-            1e-8,
-        )[:, 0]
+        M = effects_matrix(i[once], j[once], v[once], _sums(i, j, v, once, size, undirected), undirected)
+        step = solve_effects(M, gap[:, None], 1e-8)[:, 0]
         length = 1.0
         while length > 1e-6:
             new = at(t + length * step)
@@ -165,7 +162,7 @@ def _newton(i: np.ndarray, j: np.ndarray, once: np.ndarray, b: np.ndarray, size:
 
 
 def effects_matrix(i: np.ndarray, j: np.ndarray, v: np.ndarray, diagonal: np.ndarray, undirected: bool) -> sp.csr_array:
-    """``D'VD``, D the regressors of the neurons' effects: sums of variances, and the variance that two neurons share."""
+    """``D'VD``, D the regressors of the neurons' effects: sums of variances, and those that two neurons share."""
     size = len(diagonal)
     off = sp.csr_array((v, (i, j)), (size, size))
     return sp.csr_array((off if undirected else off + off.T) + sp.diags_array(diagonal))

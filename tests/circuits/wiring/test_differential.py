@@ -153,7 +153,7 @@ def test_permuted_statistics_against_sums_over_pairs(undirected):
 
 
 def test_bad_sparse_networks():
-    X, Y, B, C = sparse_network(10, 8)
+    X, Y, _, C = sparse_network(10, 8)
     with pytest.raises(ValueError, match="contact"):
         differential_expression(X, sp.csr_array(np.ones((10, 8))), Y=Y, contact=sp.csr_array(C))
     with pytest.raises(ValueError, match=r"B has shape \(8, 8\)"):
