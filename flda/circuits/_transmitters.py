@@ -260,15 +260,15 @@ class _Model:
         self.common_level = float((known @ level + ON_LEVEL[0] * ON_LEVEL[1]) / (known.sum() + ON_LEVEL[1]))
         about = square - 2 * mean * self.on_level + self.on_level**2
         square = (on * about).sum(axis=0)
-        common = (square.sum() + ON_SPREAD[1] * ON_SPREAD[0] ** 2) / (n.sum() + ON_SPREAD[1])
-        self.on_spread = np.sqrt((square + OWN_SPREAD * common) / (n + OWN_SPREAD))
+        shared = (square.sum() + ON_SPREAD[1] * ON_SPREAD[0] ** 2) / (n.sum() + ON_SPREAD[1])
+        self.on_spread = np.sqrt((square + OWN_SPREAD * shared) / (n + OWN_SPREAD))
         mean, square = _moments(self.at_off)
         drawn = (off * (mean - self.soup)).sum() + AMBIENT[0] * AMBIENT[1]
         self.ambient = float(drawn / (off.sum() + AMBIENT[1]))
         centre = self.soup + self.ambient
         about = square - 2 * mean * centre + centre**2
-        prior = OFF_SPREAD[1] * OFF_SPREAD[0] ** 2
-        self.off_spread = float(np.sqrt(((off * about).sum() + prior) / (off.sum() + OFF_SPREAD[1])))
+        worth = OFF_SPREAD[1] * OFF_SPREAD[0] ** 2
+        self.off_spread = float(np.sqrt(((off * about).sum() + worth) / (off.sum() + OFF_SPREAD[1])))
         silent = (1 - self.on) * self.seen
         empty, out = (silent * (1 - self.share_ambient)).sum(axis=0), silent.sum(axis=0)
         common = (empty.sum() + ABSENT[0] * ABSENT[1]) / (out.sum() + ABSENT[1])
