@@ -38,11 +38,12 @@ KINDS = {
     },
 }  # fmt: skip
 GENES = {
-    "mouse": (
-        "Slc17a7 Slc17a6 Slc17a8 Gad1 Gad2 Slc32a1 Slc6a5 Slc6a9 Chat Slc18a3 Th Slc6a3 Dbh Tph2 Hdc Slc18a2".split()
-    ),
-    "drosophila": "VAChT ChAT Gad1 VGAT VGlut Hdc ple DAT Vmat Tdc2 Tbh Trh SerT".split(),
-}
+    "mouse": [
+        "Slc17a7", "Slc17a6", "Slc17a8", "Gad1", "Gad2", "Slc32a1", "Slc6a5", "Slc6a9", "Chat", "Slc18a3", "Th",
+        "Slc6a3", "Dbh", "Tph2", "Hdc", "Slc18a2",
+    ],
+    "drosophila": ["VAChT", "ChAT", "Gad1", "VGAT", "VGlut", "Hdc", "ple", "DAT", "Vmat", "Tdc2", "Tbh", "Trh", "SerT"],
+}  # fmt: skip
 
 
 def atlas(rng: np.random.Generator, organism: str, form: str, n_types: int = 40) -> tuple[AnnData, pd.Series]:
@@ -66,7 +67,7 @@ def atlas(rng: np.random.Generator, organism: str, form: str, n_types: int = 40)
     if form == "means":
         counted = n * depth / 1e4
         X = rng.poisson(profile.to_numpy() * counted) / counted * 100
-        X[X < rng.choice([0, 5, 20])] = 0  # TPM below a threshold are stored as zero
+        X[rng.choice([0, 5, 20]) > X] = 0  # TPM below a threshold are stored as zero
         X = np.hstack([X, 1e6 - X.sum(axis=1, keepdims=True)])
         return AnnData(X, obs=pd.DataFrame({"type": names}, index=names), var=var), truth
     total = rng.lognormal(np.log(depth), 0.4, (n_types * n, 1))
@@ -135,10 +136,9 @@ def worm(atlas_file: Path, truth_file: Path) -> None:
         X.to_numpy(float), obs=pd.DataFrame({"type": X.index}, index=X.index), var=pd.DataFrame(index=X.columns)
     )
     table = infer_signs(adata, "type", organism="celegans", unit="tpm").loc[truth.index]
-    table.assign(truth=truth).to_csv(RESULTS / "signs_worm.csv", float_format="%.4g")
-    print(
-        f"{len(truth)} classes: {int((table['sign'] == truth).sum())} right, {int((table['sign'] == -truth).sum())} wrong"
-    )
+    table.drop(columns="marker_levels").assign(truth=truth).to_csv(RESULTS / "signs_worm.csv", float_format="%.4g")
+    right, wrong = (int((table["sign"] == s * truth).sum()) for s in (1, -1))
+    print(f"{len(truth)} classes: {right} right, {wrong} wrong")
 
 
 def main() -> None:
