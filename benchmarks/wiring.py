@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from wiring_rules import RESULTS, binding, rules, speed, worm, write
+from wiring_rules import RESULTS, binding, rules, sparse, speed, worm, write
 
 import flda
 from flda import datasets
@@ -34,7 +34,7 @@ FACTORS = pd.DataFrame({"dendrite": [t[:2] for t in TYPES], "axon": [t[2] for t 
 TABLES = ((2, 4), (3, 4), (4, 4), (4, 6), (5, 8))  # 8, 12, 16, 24 and 40 types
 ALIASES = {"CT1(M10)": "CT1", "CT1(Lo1)": "CT1", **{f"R{i}": "R1-6" for i in range(1, 7)}}
 STRENGTH = 0.4  # of a planted link, in standard deviations of the noise of a connection
-PARTS = ("worm", "rules", "binding", "speed", "links", "t4t5", "signs", "whole", "figure")
+PARTS = ("worm", "rules", "binding", "speed", "sparse", "fib19", "links", "t4t5", "signs", "whole", "figure")
 
 
 def planted(sizes: tuple[int, int], linked: bool, seed: int) -> tuple[AnnData, pd.DataFrame]:
@@ -133,6 +133,32 @@ def t4t5() -> None:
         )
     found = write("t4t5_agreement", pd.concat(agreement))
     print(found.round(4).to_string(), flush=True)
+
+
+def fib19() -> None:
+    """Shares of single neurons and of types of FIB-19, and the certificate of FLDA on the same features."""
+    neurons = datasets.t4t5_fib19_wiring()
+    shares, certificates = [], []
+    for direction in ("inputs", "outputs"):
+        own = neurons[:, (neurons.var["direction"] == direction) & ~neurons.var["among"]]
+        for weighting in ("raw", "sqrt", "log1p"):
+            X = own.X if weighting == "raw" else own.layers[weighting]
+            single = pd.DataFrame(X, index=own.obs_names, columns=own.var_names)
+            types = single.groupby(own.obs["type"].astype(str)).mean()
+            for level, table, factors in (
+                ("neurons", single, own.obs[["dendrite", "axon"]].astype(str)),
+                ("types", types, FACTORS),
+            ):
+                matrix = table.T if direction == "inputs" else table
+                found = decompose_connectivity(matrix, factors, directions=direction, n_resamples=1999)
+                shares.append(found.assign(level=level, weighting=weighting))
+            adata = own.copy()
+            adata.X = np.array(X)
+            flda.tl.flda(adata, ["dendrite", "axon"])
+            flda.tl.certify(adata, random_state=0)
+            certificates.append(flda.get.certificate_df(adata).assign(direction=direction, weighting=weighting))
+    print(write("fib19", pd.concat(shares)).round(4).to_string(), flush=True)
+    print(write("fib19_certificate", pd.concat(certificates)).round(3).to_string(), flush=True)
 
 
 def signs() -> None:
@@ -326,6 +352,8 @@ def main() -> None:
         "rules": rules,
         "binding": lambda: binding(max(1, args.seeds // 10)),
         "speed": lambda: speed(args.seconds),
+        "sparse": sparse,
+        "fib19": fib19,
         "links": lambda: links(args.seeds),
         "t4t5": t4t5,
         "signs": signs,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from sklearn.metrics import roc_auc_score
 
 from flda import datasets
@@ -163,3 +165,27 @@ def speed(seconds: float) -> None:
                 )  # fmt: skip
             print(d, rate, slow.round(2), fast.round(4), flush=True)
             write("speed", rows)
+
+
+def sparse() -> None:
+    """Processor seconds and memory of differential expression on sparse networks of growing size."""
+    rows = []
+    for n, n_resamples in ((248, 99), (1000, 99), (2000, 0), (2000, 99), (2000, 999), (4000, 99), (10_000, 99)):
+        rng = np.random.default_rng(0)
+        family = np.repeat(np.arange(n // 4), 4)
+        X = (rng.random((n // 4, 50)) < 0.3).astype(float)[family]
+        i, j = np.repeat(np.arange(n), 100), rng.integers(0, n, 100 * n)
+        key = np.unique((i * n + j)[i != j])
+        i, j = np.divmod(key, n)
+        effects = rng.normal(size=(2, n))
+        odds = -2 + 0.5 * effects[0][i] + 0.5 * effects[1][j] + 0.8 * X[i, 0] * X[j, 1]
+        b = (rng.random(len(i)) < 1 / (1 + np.exp(-odds))).astype(float)
+        B, C = (sp.csr_array((values, (i, j)), (n, n)) for values in (b, np.ones(len(i))))
+        classes = family if n_resamples == 999 else None
+        start = time.process_time()
+        differential_expression(X, B, contact=C, directed=True, classes=classes, n_resamples=n_resamples)
+        seconds = time.process_time() - start
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # the largest so far
+        rows.append({"neurons": n, "pairs": len(i), "permutations": n_resamples, "seconds": seconds, "MB": megabytes})
+        print(rows[-1], flush=True)
+        write("sparse", rows)

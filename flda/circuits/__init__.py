@@ -24,10 +24,12 @@ from ._linear import SignedLinear
 from ._link import compare_connectivity, decompose_connectivity, link_axes, phenotypes_from_connectivity
 from ._metrics import canonical_scale, match_units, matched_recovery, support_recovery, system_recovery
 from ._models import CircuitModel, Connection, Population
+from ._predictions import fuse_signs, signs_from_predictions
 from ._projection import SignConsistentProjection
 from ._recover import CircuitRecovery, recover_circuit
 from ._sign_mask import SignMask
-from ._signs import infer_signs, marker_table, signs_from_transmitters
+from ._signs import infer_signs, marker_table, sign_evidence, signs_from_transmitters
+from ._tables import Wiring, wiring_from_edges, wiring_from_flywire, wiring_from_neuprint
 
 if TYPE_CHECKING:
     from . import optim
@@ -42,6 +44,7 @@ __all__ = [
     "SignMask",
     "SignedLinear",
     "SignedWiring",
+    "Wiring",
     "audit_signs",
     "canonical_scale",
     "circuit_notes",
@@ -49,6 +52,7 @@ __all__ = [
     "decompose_connectivity",
     "flip_unit",
     "flippable_units",
+    "fuse_signs",
     "infer_signs",
     "link_axes",
     "marker_table",
@@ -57,13 +61,18 @@ __all__ = [
     "optim",
     "phenotypes_from_connectivity",
     "recover_circuit",
+    "sign_evidence",
     "signed_wiring",
+    "signs_from_predictions",
     "signs_from_transmitters",
     "simulate",
     "support_recovery",
     "system_recovery",
     "unit_report",
     "wiring",
+    "wiring_from_edges",
+    "wiring_from_flywire",
+    "wiring_from_neuprint",
 ]
 
 

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ._sign_mask import with_named_ends
+from ._names import as_names, name_text, named_edges
 
 
 def audit_signs(
-    edges: pd.DataFrame, signs: Mapping[str, float] | pd.Series, *, names: Mapping[str, str] | None = None
+    edges: pd.DataFrame,
+    signs: Mapping[str, float] | pd.Series | pd.DataFrame,
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Compare the signs of a connectome with signs from measured transmitters or genes.
 
@@ -22,7 +25,8 @@ def audit_signs(
         types are summed. An optional boolean column ``referenced`` says whether the connectome cites a source for the
         sign.
     signs
-        Sign by presynaptic type, +1, -1 or NaN, from :func:`signs_from_transmitters` or :func:`infer_signs`.
+        Sign by presynaptic type, +1, -1 or NaN, from :func:`signs_from_transmitters`, or the table of
+        :func:`infer_signs`.
     names
         For presynaptic types that have another name in ``signs``: name in ``edges`` -> name in ``signs``.
 
@@ -31,8 +35,9 @@ def audit_signs(
     DataFrame
         One row per pair of types, the most synapses first, with the columns ``pre, post, n_synapses, sign, referenced``
         of the connectome, ``sign_measured`` (the sign in ``signs``) and ``verdict``. The verdict is ``"agree"`` or
-        ``"conflict"`` if both signs are known. Otherwise it is ``"reference only"`` if the connectome
-        cites a source, and ``"unsupported"`` if it does not.
+        ``"conflict"`` if ``signs`` knows the sign of the type. Otherwise it is ``"reference only"`` if the connectome
+        cites a source, and ``"unsupported"`` if it does not. An edge whose own sign is NaN has the verdict
+        ``"no sign"``. Names are compared as text; rows without a name on either side are left out, with a warning.
 
     Raises
     ------
@@ -51,16 +56,18 @@ def audit_signs(
     missing = [c for c in ("pre", "post", "sign", "n_synapses") if c not in edges]
     if missing:
         raise ValueError(f"edges lack the columns {missing}; they need pre, post, sign and n_synapses.")
-    measured = pd.Series(signs, dtype=float)
+    measured = pd.Series(signs["sign"] if isinstance(signs, pd.DataFrame) else signs, dtype=float)
     for what, values in (("edges", edges["sign"].astype(float)), ("signs", measured)):
         bad = values[~values.isin([1.0, -1.0]) & values.notna()]
         if len(bad):
             raise ValueError(f"{what} hold the sign {bad.iloc[0]:g}; use +1, -1, or NaN for an unknown sign.")
+    edges = named_edges(edges)
+    measured.index = as_names(measured.index)
     if not measured.index.is_unique:
         raise ValueError(
             f"type {measured.index[measured.index.duplicated()][0]!r} has two entries in signs; keep one of them."
         )
-    edges = with_named_ends(edges)
+    edges = named_edges(edges)
     pairs = edges.groupby(["pre", "post"], sort=False)
     n_signs = pairs["sign"].nunique()
     if (n_signs > 1).any():
@@ -68,11 +75,11 @@ def audit_signs(
         raise ValueError(f"{pre} -> {post} has both signs in the edges; give one sign per pair of types.")
     table = pairs.agg(n_synapses=("n_synapses", "sum"), sign=("sign", "first")).reset_index()
     table["referenced"] = pairs["referenced"].any().to_numpy() if "referenced" in edges else False
-    measured.index = measured.index.map(str)
-    listed = {str(edge): str(own) for edge, own in (names or {}).items()}
-    name_in_signs = table["pre"].map(lambda pre: listed.get(pre, pre))
+    renamed = {name_text(k): name_text(v) for k, v in (names or {}).items()}
+    name_in_signs = table["pre"].map(lambda pre: renamed.get(pre, pre))
     table["sign_measured"] = name_in_signs.map(measured).astype(float)
     compared = np.where(table["sign_measured"] == table["sign"], "agree", "conflict")
+    compared = np.where(table["sign"].isna(), "no sign", compared)
     unknown = np.where(table["referenced"], "reference only", "unsupported")
     both = table["sign_measured"].notna() & table["sign"].notna()
     table["verdict"] = np.where(both, compared, unknown)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.linear_model import enet_path
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._sign_mask import check_signs
+from ._sign_mask import SignMask, check_signs
 
 
 class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -26,8 +26,8 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
     ----------
     signs
         ``(n_features,)``, or ``(n_features, n_outputs)`` if signs differ between outputs: +1, -1, NaN (unconstrained)
-        or 0 (no synapse). None leaves all coefficients unconstrained. A :class:`SignMask` also works; its rows must be
-        in the order of the features.
+        or 0 (no synapse). None leaves all coefficients unconstrained. A :class:`SignMask`, Series or DataFrame also
+        works; if X is a DataFrame, its rows are matched to the columns of X by name.
     alpha
         Weight of the L1 penalty.
     ridge
@@ -177,13 +177,15 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _checked(self, X, y) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """X, responses and signs with one column per output, and whether y had one dimension."""
+        features = X.columns if isinstance(X, pd.DataFrame) else None
+        outputs = y.columns if isinstance(y, pd.DataFrame) else None
         X, y = validate_data(self, X, y, dtype=float, multi_output=True, y_numeric=True)
         if min(self.alpha, self.ridge) < 0:
             raise ValueError(f"alpha={self.alpha} and ridge={self.ridge} must not be negative.")
         Y = y.astype(float).reshape(len(X), -1)
         if self.signs is None:
             return X, Y, np.full((X.shape[1], Y.shape[1]), np.nan), y.ndim == 1
-        given = check_signs(self._aligned())
+        given = check_signs(_ordered(self.signs, features, outputs))
         if given.ndim == 1 and len(given) == X.shape[1]:
             given = np.repeat(given[:, None], Y.shape[1], axis=1)
         if given.shape != (X.shape[1], Y.shape[1]):
@@ -192,23 +194,6 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"({X.shape[1]},) or ({X.shape[1]}, {Y.shape[1]})."
             )
         return X, Y, given, y.ndim == 1
-
-    def _aligned(self) -> Any:
-        """Signs in the order of the inputs: by name if both have names, else as they are given."""
-        signs = self.signs if isinstance(self.signs, pd.Series) else getattr(self.signs, "values", self.signs)
-        names = getattr(self, "feature_names_in_", None)
-        if not isinstance(signs, pd.Series | pd.DataFrame):
-            return signs
-        if names is None or isinstance(signs.index, pd.RangeIndex):
-            return signs.to_numpy()
-        if not signs.index.is_unique:
-            raise ValueError(
-                f"signs have two entries for {signs.index[signs.index.duplicated()][0]!r}; keep one of them."
-            )
-        missing = [name for name in names if name not in signs.index]
-        if missing:
-            raise ValueError(f"signs have no entry for the input {missing[0]!r}; name every column of X.")
-        return signs.loc[list(names)].to_numpy()
 
     def _centred(self, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if not self.fit_intercept:
@@ -334,3 +319,22 @@ class SignedLinear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         wrong = np.where(w != 0, np.abs(slope - alpha * np.sign(w)), np.maximum(inactive, 0.0))
         scale = np.abs(A.T @ y).max() / len(A)
         return float(wrong.max() / scale) if scale > 0 else 0.0
+
+
+def _ordered(signs: Any, features: pd.Index | None, outputs: pd.Index | None) -> Any:
+    """Signs in the order of the features and outputs, if both have names."""
+    table = signs.values if isinstance(signs, SignMask) else signs
+    if not isinstance(table, (pd.Series, pd.DataFrame)):
+        return table
+    sides = [(0, features, "columns of X")] + [(1, outputs, "columns of y")] * (table.ndim == 2)
+    for axis, names, what in sides:
+        have = table.axes[axis]
+        # a table whose names are only positions is in the order of the features
+        if names is None or isinstance(have, pd.RangeIndex) or have.equals(names):
+            continue
+        missing = names.difference(have)
+        if not have.is_unique or len(missing):
+            name = missing[0] if len(missing) else have[have.duplicated()][0]
+            raise ValueError(f"signs must have one entry for each of the {what}; check {name!r}.")
+        table = table.reindex(names, axis=axis)
+    return table.to_numpy()

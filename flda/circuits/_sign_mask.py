@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._logging import warn
+from ._names import as_names, named_edges
 
 
 class SignMask:
@@ -69,7 +69,8 @@ class SignMask:
             Sign by presynaptic type, or the table that :func:`infer_signs` returns. The sign of a type without an entry
             is unknown.
         edges
-            Columns ``pre`` and ``post``; pairs of types that are not listed have no synapse. If there is a column
+            Columns ``pre`` and ``post``; pairs of types that are not listed have no synapse. Names are compared as
+            text, and rows without a name are left out, with a warning. If there is a column
             ``sign``, its values take precedence over the sign of the type wherever they are not NaN, for example for
             a receptor that inverts the sign.
         overrides
@@ -98,12 +99,14 @@ class SignMask:
         missing = [c for c in ("pre", "post") if c not in edges]
         if missing:
             raise ValueError(f"edges lack the columns {missing}; they need pre and post.")
-        edges, signs = with_named_ends(edges), pd.Series(signs, dtype=float)
-        signs.index = signs.index.map(str)
-        if not signs.index.is_unique:
-            name = signs.index[signs.index.duplicated()][0]
-            raise ValueError(f"type {name!r} has two entries in signs; keep one of them.")
-        value = edges["pre"].map(signs)
+        known = pd.Series(signs, dtype=float)
+        known.index = as_names(known.index)
+        if not known.index.is_unique:
+            raise ValueError(
+                f"type {known.index[known.index.duplicated()][0]!r} has two entries in signs; keep one of them."
+            )
+        edges = named_edges(edges)
+        value = edges["pre"].map(known)
         if "sign" in edges:
             value = edges["sign"].astype(float).where(edges["sign"].notna(), value)
         frame = pd.DataFrame({"pre": edges["pre"], "post": edges["post"], "sign": value.astype(float)})
@@ -206,19 +209,6 @@ class SignMask:
         """
         v = self.values.to_numpy()
         return {"positive": int((v == 1).sum()), "negative": int((v == -1).sum()), "unknown": int(np.isnan(v).sum())}
-
-
-def with_named_ends(edges: pd.DataFrame) -> pd.DataFrame:
-    """Return the edges with the names of both ends as text, without those that have a partner without a name.
-
-    Names that are numbers in one table and text in another are then the same, and a categorical column adds no pairs
-    of types that are not listed.
-    """
-    named = edges["pre"].notna() & edges["post"].notna()
-    if not named.all():
-        warn(f"{int((~named).sum())} of {len(named)} edges lack the type of a partner and are left out.")
-    edges = edges[named]
-    return edges.assign(**{end: edges[end].astype(object).map(str).astype(object) for end in ("pre", "post")})
 
 
 def check_signs(signs: Any, shape: tuple[int, ...] | None = None, *, what: str = "signs") -> np.ndarray:

@@ -13,7 +13,8 @@ from .._adata.keys import check_adata
 from .._adata.read import labels
 from .._adata.results import check_new_table, write_table
 from .._logging import warn
-from ._expression import expressed_probability, type_levels
+from ._expression import UNITS, TypeCounts, find_genes, type_counts
+from ._transmitters import Evidence, fit_transmitters
 
 ORGANISMS = ("drosophila", "mouse", "celegans")
 
@@ -65,26 +66,25 @@ def infer_signs(
     organism: str = "drosophila",
     layer: str | None = None,
     markers: pd.DataFrame | None = None,
-    ambient: float = 0.03,
-    min_level: float = 0.5,
+    unit: str = "auto",
     confidence: float = 0.9,
     key_added: str | None = None,
 ) -> pd.DataFrame:
     """Infer from transmitter genes whether the synapses that each cell type makes are excitatory or inhibitory.
 
-    Signs are inferred per type, not per cell, because dropout hides markers in single cells: on one data set 4 of 5
-    cells were right, but 33 of 33 types. The level of each marker in a type is compared with its highest level in any
-    type. Two explanations compete for the observed count: the type expresses the gene, at a level near the highest;
-    or the count is contamination by ambient RNA or neighbouring cells, at about ``ambient`` of the highest level and
-    up to several times as much. If cells are few or shallow, neither explanation wins and the sign stays unknown.
-    The sign also stays unknown if a type uses transmitters of opposite sign, or any monoamine: a sign that the data do
-    not support must not become a constraint.
+    Signs are inferred per type, not per cell, because dropout hides markers in single cells. A mixture model is fitted
+    to all types at once. A marker gene is either expressed, at a level that varies between types around a level of its
+    own, or absent, or contamination by ambient RNA in proportion to its mean over all cells; these levels are learnt
+    from the data. A transmitter needs one gene of each of its required groups. If cells are few or shallow, the sign
+    stays unknown. It also stays unknown if a type uses transmitters of opposite sign, or any monoamine, or does not
+    look like a neuron: a sign that the data do not support must not become a constraint.
+
+    The probabilities are calibrated on simulated atlases; :func:`sign_evidence` returns what they rest on.
 
     Parameters
     ----------
     adata
-        Cells x genes with counts, or with log1p of counts per 10,000. Zeros must have been kept, because the depth of
-        a log-normalised cell is computed from its smallest non-zero value.
+        Cells x genes, or an atlas with one row of means per type.
     groupby
         Column of ``adata.obs`` with the cell types.
     organism
@@ -93,11 +93,10 @@ def infer_signs(
         Layer to use instead of ``adata.X``.
     markers
         Table that replaces :func:`marker_table`, with the same columns.
-    ambient
-        Median contamination, as a fraction of the gene's highest level. One standard deviation of the contamination
-        is a factor of e either way.
-    min_level
-        Counts per 10,000. A gene below this level in every type counts as not expressed in any of them.
+    unit
+        What the values are: ``"counts"``; ``"log1p"`` or ``"log2p1"``, logarithms of 1 + normalised counts; ``"tpm"``;
+        or ``"scaled"``, values in proportion to the counts of a row. By default this is found from the values. Zeros
+        must have been kept: the depth of a normalised row is computed from its smallest non-zero value.
     confidence
         Probability that a sign must reach to be reported.
     key_added
@@ -108,10 +107,11 @@ def infer_signs(
     DataFrame
         One row per type (the index), with the columns
 
-        * ``n_cells``: number of cells of the type
+        * ``n_cells``: number of rows of the type
         * ``sign``: +1, -1, or NaN if unknown
         * ``transmitter``: transmitters of the type, the most probable first
         * ``p_positive, p_negative, p_unknown``: probabilities of the three outcomes
+        * ``p_neuron``: probability of being a neuron; NaN if the data have no marker of neurons
         * ``cotransmission``: whether the type uses more than one transmitter
         * ``ambiguous``: whether one of them is a monoamine
         * ``conflict``: whether they have opposite signs
@@ -141,34 +141,82 @@ def infer_signs(
     >>> infer_signs(adata, "type")["sign"].to_dict()
     {'Mi1': 1.0, 'Mi4': -1.0}
     """
-    table = marker_table(organism) if markers is None else markers
-    check_adata(adata)
     if key_added is not None:
+        check_adata(adata)
         check_new_table(adata, key_added)
-    labels(adata, [groupby])  # refuses a column that is not there
-    if layer is not None and layer not in adata.layers:
-        raise ValueError(f"adata.layers has no {layer!r}; it has {list(adata.layers)}.")
-    column = _find_genes(table, adata.var_names)
-    if not column:
-        raise ValueError(
-            f"none of the {organism} marker genes ({', '.join(table['gene'][:4])}, ...) is in adata.var_names; check "
-            "the organism, and that var_names are gene symbols."
-        )
-    required = {g for g, role in zip(table["gene"], table["role"], strict=True) if role == "required"}
-    missing = sorted(required - set(column))
-    if missing:
-        warn(f"adata.var_names lacks some marker genes, so their transmitters may be missed: {', '.join(missing)}")
-    levels, depth, n_cells = type_levels(adata, groupby, list(column.values()), layer)
-    levels.columns = list(column)
-    on = expressed_probability(levels, depth, ambient=ambient, min_level=min_level)
-    result = pd.DataFrame(
-        [_sign_of_type(on.loc[t], levels.loc[t], table, confidence) for t in levels.index], index=levels.index
-    )
-    result.insert(0, "n_cells", n_cells)
-    result.index.name = groupby
+    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    evidence = fit_transmitters(data, table)
+    sign = table.groupby("transmitter", sort=False)["sign"].first()[sorted(frozenset().union(*evidence.sets))]
+    unseen = _unmeasured(table, data.levels.columns)
+    rows = [_sign_of_type(i, data, evidence, sign, unseen, confidence) for i in range(len(data.levels))]
+    result = pd.DataFrame(rows, index=data.levels.index)
+    result.insert(0, "n_cells", data.n_cells)
     if key_added is not None:
         write_table(adata, key_added, result)
     return result
+
+
+def sign_evidence(
+    adata: AnnData,
+    groupby: str,
+    *,
+    organism: str = "drosophila",
+    layer: str | None = None,
+    markers: pd.DataFrame | None = None,
+    unit: str = "auto",
+) -> pd.DataFrame:
+    """List what :func:`infer_signs` knows about every marker gene in every type.
+
+    Parameters
+    ----------
+    adata, groupby, organism, layer, markers, unit
+        As in :func:`infer_signs`.
+
+    Returns
+    -------
+    DataFrame
+        One row per type, transmitter and gene (empty transmitter: markers of neurons), with the columns
+
+        * ``type, transmitter, gene, role``
+        * ``level``: mean counts per 10,000
+        * ``on_level, ambient_level``: median levels of the gene in types that express it, and of its contamination
+        * ``log_ratio``: log likelihood ratio of expression against absence or contamination
+        * ``p_on``: probability that the type expresses the gene, all genes considered
+        * ``p_transmitter``: probability that the type uses the transmitter; for markers of neurons, of being a neuron
+
+    Raises
+    ------
+    ValueError
+        As :func:`infer_signs`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from anndata import AnnData
+    >>> from flda.circuits import sign_evidence
+    >>> counts = np.tile([[9.0, 0.0, 9000.0], [0.0, 7.0, 9000.0]], (20, 1))
+    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}, index=[str(i) for i in range(40)]))
+    >>> adata.var_names = ["VAChT", "Gad1", "other"]
+    >>> sign_evidence(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
+    [0.0, 1.0]
+    """
+    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    evidence = fit_transmitters(data, table)
+    neuron = np.where(np.isnan(evidence.neuron), 1.0, evidence.neuron)
+    rows = []
+    for i, name in enumerate(data.levels.index):
+        for transmitter, gene, role in zip(table["transmitter"], table["gene"], table["role"], strict=True):
+            if gene in data.levels:
+                rows.append(
+                    {
+                        "type": name, "transmitter": transmitter, "gene": gene, "role": role,
+                        "level": data.levels.at[name, gene], "on_level": evidence.on_level[gene],
+                        "ambient_level": evidence.ambient_level[gene], "log_ratio": evidence.ratio.at[name, gene],
+                        "p_on": evidence.on.at[name, gene],
+                        "p_transmitter": neuron[i] * (evidence.probability(transmitter)[i] if transmitter else 1.0),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila") -> pd.Series:
@@ -202,7 +250,7 @@ def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila"
     >>> signs_from_transmitters(table).to_dict()
     {'Mi1': 1.0, 'Mi4': -1.0, 'both': nan}
     """
-    known = marker_table(organism).groupby("transmitter")["sign"].first()
+    known = marker_table(organism).query("role == 'required'").groupby("transmitter")["sign"].first()
     known.index = known.index.str.lower()
     usable = [c for c in table.columns if str(c).lower() in known.index]
     if not usable:
@@ -221,37 +269,63 @@ def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila"
     return pd.Series(signs, name="sign", dtype=float)
 
 
-def _find_genes(table: pd.DataFrame, var_names: pd.Index) -> dict[str, int]:
-    """Column of every marker in the data, found by its symbol or an alias; upper and lower case are the same."""
-    position: dict[str, int] = {}
-    for i, name in enumerate(var_names.astype(str)):
-        position.setdefault(name.lower(), i)
-    found = {}
-    for gene, aliases in zip(table["gene"], table["aliases"], strict=True):
-        for name in [gene, *str(aliases).split("|")]:
-            if name and name.lower() in position:
-                found[gene] = position[name.lower()]
-                break
-    return found
+def _read(
+    adata: AnnData, groupby: str, organism: str, layer: str | None, markers: pd.DataFrame | None, unit: str
+) -> tuple[TypeCounts, pd.DataFrame]:
+    """Marker genes per type, and the marker table without genes that the data lack."""
+    table = marker_table(organism) if markers is None else markers
+    check_adata(adata)
+    labels(adata, [groupby])  # refuses a column that is not there
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(f"adata.layers has no {layer!r}; it has {list(adata.layers)}.")
+    if unit not in UNITS:
+        raise ValueError(f"unit={unit!r} is unknown; choose one of {', '.join(UNITS)}.")
+    column = find_genes(table, adata.var_names)
+    deciding = table[table["role"].isin(("required", "supporting"))]
+    if not any(g in column for g in deciding["gene"]):
+        raise ValueError(
+            f"none of the {organism} marker genes ({', '.join(table['gene'][:4])}, ...) is in adata.var_names; check "
+            "the organism, and that var_names are gene symbols."
+        )
+    missing = sorted(set(table.loc[table["role"] == "required", "gene"]) - set(column))
+    if missing:
+        warn(f"adata.var_names lacks some marker genes, so their transmitters may be missed: {', '.join(missing)}")
+    return type_counts(adata, groupby, column, layer, unit), table
 
 
-def _sign_of_type(on: pd.Series, levels: pd.Series, table: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """Row of :func:`infer_signs` for one type, from the probabilities ``on`` that it expresses each marker gene."""
-    # a transmitter needs one gene of every required group: the maximum within groups, the minimum between them
-    systems = {}
-    for transmitter, rows in table[table["role"] == "required"].groupby("transmitter", sort=False):
-        groups = [max((on.get(g, 0.0) for g in part["gene"]), default=0.0) for _, part in rows.groupby("group")]
-        systems[transmitter] = (min(groups), int(rows["sign"].iloc[0]))
-    # the sign is known only if transmitters of one sign are present and all others, monoamines included, are absent
-    p = {sign: max((q for q, s in systems.values() if s == sign), default=0.0) for sign in (1, -1, 0)}
-    positive = p[1] * (1 - p[-1]) * (1 - p[0])
-    negative = p[-1] * (1 - p[1]) * (1 - p[0])
-    sign = 1.0 if positive >= confidence else -1.0 if negative >= confidence else np.nan
-    active = sorted((t for t, (q, _) in systems.items() if q >= 0.5), key=lambda t: -systems[t][0])
-    kinds = {systems[t][1] for t in active}
+def _unmeasured(table: pd.DataFrame, genes: pd.Index) -> dict[str, str]:
+    """Transmitters that cannot be confirmed, because the data lack all genes of a required group: name -> genes."""
+    required = table[table["role"] == "required"]
+    return {
+        str(transmitter): " or ".join(rows["gene"])
+        for (transmitter, _), rows in required.groupby(["transmitter", "group"], sort=False)
+        if not rows["gene"].isin(genes).any()
+    }
+
+
+def _sign_of_type(
+    i: int, data: TypeCounts, evidence: Evidence, sign: pd.Series, unseen: dict[str, str], confidence: float
+) -> dict[str, Any]:
+    """Row of :func:`infer_signs` for one type."""
+    p = {t: float(evidence.probability(t)[i]) for t in sign.index}
+    neuron = evidence.neuron[i]
+    outcome = {1: 0.0, -1: 0.0}
+    for members, q in zip(evidence.sets, evidence.posterior[i], strict=True):
+        kinds = {int(sign[t]) for t in members}
+        if len(kinds) == 1 and 0 not in kinds:
+            outcome[kinds.pop()] += q
+    positive, negative = (outcome[s] * (1.0 if np.isnan(neuron) else neuron) for s in (1, -1))
+    active = sorted((t for t in sign.index if p[t] >= 0.5), key=lambda t: -p[t])
+    kinds = {int(sign[t]) for t in active}
     conflict, ambiguous = {1, -1} <= kinds, 0 in kinds
-    if not np.isnan(sign):
+    blind = [t for t in active if t in unseen]
+    found = 1.0 if positive >= confidence else -1.0 if negative >= confidence else np.nan
+    if blind:
+        found, reason = np.nan, f"{blind[0]} cannot be confirmed without {unseen[blind[0]]}"
+    elif not np.isnan(found):
         reason = ""
+    elif neuron < 0.5:
+        reason = "not a neuron by its genes"
     elif conflict:
         reason = "transmitters of opposite sign"
     elif ambiguous:
@@ -260,13 +334,15 @@ def _sign_of_type(on: pd.Series, levels: pd.Series, table: pd.DataFrame, confide
         reason = "probability below the requested confidence"
     else:
         reason = "no transmitter found"
+    levels, on = data.levels.iloc[i], evidence.on.iloc[i]
     expressed = [g for g in levels.index if on[g] >= 0.5]
     return {
-        "sign": sign,
+        "sign": found,
         "transmitter": ", ".join(active),
         "p_positive": positive,
         "p_negative": negative,
         "p_unknown": 1 - positive - negative,
+        "p_neuron": neuron,
         "cotransmission": len(active) > 1,
         "ambiguous": ambiguous,
         "conflict": conflict,

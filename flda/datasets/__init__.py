@@ -8,6 +8,7 @@ from ._mice import mice_protein
 from ._rnamix import rnamix
 from ._simulated import t4t5_simulated
 from ._t4t5 import t4t5
+from ._t4t5_wiring import t4t5_fib19_wiring
 from ._uch import uch
 from ._wiring import (
     celegans_gap_junctions,
@@ -31,6 +32,7 @@ __all__ = [
     "mice_protein",
     "rnamix",
     "t4t5",
+    "t4t5_fib19_wiring",
     "t4t5_simulated",
     "uch",
     "verify",

@@ -31,6 +31,16 @@ def test_audit():
         audit_signs(edges.drop(columns="n_synapses"), {})
 
 
+def test_names_of_every_kind():
+    """Categories invent no pairs, numbers match text, edges without a name or a sign are no conflicts."""
+    edges = pd.DataFrame({"pre": [1, 2, np.nan, 3], "post": [9, 9, 9, 9], "sign": [1, -1, 1, np.nan], "n_synapses": 5})
+    wanted = ["agree", "conflict", "no sign"]
+    assert audit_signs(edges, {"1": 1.0, "2": 1.0, "3": 1.0})["verdict"].tolist() == wanted
+    text = edges.dropna(subset="pre").astype({"pre": int}).astype({"pre": str, "post": str})
+    categories = text.astype({"pre": "category", "post": "category"})
+    assert audit_signs(categories, {1: 1.0, 2: 1.0, 3: 1.0})["verdict"].tolist() == wanted
+
+
 @pytest.mark.data
 def test_audit_of_flyvis():
     edges = datasets.flyvis_connectome()

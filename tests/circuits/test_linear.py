@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
@@ -141,3 +142,13 @@ def test_bad_input():
 @parametrize_with_checks([SignedLinear(), SignedLinear(alpha=0.01)])
 def test_scikit_learn(estimator, check):
     check(estimator)
+
+
+def test_named_signs_follow_the_names_of_the_inputs():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(80, 3)), columns=["Mi1", "Mi4", "Tm9"])
+    y = 2 * X["Mi1"] - X["Mi4"] + 0.5 * X["Tm9"]
+    signs = pd.Series({"Mi4": -1.0, "Mi1": 1.0, "Tm9": 1.0})
+    np.testing.assert_allclose(SignedLinear(signs).fit(X, y).coef_, [2, -1, 0.5], atol=1e-9)
+    with pytest.raises(ValueError, match="Tm9"):
+        SignedLinear(signs.drop("Tm9")).fit(X, y)

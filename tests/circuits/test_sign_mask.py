@@ -43,3 +43,11 @@ def test_bad_masks():
         SignMask(pd.DataFrame([[1], [1]], index=["a", "a"]))
     with pytest.raises(ValueError, match="post"):
         SignMask.from_types({}, pd.DataFrame({"pre": ["a"]}))
+
+
+def test_names_are_text_and_untyped_partners_are_left_out(caplog):
+    ids = SignMask.from_types({"1": 1.0, "2": -1.0}, pd.DataFrame({"pre": [1, 2], "post": [9, 9]}))
+    assert ids.counts() == {"positive": 1, "negative": 1, "unknown": 0}
+    mask = SignMask.from_types({"Mi1": 1.0}, pd.DataFrame({"pre": ["Mi1", None, ""], "post": "T4a"}))
+    assert mask.values.index.tolist() == ["Mi1"]
+    assert "2 of 3" in caplog.text

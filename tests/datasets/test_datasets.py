@@ -254,6 +254,24 @@ def test_mammary():
     np.testing.assert_allclose(np.expm1(adata.X).sum(axis=1), 1e4, rtol=1e-4)
 
 
+@pytest.mark.data
+def test_t4t5_fib19_wiring():
+    pytest.importorskip("rdata", reason="rdata is in the extra 'data'")
+    adata = datasets.t4t5_fib19_wiring()
+    manifest = datasets.manifests()["t4t5_fib19_wiring"]
+    assert adata.obs["type"].value_counts().to_dict() == manifest["groups"]
+    # counts of one feature and all synapses, from the rows of the source
+    rows = adata.uns["connections"]
+    one = rows[(rows["post"] == "28") & (rows["pre_type"] == "Mi1") & (rows["neuropil"] == "ME")]
+    assert adata["28", "inputs Mi1 ME"].X.item() == one["weight"].sum() > 0
+    sent = rows[rows["pre"].isin(adata.obs_names)]
+    outputs = adata[:, adata.var["direction"] == "outputs"]
+    assert outputs.X.sum() == sent.loc[sent["post_type"] != "", "weight"].sum()
+    assert adata.uns["untyped"]["outputs"] == pytest.approx(1 - outputs.X.sum() / sent["weight"].sum())
+    assert adata.var.loc[adata.var["among"], "partner"].str[:2].isin(["T4", "T5"]).all()
+    np.testing.assert_allclose(adata.layers["sqrt"] ** 2, adata.X)
+
+
 def test_uch_without_rdata(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdata", None)
     with pytest.raises(ImportError, match=r"rdata.*pip install 'flda\[data\]'"):

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import pinvh
 from scipy.stats import false_discovery_control, norm
 
-from ._nulls import MaximumEntropy
-from ._pairs import Pairs, check_pairs, class_codes, class_means
+from ..._progress import progress
+from ._network import Network, check_network, expected_connections
+from ._pairs import class_codes, class_means
+from ._score import CentredStatistics, score_statistics
+
+BLOCK = 2e6  # entries of the permuted profiles that are held at once
 
 
 def differential_expression(
@@ -37,13 +40,17 @@ def differential_expression(
       connections to be independent. Connections of neurons that share genes by descent are not, and these p-values are
       then too small.
     * ``pval``: genes are unrelated to the neurons that express them. Whole profiles are permuted between neurons, while
-      contacts and connections stay. ``pval_family`` compares with the largest ``|z|`` of all pairs, which controls the
-      probability of any false positive; ``pval_adj`` is ``pval`` adjusted by Benjamini-Hochberg.
+      contacts and connections stay. The variance of ``z`` would have to be solved for in every permutation, so here the
+      score is divided by the standard deviation for centred profiles, ``sum_ij v_ij x_ia^2 y_jb^2`` with
+      ``v = p (1 - p)``. The test is exact, because the same statistic is permuted; the two are equal if ``v`` is a
+      product of a factor for i and one for j. ``pval_family`` compares with the largest statistic of all pairs, which
+      controls the probability of any false positive; ``pval_adj`` is ``pval`` adjusted by Benjamini-Hochberg.
 
     Parameters
     ----------
     X, B, Y, contact, directed
-        As in :class:`SpatialConnectomeModel`, with connections of 0 or 1.
+        As in :class:`SpatialConnectomeModel`, with connections of 0 or 1. ``B`` and ``contact`` may be sparse matrices:
+        time and memory then grow with the number of pairs in contact, not with the square of the number of neurons.
     classes, classes_post
         Class of every presynaptic and, if they are other neurons, every postsynaptic neuron. Neurons then have the mean
         profile of their class, and profiles are permuted between whole classes, so that neurons that are alike by
@@ -85,38 +92,43 @@ def differential_expression(
     >>> found[["gene_pre", "gene_post", "pval_family"]].head(1).values.tolist()
     [[0.0, 1.0, 0.01]]
     """
-    pairs = check_pairs(X, B, Y, contact, directed=directed)
-    same = pairs.Y is pairs.X
-    pre, post = np.arange(len(pairs.X)), np.arange(len(pairs.Y))
+    net = check_network(X, B, Y, contact, directed=directed)
+    pre, post = np.arange(len(net.X)), np.arange(len(net.Y))
     if classes is not None:
-        pre, post = class_codes(pairs, classes, classes_post)
+        pre, post = class_codes(net, classes, classes_post)
     # without classes every neuron is a class of its own, and the class means are the profiles themselves
-    own = [class_means(genes, codes) for genes, codes in ((pairs.X, pre), (pairs.Y, post))]
-    null = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected)
-    excess = np.where(pairs.touching, pairs.B - null.probability, 0.0)
-    spread = _Spread(np.where(pairs.touching, null.variance, 0.0), pairs.undirected)
-    z = _z(own[0][pre], own[1][post], excess, spread)
+    own = [class_means(genes, codes) for genes, codes in ((net.X, pre), (net.Y, post))]
+    probability = expected_connections(net)
+    excess, variance = net.matrix(net.b - probability), net.matrix(probability * (1 - probability))
+    z = score_statistics(own[0][pre], own[1][post], excess, variance, net.undirected)
     p, q = z.shape
-    shown = np.flatnonzero((np.triu(np.ones((p, q))) > 0).ravel()) if pairs.undirected else np.arange(p * q)
+    shown = np.flatnonzero((np.triu(np.ones((p, q))) > 0).ravel()) if net.undirected else np.arange(p * q)
     row, col = np.divmod(shown, q)
     strength = np.abs(z.ravel()[shown])
 
     # a permuted statistic counts as larger if it is equal up to rounding; the observed order counts as one permutation
+    centred = CentredStatistics(excess, variance, net.undirected)
+    observed = np.abs(centred.of(own[0][pre][None], own[1][post][None])[0].ravel()[shown])
     beyond, beyond_all = np.zeros(len(shown)), np.zeros(len(shown))
     rng = np.random.default_rng(random_state)
-    for _ in range(n_resamples):
-        left = own[0][rng.permutation(len(own[0]))][pre]
-        right = left if same else own[1][rng.permutation(len(own[1]))][post]
-        drawn = np.abs(_z(left, right, excess, spread).ravel()[shown])
-        beyond += drawn >= strength * (1 - 1e-9)
-        beyond_all += drawn.max() >= strength * (1 - 1e-9)
+    step = max(1, int(BLOCK // (max(len(pre), len(post)) * max(p, q))))
+    for start in progress(range(0, n_resamples, step), desc="permutations"):
+        n = min(step, n_resamples - start)
+        orders = [
+            (rng.permutation(len(own[0])), rng.permutation(len(own[1])) if not net.same else None) for _ in range(n)
+        ]
+        left = np.stack([own[0][o][pre] for o, _ in orders])
+        right = left if net.same else np.stack([own[1][o][post] for _, o in orders])
+        drawn = np.abs(centred.of(left, right).reshape(n, -1)[:, shown])
+        beyond += (drawn >= observed * (1 - 1e-9)).sum(axis=0)
+        beyond_all += (drawn.max(axis=1)[:, None] >= observed * (1 - 1e-9)).sum(axis=0)
     permuted = n_resamples > 0
     pval = (beyond + 1) / (n_resamples + 1) if permuted else np.full(len(shown), np.nan)
-    means = _means(pairs)
+    means = _means(net)
     table = pd.DataFrame(
         {
-            "gene_pre": np.asarray(pairs.genes[0])[row],
-            "gene_post": np.asarray(pairs.genes[1])[col],
+            "gene_pre": np.asarray(net.genes[0])[row],
+            "gene_post": np.asarray(net.genes[1])[col],
             "connected": means[0].ravel()[shown],
             "unconnected": means[1].ravel()[shown],
             "z": z.ravel()[shown],
@@ -129,60 +141,10 @@ def differential_expression(
     return table.iloc[np.argsort(-strength, kind="stable")].reset_index(drop=True)
 
 
-class _Spread:
-    """Variance of the statistics ``sum k_ij b_ij`` over random networks, given the estimated effects of the neurons.
-
-    It is the variance of the score in a logistic regression with nuisance parameters: with D the regressors of the
-    neurons' effects and V the variances of the connections, ``k'Vk - k'VD (D'VD)^-1 D'Vk``.
-
-    A pair of an undirected network is drawn once and counts in both directions; in the sum over unordered pairs,
-    ``k_ij + k_ji`` replaces ``k_ij``.
-    """
-
-    def __init__(self, variance: np.ndarray, undirected: bool) -> None:
-        self.v, self.undirected = variance, undirected
-        # D'VD: neuron i is a regressor of the pairs (i, j), so the diagonal has the sums of their variances, and the
-        # entry (i, j) is the variance of the one pair that both neurons share
-        if undirected:
-            diagonal = np.diag(variance.diagonal())
-            self.inverse = pinvh(np.diag(variance.sum(axis=1)) + variance - diagonal)
-        else:
-            blocks = np.block([[np.diag(variance.sum(axis=1)), variance], [variance.T, np.diag(variance.sum(axis=0))]])
-            self.inverse = pinvh(blocks)
-
-    def of(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
-        """Variances for ``k_ij = x_ia y_jb``, ``(p, q)``."""
-        v, diagonal = self.v, self.v.diagonal()[:, None] if self.undirected else 0.0
-        right, left = v @ Y, v.T @ X  # sums of v y_b over j, and of v x_a over i
-        total = (X**2).T @ v @ Y**2  # k'Vk of ordered pairs
-        for a in range(X.shape[1]):
-            x = X[:, [a]]
-            # `explained` is D'Vk for all b at once
-            if self.undirected:
-                both = x * X
-                # the cross term of (k_ij + k_ji)^2, and the diagonal, which counts once
-                total[a] += np.sum(both * (v @ both), axis=0) - np.sum(diagonal * both**2, axis=0)
-                explained = x * right + X * left[:, [a]] - diagonal * both
-            else:
-                explained = np.vstack([x * right, Y * left[:, [a]]])
-            # what the neurons' effects explain of k has no variance once these effects are estimated
-            total[a] -= np.sum(explained * (self.inverse @ explained), axis=0)
-        return total
-
-
-def _z(X: np.ndarray, Y: np.ndarray, excess: np.ndarray, spread: _Spread) -> np.ndarray:
-    """Standardised statistic of every pair of genes, ``(p, q)``."""
-    variance = spread.of(X, Y)
-    # a pair of genes that the neurons' effects explain completely has no variance left, and z = 0
-    floor = 1e-9 * max(float(variance.max()), 1e-300)
-    return np.divide(X.T @ excess @ Y, np.sqrt(variance), out=np.zeros_like(variance), where=variance > floor)
-
-
-def _means(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+def _means(net: Network) -> tuple[np.ndarray, np.ndarray]:
     """Mean of ``x_a y_b`` over connected pairs, and over pairs that touch without a connection."""
-    connected = pairs.touching & (pairs.B > 0)
-    unconnected = pairs.touching & ~connected
-    found = [pairs.X.T @ w.astype(float) @ pairs.Y / w.sum() for w in (connected, unconnected)]
-    if pairs.undirected:
+    connected = net.b > 0
+    found = [net.X.T @ (net.matrix(w.astype(float)) @ net.Y) / max(w.sum(), 1) for w in (connected, ~connected)]
+    if net.undirected:
         found = [(f + f.T) / 2 for f in found]
     return found[0], found[1]

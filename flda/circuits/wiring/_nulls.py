@@ -177,6 +177,11 @@ def _newton(at, size: int, degree: np.ndarray) -> np.ndarray:
             break
         t = t + length * step
         p, gap, slope = new
+    warn_of_gap(gap)
+    return p
+
+
+def warn_of_gap(gap: np.ndarray) -> None:
+    """Warn if expected degrees are not the observed ones."""
     if np.abs(gap).max() > 1e-3:
         warn(f"expected degrees of the random networks differ from the observed ones by up to {np.abs(gap).max():.2g}")
-    return p

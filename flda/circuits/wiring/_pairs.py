@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from scipy.stats import rankdata
 
 
@@ -125,7 +126,7 @@ def _matrix(
                     f"{name!r} (only in {where}); keep the neurons that both have."
                 )
         values = values.loc[rows, columns]
-    array = np.asarray(values, dtype=float)
+    array = np.asarray(values.toarray() if sp.issparse(values) else values, dtype=float)
     if array.shape != shape:
         raise ValueError(f"{what} has shape {array.shape}; {shape[0]} x {shape[1]} neurons need {shape}.")
     bad = ~np.isfinite(array)
@@ -135,7 +136,7 @@ def _matrix(
     return array
 
 
-def class_codes(pairs: Pairs, classes: Any, classes_post: Any) -> tuple[np.ndarray, np.ndarray]:
+def class_codes(pairs: Any, classes: Any, classes_post: Any) -> tuple[np.ndarray, np.ndarray]:
     """Class of every presynaptic and postsynaptic neuron as integers."""
     if pairs.Y is pairs.X:
         classes_post = classes

@@ -1,10 +1,12 @@
 """Pairs of genes that go with connections: against dense score tests, and by their error rates."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 from scipy.special import expit
 
-from flda.circuits.wiring import differential_expression
+from flda.circuits.wiring import MaximumEntropy, _network, _score, differential_expression
 
 from circuit_problems import kron_rows, undirected
 
@@ -93,3 +95,70 @@ def test_exchanging_classes_is_the_right_null_for_neurons_that_are_alike():
             calls[k] += (found["pval"] <= 0.05).mean() / 40
     assert calls[0] > 0.15
     assert calls[1] < 0.1
+
+
+def sparse_network(n, m, seed=0):
+    """Connections with degrees and one rule, on a third of the pairs."""
+    rng = np.random.default_rng(seed)
+    X, Y = (rng.random((k, 3)) < 0.4 for k in (n, m))
+    C = (rng.random((n, m)) < 0.3).astype(float)
+    rate = expit(rng.normal(size=n)[:, None] + rng.normal(size=m) - 1 + X[:, [0]] * Y[:, 1])
+    return X.astype(float), Y.astype(float), C * (rng.random((n, m)) < rate), C
+
+
+@pytest.mark.parametrize("undirected", [False, True])
+def test_sparse_networks_give_the_dense_results(monkeypatch, undirected):
+    """Probabilities, statistics and p-values by conjugate gradients on lists of pairs equal those of matrices."""
+    X, Y, B, C = sparse_network(40, 40 if undirected else 30)
+    if undirected:
+        B, C, Y = np.triu(B) + np.triu(B, 1).T, np.triu(C) + np.triu(C, 1).T, None
+    B = B * C
+    kwargs = {"Y": Y, "directed": not undirected, "n_resamples": 19}
+    dense = differential_expression(X, B, contact=C, **kwargs)
+    for module in (_network, _score):
+        monkeypatch.setattr(module, "MAX_DENSE", 0)
+    listed = differential_expression(X, sp.csr_matrix(B), contact=sp.coo_array(C), **kwargs)
+    pd.testing.assert_frame_equal(dense, listed, rtol=1e-5)
+
+
+def test_sparse_probabilities_are_those_of_maximum_entropy(monkeypatch):
+    X, Y, B, C = sparse_network(40, 30, seed=1)
+    B[0] = 0.0  # a neuron without connections, and one with all of its contacts
+    B[:, 1] = C[:, 1]
+    monkeypatch.setattr(_network, "MAX_DENSE", 0)
+    net = _network.check_network(X, sp.csr_array(B), Y, sp.csr_array(C), directed=True)
+    p = np.zeros_like(B)
+    p[net.i, net.j] = _network.expected_connections(net)
+    np.testing.assert_allclose(p, MaximumEntropy.fit(B, C, undirected=False).probability, atol=1e-7)
+
+
+@pytest.mark.parametrize("undirected", [False, True])
+def test_permuted_statistics_against_sums_over_pairs(undirected):
+    """The centred statistic, and its p-value, from sums over pairs; the variance is exact for product variances."""
+    X, Y, B, C = sparse_network(24, 24)
+    if undirected:
+        B, C, Y = np.triu(B) + np.triu(B, 1).T, np.triu(C) + np.triu(C, 1).T, X
+    B = B * C
+    p = MaximumEntropy.fit(B, C, undirected=undirected).probability
+    v = p * (1 - p)
+    x, y = (g - w @ g / v.sum() for g, w in ((X, v.sum(axis=1)), (Y, v.sum(axis=0))))
+    found = _score.CentredStatistics(C * (B - p), v, undirected).of(X[None], Y[None])[0]
+    for a in range(3):
+        for b in range(3):
+            score = sum(X[i, a] * Y[j, b] * (B - p)[i, j] for i, j in np.argwhere(C > 0))
+            spread = sum(v[i, j] * x[i, a] ** 2 * y[j, b] ** 2 for i, j in np.argwhere(C > 0))
+            if undirected:
+                spread += sum(v[i].sum() * x[i, a] * x[i, b] for i in range(24)) ** 2 / v.sum()
+            assert found[a, b] == pytest.approx(score / np.sqrt(spread), rel=1e-6)
+
+
+def test_bad_sparse_networks():
+    X, Y, _, C = sparse_network(10, 8)
+    with pytest.raises(ValueError, match="contact"):
+        differential_expression(X, sp.csr_array(np.ones((10, 8))), Y=Y, contact=sp.csr_array(C))
+    with pytest.raises(ValueError, match=r"B has shape \(8, 8\)"):
+        differential_expression(X, sp.csr_array((8, 8)), Y=Y, contact=sp.csr_array(C))
+    with pytest.raises(ValueError, match="B is 0"):
+        differential_expression(X, sp.csr_array((10, 8)), Y=Y, contact=sp.csr_array(C))
+    with pytest.raises(ValueError, match="not symmetric"):
+        differential_expression(X[:8], sp.csr_array((8, 8)), contact=sp.csr_array(C[:8]))
