@@ -264,7 +264,7 @@ def make_design(
     nuisance: Iterable[str] = (),
     numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
     contrasts: Mapping[str, Any] | None = None,
-    error: str = "auto",
+    error: str = "within",
     weights: str | None = None,
 ) -> Design:
     """Build the design of a table of labels, which has one row per cell and one column per factor.

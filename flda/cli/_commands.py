@@ -119,7 +119,7 @@ def check(args: argparse.Namespace) -> None:
     with quiet():
         design = make_design(
             labels[labelled], interactions=interactions, nuisance=nuisance, numeric=numeric,
-            contrasts=dict(args.contrast) if args.contrast else None,
+            contrasts=dict(args.contrast) if args.contrast else None, error="auto",
         )  # fmt: skip
     table = design.counts_table()
     index, columns = (factors[:-1], factors[-1]) if len(factors) > 1 else (factors, None)

@@ -177,9 +177,9 @@ def test_groups_too_small_for_folds_stay_in_training_if_others_show_the_effects(
 def test_what_no_certificate_can_hold_out_is_named():
     y = pd.DataFrame({"A": list("aabb"), "B": list("uvuv")})
     with pytest.raises(ValueError, match="'a x u', 'a x v', 'b x u', 'b x v' of A x B have one cell"):
-        hold_out(make_design(y, error="within"), None, 0, 5)
-    with pytest.raises(ValueError, match="without some of the units the effects of 'A', 'B'"):
         hold_out(make_design(y), None, 0, 5)
+    with pytest.raises(ValueError, match="without some of the units the effects of 'A', 'B'"):
+        hold_out(make_design(y, error="auto"), None, 0, 5)
     with pytest.raises(ValueError, match=r"'b' of A has one donor.*add donors"):
         hold_out(make_design(y[["A"]]), np.array([0, 1, 2, 2]), 0, 5)
     with pytest.raises(ValueError, match="n_folds=1"):
