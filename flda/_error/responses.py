@@ -4,8 +4,11 @@ A fit with blocks, such as donors, whose noise is what the effects leave takes t
 apart from its mean. If blocks respond differently to an effect S, the samples of one block under one level of S share
 its response: the interaction of block and S is then larger than the other noise, and is what S should be judged by.
 Labels say whether samples of a block share levels of S. The data say whether the interaction is larger: with U its
-columns that the model does not have (orthonormal, k of them) and r the residuals, its mean square is ``|U'r|^2 / k``,
-and that of the rest ``(|r|^2 - |U'r|^2) / (N - q - k)``. Both are averaged over genes in units of their variance.
+columns that the model does not have (orthonormal, k of them) and r_j the residuals of gene j, its mean square is
+``|U'r_j|^2 / k``, and that of the rest ``(|r_j|^2 - |U'r_j|^2) / (N - q - k)``. Both are summed over genes in units of
+``|r_j|^2``. With ``G = sum_j r_j r_j' / |r_j|^2`` the sums under random signs s of the samples are the quadratic forms
+``s'(U U' * G) s`` and ``s'((1 - H) * G) s``, H being the projection of the model. All genes of a sample have the same
+sign, so correlations between genes are as in the data.
 """
 
 from __future__ import annotations
@@ -14,14 +17,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import f as f_distribution
 
 from .._design.design import Design
 from .._design.effects import Effect
 from .._logging import warn
 
-LARGER = 0.05  # p-value up to which a mean square is larger than that of the rest; of one gene, so careful with many
+LARGER = 0.05  # p-value up to which a mean square is larger than that of the rest
+N_FLIPS = 199
 ROUNDING = 1e-8  # share of a column that is a rounding error
+TIE = 1e-9  # relative difference up to which ratios count as tied
 
 
 class Shared(NamedTuple):
@@ -34,7 +38,7 @@ class Shared(NamedTuple):
     ratio
         Mean square of the interaction of block and effect over that of the other residuals.
     pval
-        Probability of so large a ratio if there were one gene, with normal errors and no such interaction.
+        Share of random signs of the samples, the data among them, with so large a ratio.
     """
 
     differing: list[str]
@@ -78,12 +82,19 @@ def shared_responses(effect: Effect, block: str, design: Design, rows: np.ndarra
     k, rest = U.shape[1], model.df - U.shape[1]
     if k == 0 or rest == 0:
         return None
-    left = model.residuals(rows)
-    total, of_block = np.sum(left**2, axis=0), np.sum((U.T @ left) ** 2, axis=0)
-    varies = total > ROUNDING**2 * np.sum((model.root[:, None] * rows) ** 2, axis=0)
-    share = float(np.mean(of_block[varies] / total[varies])) if varies.any() else 0.0
-    ratio = share / k / max((1 - share) / rest, 1e-300)
-    return Shared(differing, ratio, float(f_distribution.sf(ratio, k, rest)))
+    left, scale = model.residuals(rows), np.linalg.norm(model.root[:, None] * rows, axis=0)
+    size = np.linalg.norm(left, axis=0)
+    left = left[:, size > ROUNDING * scale] / size[size > ROUNDING * scale]
+    if left.shape[1] == 0:
+        return None
+    G = left @ left.T
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (N_FLIPS + 1, len(G)))
+    signs[0] = 1
+    of_block, total = (
+        np.sum(signs @ (projection * G) * signs, axis=1) for projection in (U @ U.T, np.eye(len(G)) - Q @ Q.T)
+    )
+    ratios = (of_block / k) / np.maximum((total - of_block) / rest, 1e-300)
+    return Shared(differing, float(ratios[0]), float(np.mean(ratios >= ratios[0] * (1 - TIE))))
 
 
 def warn_of_shared_responses(effects: Sequence[Effect], design: Design, rows: np.ndarray) -> None:

@@ -12,10 +12,10 @@ from statsmodels.stats.anova import anova_lm
 from flda import FLDA, FLDAWarning
 from flda._design.design import make_design
 from flda._design.effects import Effect
-from flda._error.responses import shared_responses
+from flda._error.responses import LARGER, shared_responses
 from flda.inference import effect_tests
 
-BLOCKS = {"nuisance": ["donor"], "interactions": ["kind:condition"]}
+FIT = {"interactions": ["kind:condition"], "error": "residual"}
 
 
 def samples(response: float, *, kinds: str = "BTM", p: int = 5, seed: int = 0):
@@ -45,12 +45,29 @@ def test_ratio_of_one_gene_is_that_of_analysis_of_variance(weights):
     row = anova_lm(*fits).iloc[1]
     assert found.differing == ["kind"]
     assert found.ratio == pytest.approx(row["F"], rel=1e-9)
-    assert found.pval == pytest.approx(row["Pr(>F)"], rel=1e-8)
+
+
+@pytest.mark.parametrize(("response", "least", "most"), [(0.0, 0, 6), (1.0, 28, 30)])
+def test_share_of_studies_whose_interaction_is_called_larger(response, least, most):
+    called = 0
+    for seed in range(30):
+        X, y = samples(response, p=20, seed=seed)
+        design = make_design(y.drop(columns="n_cells"), nuisance=["donor"], **FIT)
+        called += shared_responses(Effect(("condition",)), "donor", design, X).pval <= LARGER
+    assert least <= called <= most
+
+
+def test_genes_count_by_their_own_variance_and_constant_ones_not_at_all():
+    X, y = samples(1.0)
+    design = make_design(y.drop(columns="n_cells"), nuisance=["donor"], **FIT)
+    alone = shared_responses(Effect(("condition",)), "donor", design, X)
+    scaled = np.column_stack([X * [1, 10, 100, 1e3, 1e4], np.full(len(y), 7.0)])
+    assert shared_responses(Effect(("condition",)), "donor", design, scaled)[1:] == pytest.approx(alone[1:], rel=1e-9)
 
 
 def test_blocks_that_respond_differently_are_named():
     X, y = samples(2.0)
-    model = FLDA(error="residual", **BLOCKS)
+    model = FLDA(nuisance=["donor"], **FIT)
     with pytest.warns(FLDAWarning, match=r"'donor'.*'kind'") as heard:
         effect_tests(model, X, y.drop(columns="n_cells"), n_resamples=19)
     assert [str(w.message).startswith("the p-values of condition") for w in heard] == [True]
@@ -60,7 +77,7 @@ def test_nothing_is_said_where_blocks_respond_alike():
     X, y = samples(0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        effect_tests(FLDA(error="residual", **BLOCKS), X, y.drop(columns="n_cells"), n_resamples=19)
+        effect_tests(FLDA(nuisance=["donor"], **FIT), X, y.drop(columns="n_cells"), n_resamples=19)
 
 
 def test_samples_that_share_no_response_are_not_compared():
