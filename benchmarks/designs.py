@@ -28,6 +28,7 @@ import argparse
 import os
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ STUDIES = {
 }  # fmt: skip
 
 
-def level(n_studies: int, only: list[str]) -> pd.DataFrame:
+def level(n_studies: int, only: Sequence[str] = ()) -> pd.DataFrame:
     """Reject at ALPHA: for the effect, from the sum and the maximum of F, and per gene; keep rows that are not run."""
     table, path = pd.DataFrame(columns=["study"]), OUT / "designs_level.csv"
     if only and path.exists():
