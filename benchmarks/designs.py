@@ -1,6 +1,7 @@
 """Numbers, trends and contrasts: the level of their tests, and what they find on two real data sets.
 
     FLDA_DATA_DIR=... python benchmarks/designs.py [level] [uch] [mammary] [l1000] [paired] [cells] [--studies 1000]
+    python benchmarks/designs.py level --only "one unit per group" --studies 2000  # other rows of the table are kept
 
 * level: share of simulated studies without the tested effect whose p-value is at most .05 (nominal .05), 30 genes,
   199 flips. Other effects are present, and groups differ in size and in variance by a factor of 4.
@@ -11,8 +12,9 @@
   counts per million are normalised by their totals, or by medians of ratios (Anders and Huber, Genome Biol. 11:R106,
   2010), which a few very high genes do not move.
 * l1000: A375 cells with 55 compounds at 6 doses, one well each (two wells are lacking). The dose is a trend, and the
-  noise what the effects leave; against the plain factors. Certificate with a tenth of the wells left out at a time, and
-  compounds whose held-out scores on the first dose axis rise with the dose (Spearman correlation .8 or more).
+  noise what the effects leave; against the plain factors, at the shrinkage that the fit to all wells chooses.
+  Certificates with one well, and with a tenth of the wells, left out at a time, and compounds whose scores on the first
+  dose axis, without their tenth of the wells, rise with the dose (Spearman correlation .8 or more).
 * paired: 8 donors x 2 conditions x 3 types with 5 to 120 cells per sample, analysed as cells with donors and as
   pseudobulk samples with the donors as blocks, weighted by their cells or not. Share of null studies with p <= .05, and
   rank correlation of the F of genes for the condition where some genes differ. In one study donors respond to the
@@ -26,6 +28,7 @@ import argparse
 import os
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +44,7 @@ from flda.inference import certify, effect_tests
 
 OUT = Path(__file__).parent / "results"
 N_GENES, N_FLIPS, ALPHA = 30, 199, 0.05
-N_SHARES = 10  # shares of the wells of l1000 that are left out; as many as wells leave out one at a time
+N_SHARES = 10  # shares of the wells of l1000 that are left out
 TYPES = ("basal", "luminal")
 
 
@@ -122,11 +125,13 @@ STUDIES = {
 }  # fmt: skip
 
 
-def level(n_studies: int) -> pd.DataFrame:
-    """Reject at ALPHA: for the effect, from the sum and the maximum of F, and per gene."""
-    rows = []
-    for name, study in STUDIES.items():
-        start, found = time.perf_counter(), []
+def level(n_studies: int, only: Sequence[str] = ()) -> pd.DataFrame:
+    """Reject at ALPHA: for the effect, from the sum and the maximum of F, and per gene; keep rows that are not run."""
+    table, path = pd.DataFrame(columns=["study"]), OUT / "designs_level.csv"
+    if only and path.exists():
+        table = pd.read_csv(path)
+    for name in only or STUDIES:
+        study, found = STUDIES[name], []
         for seed in range(n_studies):
             model, X, y, donor, effect = study(np.random.default_rng(seed))
             with quiet():
@@ -135,9 +140,11 @@ def level(n_studies: int) -> pd.DataFrame:
             found.append([row["pval"], row["pval_sum"], row["pval_max"], (tests.genes["pval"] <= ALPHA).mean()])
         p = np.array(found)
         shares = {c: np.mean(p[:, j] <= ALPHA) for j, c in enumerate(["effect", "sum", "maximum"])}
-        rows.append({"study": name, **shares, "genes": p[:, 3].mean(), "seconds": time.perf_counter() - start})
-        print(rows[-1], flush=True)
-    return pd.DataFrame(rows)
+        shares |= {"genes": p[:, 3].mean(), "studies": n_studies}
+        row = pd.DataFrame([{"study": name, **shares}])
+        table = pd.concat([table[table["study"] != name], row], ignore_index=True)
+        print(row.to_string(index=False), flush=True)
+    return table
 
 
 def in_region(substance: str, ppm: np.ndarray) -> np.ndarray:
@@ -237,32 +244,48 @@ def mammary() -> pd.DataFrame:
 
 def l1000() -> pd.DataFrame:
     """Axes of dose as a trend and as a plain factor: certificate without single wells, and rising compounds."""
-    adata = flda.datasets.l1000_a375()
+    adata, names, rows = flda.datasets.l1000_a375(), ["drug", "log_dose"], []
     adata = adata[adata.obs["kind"] == "compound"].copy()
     adata.obs["drug"] = adata.obs["drug"].astype(str).astype("category")
-    rows = []
-    for name, numeric in (("trend", {"log_dose": "trend"}), ("nominal", None)):
+    for name, numeric in (("trend", {"log_dose": "trend"}), ("plain factors", None)):
         with quiet():
-            flda.tl.flda(adata, ["drug", "log_dose"], numeric=numeric)
+            flda.tl.flda(adata, names, numeric=numeric)
             fit, X = adata.uns["flda"]["fit"], np.asarray(adata.X, dtype=float)
-            options = {"numeric": numeric, "shrinkage": fit["shrinkage"]}
-            table = certify(FLDA(**options), X, adata.obs[["drug", "log_dose"]], n_folds=N_SHARES)
-            flda.tl.flda(adata, ["drug", "log_dose"], numeric=numeric, shrinkage=fit["shrinkage"])
+            model = FLDA(numeric=numeric, shrinkage=fit["shrinkage"])
+            wells, shares = (certify(model, X, adata.obs[names], n_folds=n) for n in (adata.n_obs, N_SHARES))
             flda.tl.held_out_scores(adata, n_folds=N_SHARES)
         scores = pd.DataFrame(adata.obsm["X_flda_held_out"], adata.obs_names, flda.get.axes_df(adata)["axis"])
-        first = table.groupby("effect", sort=False).head(1).set_index("axis")
-        for axis, of_axis in first.iterrows():
+        measures, shares = ["snr", "se_snr", "crosstalk", "se_crosstalk"], shares.set_index("axis")
+        for axis, of_axis in wells.groupby("effect", sort=False).head(1).set_index("axis").iterrows():
             row = {"fit": name, "shrinkage": fit["shrinkage"], "df": fit["df_residual"], "axis": axis}
-            row |= {c: of_axis[c] for c in ("snr", "se_snr", "crosstalk", "se_crosstalk", "accuracy", "chance")}
+            row |= {c: of_axis[c] for c in measures} | {f"{c}_shares": shares.loc[axis, c] for c in measures}
             if axis in ("log_dose.linear_1", "log_dose_1"):
-                of_drugs = pd.DataFrame({"s": scores[axis], "d": adata.obs["log_dose"]}).groupby(
-                    adata.obs["drug"], observed=True
-                )
-                rho = of_drugs.apply(lambda t: spearmanr(t["s"], t["d"])[0], include_groups=False)
-                rho = rho * np.sign(rho.median())
+                rho = slopes(scores[axis], adata.obs)
                 row |= {"drugs": len(rho), "rising": (rho >= 0.8).sum(), "monotone": (rho > 1 - 1e-9).sum()}
             rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    print_l1000(table)
+    return table
+
+
+def slopes(scores: pd.Series, obs: pd.DataFrame) -> pd.Series:
+    """Correlate scores with the doses of each compound; positive for most compounds."""
+    of_drugs = pd.DataFrame({"s": scores, "d": obs["log_dose"]}).groupby(obs["drug"], observed=True)
+    rho = of_drugs.apply(lambda t: spearmanr(t["s"], t["d"])[0], include_groups=False)
+    return rho * np.sign(rho.median())
+
+
+def print_l1000(table: pd.DataFrame) -> None:
+    """Print the table of RESULTS.md."""
+    print("| fit | df of the noise | axis | SNR | cross-talk | SNR, tenths | cross-talk, tenths |")
+    print("|---|---|---|---|---|---|---|")
+    for _, row in table.iterrows():
+        pairs = [(f"{m}{part}", f"se_{m}{part}") for part in ("", "_shares") for m in ("snr", "crosstalk")]
+        values = " | ".join(f"{row[m]:.2f} ± {row[se]:.2f}" for m, se in pairs)
+        print(f"| {row['fit']} | {row['df']} | {row['axis']} | {values} |")
+    for _, row in table.dropna(subset=["drugs"]).iterrows():
+        counts = f"rising in {row['rising']:.0f} of {row['drugs']:.0f}, monotone in {row['monotone']:.0f}"
+        print(f"{row['fit']}, shrinkage {row['shrinkage']:.2f}: {row['axis']} {counts}")
 
 
 def paired_study(rng, *, n_changed: int, response: float = 0.0, between: float = 0.3) -> AnnData:
@@ -322,9 +345,11 @@ def paired(n_studies: int) -> pd.DataFrame:
 
 
 def many_cells(n: int) -> pd.DataFrame:
-    """CPU time and peak memory of a fit of n x 1,000 cells at density .05, with and without a covariate."""
+    """CPU time and peak memory of a fit of n x 1,000 cells with up to 50 counts, with and without a covariate."""
     rng, rows = np.random.default_rng(0), []
-    X = sp.random(n, 1000, density=0.05, format="csr", random_state=0, dtype=np.float32)
+    genes = np.sort(rng.integers(0, 1000, (n, 50), dtype=np.int32), axis=1).ravel()
+    X = sp.csr_matrix((rng.random(len(genes), dtype=np.float32), genes, np.arange(0, len(genes) + 1, 50)), (n, 1000))
+    X.sum_duplicates()
     y = pd.DataFrame({"a": rng.integers(0, 2, n), "b": rng.integers(0, 4, n)}).astype(str)
     y["age"] = rng.normal(size=n)
     X.data += np.repeat((y["a"] == "1").to_numpy(), np.diff(X.indptr)).astype(np.float32)
@@ -332,6 +357,8 @@ def many_cells(n: int) -> pd.DataFrame:
     for name, columns, options in (
         ("without", ["a", "b"], {}), ("with", ["a", "b", "age"], {"nuisance": ["age"], "numeric": ["age"]}),
     ):  # fmt: skip
+        with quiet():
+            FLDA(**options).fit(X[:20_000], y[columns][:20_000])  # compiles
         tracemalloc.start()
         start = time.process_time()
         with quiet():
@@ -347,11 +374,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["level", "uch", "mammary"])
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--only", nargs="+", default=[], choices=STUDIES, help="studies of the part level")
     parser.add_argument("--cells", type=int, default=1_000_000)
     args = parser.parse_args()
     OUT.mkdir(exist_ok=True)
     tables = {
-        "level": lambda: level(args.studies), "uch": uch, "mammary": mammary, "l1000": l1000,
+        "level": lambda: level(args.studies, args.only), "uch": uch, "mammary": mammary, "l1000": l1000,
         "paired": lambda: paired(args.studies), "cells": lambda: many_cells(args.cells),
     }  # fmt: skip
     for name in args.parts:

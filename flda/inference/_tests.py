@@ -19,6 +19,7 @@ from .._error.adjusted import adjusted
 from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
 from .._error.permutations import Permutations
 from .._error.residual import UnitFlips, rows_of, single_units
+from .._error.responses import warn_of_shared_responses
 from .._error.units import donor_units, left_out
 from .._logging import warn
 from .._progress import progress
@@ -78,7 +79,9 @@ def effect_tests(
     Donors that do not have the groups of a contrast are left out of its test, and a log message names them.
 
     If the noise is what the effects leave (``error="residual"``), the statistic is the F of an analysis of variance of
-    type III, with precision weights if there are any, and the residuals of the rows are flipped.
+    type III, with precision weights if there are any, and the residuals of the rows are flipped. If the levels of a
+    nuisance factor, such as donors, respond differently to an effect, and several samples of one level share the
+    response, the p-values of that effect are too small, and a warning says so.
 
     The null distribution comes from random signs of the residuals of the units (:mod:`flda._error.flips`). It holds
     when groups differ in variance and size, and whatever the correlations between genes. It asks that units are
@@ -189,7 +192,11 @@ def _engines(
                 "(error='residual'); use method='flips'."
             )
         rows = rows_of(X)
-        return [(UnitFlips(e, single_units(e, design, rows), seed), [e]) for e in effects]
+        engines: list[tuple[_Engine, list[Effect]]] = [
+            (UnitFlips(e, single_units(e, design, rows), seed), [e]) for e in effects
+        ]
+        warn_of_shared_responses(effects, design, rows)
+        return engines
     if method != "permutation" and donors is None:
         if np.all(design.counts == 1):
             raise ValueError("every group has a single cell, so there is no spread within groups to judge effects by.")

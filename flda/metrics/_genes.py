@@ -135,19 +135,18 @@ def patterns(
     >>> int(np.abs(found[0]).argmax()), bool(np.allclose(found, model.patterns_))
     (1, True)
     """
-    fitted: dict[str, np.ndarray] = {}
     contrasts = weighted_contrasts(design, means, sd**2, np.ones(len(means)))
     out, rounding = np.zeros(axes.shape), 1e-12 * np.abs(means).max(axis=0)
-    for row, name, u in zip(out, effects, axes, strict=True):
-        if name not in fitted:
-            own = design.effect(name)
-            values = design.coding(own) @ contrasts[own] @ means
-            fitted[name] = values - values.mean(axis=0)
-        f = fitted[name]
-        along = f @ u
-        gene, axis = np.sqrt(np.mean(f**2, axis=0) + sd**2), np.sqrt(np.mean(along**2))
-        if axis > 0:
-            np.divide(along @ f / len(f), gene * axis, out=row, where=gene > rounding)
+    names = np.asarray(effects)
+    for name in dict.fromkeys(names):
+        own, rows = design.effect(name), np.flatnonzero(names == name)
+        f = design.coding(own) @ (contrasts[own] @ means)
+        f -= f.mean(axis=0)
+        along = f @ axes[rows].T  # fitted values on the axes of the effect, C x k
+        size = np.sqrt(np.mean(along**2, axis=0))
+        varies, gene = size > 0, np.sqrt(np.mean(f**2, axis=0) + sd**2)
+        found = along[:, varies].T @ f / len(f) / size[varies, None]
+        out[rows[varies]] = np.divide(found, gene, out=np.zeros_like(found), where=gene > rounding)
     return out
 
 

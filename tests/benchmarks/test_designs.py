@@ -2,7 +2,9 @@
 
 import designs
 import numpy as np
+import pandas as pd
 import pytest
+import responses
 
 import flda
 
@@ -12,6 +14,24 @@ def test_every_study_can_be_tested(monkeypatch):
     table = designs.level(1)
     assert table["study"].tolist() == list(designs.STUDIES)
     assert table["genes"].between(0, 0.5).all()
+
+
+def test_rows_of_studies_that_are_not_run_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(designs, "N_FLIPS", 19)
+    monkeypatch.setattr(designs, "OUT", tmp_path)
+    before = pd.DataFrame({"study": ["simple effect", "one unit per group"], "genes": [0.25, 7.0]})
+    before.to_csv(tmp_path / "designs_level.csv", index=False)
+    table = designs.level(1, ["one unit per group"]).set_index("study")["genes"]
+    assert table["simple effect"] == 0.25
+    assert table["one unit per group"] <= 1
+
+
+def test_samples_of_donors_that_respond_are_warned_of():
+    rows = {row["fit"]: row for row in responses.study(1.0, 0)}
+    assert rows["samples"]["warned"]
+    assert rows["weighted"]["warned"]
+    assert rows["samples"]["ratio"] > 3
+    assert not rows["donors"]["rejected"]
 
 
 def test_size_factors_undo_a_few_high_genes():
