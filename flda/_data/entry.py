@@ -54,6 +54,8 @@ def known(X: Any, name: str = "X") -> Any:
     if isinstance(X, np.matrix | list | tuple):
         X = np.asarray(X)
     X = wrap(stored(X))
+    if not hasattr(X, "ndim") and hasattr(X, "__array__"):
+        X = np.asarray(X)
     if not (hasattr(X, "ndim") and hasattr(X, "dtype")):
         raise ValueError(f"{name} is a {type(X).__name__}; it must be a matrix of numbers, cells x genes.")
     if X.ndim != 2:
@@ -118,7 +120,8 @@ def one_sentence(name: str) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         text = " ".join(str(error).split())
         if text.startswith(("could not convert", "float() argument", "Unable to convert")):
-            raise ValueError(f"{name} must hold numbers: {text}.") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} must hold numbers: {text}.") from None
         raise
 
 

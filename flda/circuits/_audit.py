@@ -81,6 +81,5 @@ def audit_signs(
     compared = np.where(table["sign_measured"] == table["sign"], "agree", "conflict")
     compared = np.where(table["sign"].isna(), "no sign", compared)
     unknown = np.where(table["referenced"], "reference only", "unsupported")
-    both = table["sign_measured"].notna() & table["sign"].notna()
-    table["verdict"] = np.where(both, compared, unknown)
+    table["verdict"] = np.where(table["sign_measured"].notna(), compared, unknown)
     return table.sort_values(["n_synapses", "pre", "post"], ascending=[False, True, True], ignore_index=True)

@@ -7,8 +7,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 RENAME_SWAP = 2  # of macOS's renamex_np
@@ -34,16 +36,27 @@ def swap(new: Path, out: Path, earlier: Path) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let signals that end the program wait until the block is done."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Let signals that end the program wait until the block is done.
+
+    The handlers wait, instead of a mask of the thread, because another thread may be the one that gets the signal.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which runs no handlers
         yield
         return
-    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    waiting: list[int] = []
+    earlier: dict[int, Any] = {}
     try:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and (handler := signal.getsignal(number)) is not None:
+                earlier[number] = handler
+                signal.signal(number, lambda number, _: waiting.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        for number in waiting:
+            signal.raise_signal(number)
 
 
 def _exchange(first: Path, second: Path) -> bool:

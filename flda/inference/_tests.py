@@ -329,8 +329,8 @@ def _announce_few(effect: Effect, row: dict) -> None:
     """Warn if there are few distinct resamples."""
     if row["n_distinct"] < FEW_FLIPS:
         warn(
-            f"{effect.name} has only {row['n_distinct']} different resamples of its {row['n_units']} {row['unit']}s, "
-            f"so no p-value can be below {1 / row['n_distinct']:.2g}."
+            f"{effect.name} has only {row['n_distinct']:.0f} different resamples of its {row['n_units']} "
+            f"{row['unit']}s, so no p-value can be below {1 / row['n_distinct']:.2g}."
         )
 
 

@@ -142,12 +142,12 @@ def test_shrunken_group_means_enter_as_they_are():
 def test_a_contrast_that_is_all_noise_counts_a_hundredth_and_one_without_noise_counts_whole():
     K = np.diag([4.0, 1.0, 0.0])
     own = np.eye(3)[:2]
-    root = reliability_root(own, K, Noise(2.0, np.array([1.0, 1e12, 1.0])))
+    root = reliability_root(own, K, 2.0 * np.diag([1.0, 1e-12, 1.0]))
     np.testing.assert_allclose(root, np.diag(np.sqrt([0.5, 1])), atol=1e-9)
-    root = reliability_root(own, K, Noise(8.0, np.array([1.0, 16.0, 1.0])))
+    root = reliability_root(own, K, 8.0 * np.diag([1.0, 1 / 16, 1.0]))
     np.testing.assert_allclose(root, np.diag([0.1, np.sqrt(0.5)]), atol=1e-12)
     # a contrast along which the means do not differ at all has no root of its own
-    root = reliability_root(np.eye(3)[1:], K, Noise(0.5, np.ones(3)))
+    root = reliability_root(np.eye(3)[1:], K, 0.5 * np.eye(3))
     np.testing.assert_allclose(root @ [1, 0], [np.sqrt(0.5), 0], atol=1e-12)
 
 

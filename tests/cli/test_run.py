@@ -9,6 +9,7 @@ import pytest
 from anndata import read_h5ad
 
 import flda
+from flda._adata.record import Record
 from flda.cli import main
 
 FACTORS = ["--factors", "dendrite", "axon"]
@@ -129,7 +130,7 @@ def test_warnings_reach_the_report_once(tmp_path, capsys, no_figures):
     err = capsys.readouterr().err.splitlines()
     assert sum("dendrite:axon" in line for line in err) == 1
     page = (out / "report.html").read_text()
-    kept = list(read_h5ad(out / "result.h5ad").uns["flda"]["warned"]["flda run"])
+    kept = Record(read_h5ad(out / "result.h5ad")).warnings
     assert [w for w in kept if w in page.replace("&#x27;", "'")] == kept
     assert len(kept) == len(err)
 
