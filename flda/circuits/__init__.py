@@ -21,7 +21,13 @@ from ._endtoend import SignedWiring, signed_wiring
 from ._filters import FilterBank
 from ._flips import flip_unit, flippable_units
 from ._linear import SignedLinear
-from ._link import compare_connectivity, decompose_connectivity, link_axes, phenotypes_from_connectivity
+from ._link import (
+    compare_connectivity,
+    decompose_connectivity,
+    link_axes,
+    phenotypes_from_connectivity,
+    wiring_features,
+)
 from ._metrics import canonical_scale, match_units, matched_recovery, support_recovery, system_recovery
 from ._models import CircuitModel, Connection, Population
 from ._predictions import fuse_signs, signs_from_predictions
@@ -70,6 +76,7 @@ __all__ = [
     "system_recovery",
     "unit_report",
     "wiring",
+    "wiring_features",
     "wiring_from_edges",
     "wiring_from_flywire",
     "wiring_from_neuprint",
