@@ -32,6 +32,7 @@ from ._metrics import canonical_scale, match_units, matched_recovery, support_re
 from ._models import CircuitModel, Connection, Population
 from ._predictions import fuse_signs, signs_from_predictions
 from ._projection import SignConsistentProjection
+from ._receptors import edge_signs, receptor_table
 from ._recover import CircuitRecovery, recover_circuit
 from ._sign_mask import SignMask
 from ._signs import infer_signs, marker_table, sign_evidence, signs_from_transmitters
@@ -56,6 +57,7 @@ __all__ = [
     "circuit_notes",
     "compare_connectivity",
     "decompose_connectivity",
+    "edge_signs",
     "flip_unit",
     "flippable_units",
     "fuse_signs",
@@ -66,6 +68,7 @@ __all__ = [
     "matched_recovery",
     "optim",
     "phenotypes_from_connectivity",
+    "receptor_table",
     "recover_circuit",
     "sign_evidence",
     "signed_wiring",

@@ -144,7 +144,7 @@ def infer_signs(
     if key_added is not None:
         check_adata(adata)
         check_new_table(adata, key_added)
-    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    data, table = read_markers(adata, groupby, organism, layer, markers, unit)
     evidence = fit_transmitters(data, table)
     sign = table.groupby("transmitter", sort=False)["sign"].first()[sorted(frozenset().union(*evidence.sets))]
     unseen = _unmeasured(table, data.levels.columns)
@@ -200,7 +200,7 @@ def sign_evidence(
     >>> sign_evidence(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
     [0.0, 1.0]
     """
-    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    data, table = read_markers(adata, groupby, organism, layer, markers, unit)
     evidence = fit_transmitters(data, table)
     neuron = np.where(np.isnan(evidence.neuron), 1.0, evidence.neuron)
     rows = []
@@ -269,7 +269,7 @@ def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila"
     return pd.Series(signs, name="sign", dtype=float)
 
 
-def _read(
+def read_markers(
     adata: AnnData, groupby: str, organism: str, layer: str | None, markers: pd.DataFrame | None, unit: str
 ) -> tuple[TypeCounts, pd.DataFrame]:
     """Marker genes per type, and the marker table without genes that the data lack."""
