@@ -150,7 +150,7 @@ def link_axes(
                     "cells of these types."
                 )
             s = effect_operator(design, own) @ scores.loc[labelled, axis].to_numpy()
-            of_neurons = None if neurons is None else neurons.of(labelled, table.columns)
+            of_neurons = None if neurons is None else neurons.of(labelled, table.columns, direction)
             row, t = _link(s, G, table.columns, of_neurons, design, own, n_resamples, random_state)
             shown[f"{direction} {axis}"] = pd.Series(t, index=labelled)
             rows.append({"direction": direction, "axis": axis, "effect": effect, **row})

@@ -125,7 +125,7 @@ def decompose_connectivity(
         table = profiles(matrix, factors.index, direction, within=within)
         G = centred(table.to_numpy(), f"the {direction}")
         K, total = G @ G.T, float(np.sum(G**2))
-        of_neurons = None if neurons is None else neurons.of(factors.index, table.columns)
+        of_neurons = None if neurons is None else neurons.of(factors.index, table.columns, direction)
         for effect in design.effects:
             operator = effect_operator(design, effect)
             V = effect_labels(operator)

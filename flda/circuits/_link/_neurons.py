@@ -41,24 +41,28 @@ class Neurons:
         """Number of neurons of every type."""
         return np.bincount(self.codes, minlength=len(self.types))
 
+    def labels(self, direction: str) -> pd.Index:
+        """Names of the features of a direction, without the direction in front; with it if they were those of types."""
+        full = self.X.columns[self.direction == direction]
+        short = full.str.removeprefix(f"{direction} ")
+        return pd.Index(np.where(short.isin(self.types), full, short), dtype=object)
+
     def matrix(self) -> pd.DataFrame:
         """Means of the types as connectivity: features that are inputs are rows, those that are outputs columns."""
         means = self.X.groupby(self.codes).mean().set_axis(self.types)
-        names = self.types.append(self.X.columns)
-        out = pd.DataFrame(0.0, index=names, columns=names)
-        for direction in DIRECTIONS:
-            part = means.loc[:, self.direction == direction]
-            if direction == "inputs":
-                out.loc[part.columns, self.types] = part.T
-            else:
-                out.loc[self.types, part.columns] = part
+        pre, post = (self.types.append(self.labels(direction)) for direction in DIRECTIONS)
+        out = pd.DataFrame(0.0, index=pre, columns=post)
+        n = len(self.types)
+        out.iloc[n:, :n] = means.loc[:, self.direction == "inputs"].T.to_numpy()
+        out.iloc[:n, n:] = means.loc[:, self.direction == "outputs"].to_numpy()
         return out
 
-    def of(self, types: pd.Index, features: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, types: pd.Index, labels: pd.Index, direction: str) -> tuple[np.ndarray, np.ndarray]:
         """Features ``(N, k)`` of the neurons of some types, and the positions of their types among these."""
         position = types.get_indexer(self.types)[self.codes]
         keep = position >= 0
-        return self.X.loc[keep, features].to_numpy(), position[keep]
+        columns = np.flatnonzero(self.direction == direction)[self.labels(direction).get_indexer(labels)]
+        return self.X.to_numpy()[keep][:, columns], position[keep]
 
 
 def read_neurons(neurons: AnnData, types: str, layer: str | None, within: bool) -> Neurons:

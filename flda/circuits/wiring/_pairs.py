@@ -29,6 +29,7 @@ from scipy.stats import rankdata
 
 DENSE_SHARE = 0.3  # share of pairs in contact from which a dense matrix is faster
 BLOCK = 4e6  # numbers held in memory at once
+CACHED = 1e5  # numbers that a processor keeps close
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Pairs:
         if not self.few:
             return (U @ V.T)[self.i, self.j]
         out = np.empty(len(self.i))
-        step = max(1, int(BLOCK // U.shape[1]))
+        step = max(1, int(CACHED // U.shape[1]))
         for k in range(0, len(out), step):
             part = slice(k, k + step)
             out[part] = np.einsum("ed,ed->e", U[self.i[part]], V[self.j[part]])

@@ -120,7 +120,8 @@ def test_sums_in_blocks_are_the_sums(monkeypatch):
     expected = K.T @ (C[C > 0][:, None] * K)
     pairs = pairs_module.check_pairs(X, B, Y, sp.csr_array(C), directed=True)
     whole = pairs.at(X, Y @ np.ones((3, 4)))
-    monkeypatch.setattr(pairs_module, "BLOCK", 40)
+    for name in ("BLOCK", "CACHED"):
+        monkeypatch.setattr(pairs_module, name, 40)
     for matrix in (C, sp.csr_array(C), sp.csc_array(C)):
         np.testing.assert_allclose(pairs_module.kronecker_gram(X, Y, matrix), expected)
     np.testing.assert_array_equal(pairs.at(X, Y @ np.ones((3, 4))), whole)
