@@ -124,9 +124,12 @@ def edge_signs(
     >>> import numpy as np, pandas as pd
     >>> from anndata import AnnData
     >>> from flda.circuits import edge_signs
-    >>> counts = np.tile([[9.0, 0, 0, 9000], [0, 8.0, 0, 9000], [0, 0, 9.0, 9000]], (20, 1))
-    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi9", "Tm2", "T4"] * 20}).rename(str))
-    >>> adata.var_names = ["VGlut", "VAChT", "GluClalpha", "other"]
+    >>> genes = ["VAChT", "ChAT", "Gad1", "VGlut", "Hdc", "ple", "Tdc2", "Tbh", "Trh", "GluClalpha", "other"]
+    >>> means = pd.DataFrame(0.0, index=["Mi9", "Tm2", "T4"], columns=genes).assign(other=9000.0)
+    >>> means.loc["Mi9", "VGlut"] = means.loc["Tm2", "VAChT"] = means.loc["T4", "GluClalpha"] = 9.0
+    >>> cells = means.loc[np.repeat(means.index, 20)]
+    >>> obs = pd.DataFrame({"type": cells.index}).rename(str)
+    >>> adata = AnnData(cells.to_numpy(), obs=obs, var=pd.DataFrame(index=genes))
     >>> edges = pd.DataFrame({"pre": ["Mi9", "Tm2"], "post": ["T4", "T4"]})
     >>> edge_signs(adata, "type", edges)[["sign", "verdict"]].values.tolist()
     [[-1.0, 'agrees'], [1.0, 'no receptor found']]

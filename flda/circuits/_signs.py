@@ -135,9 +135,10 @@ def infer_signs(
     >>> import numpy as np, pandas as pd
     >>> from anndata import AnnData
     >>> from flda.circuits import infer_signs
-    >>> counts = np.tile([[9.0, 0.0, 0.0, 9000.0], [0.0, 7.0, 0.0, 9000.0]], (20, 1))
-    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}, index=[str(i) for i in range(40)]))
-    >>> adata.var_names = ["VAChT", "Gad1", "VGlut", "other"]
+    >>> genes = ["VAChT", "ChAT", "Gad1", "VGlut", "Hdc", "ple", "Tdc2", "Tbh", "Trh", "other"]
+    >>> counts = np.tile([[9.0, 0, 0, 0, 0, 0, 0, 0, 0, 9000], [0, 0, 7.0, 0, 0, 0, 0, 0, 0, 9000]], (20, 1))
+    >>> obs = pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}).rename(str)
+    >>> adata = AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
     >>> infer_signs(adata, "type")["sign"].to_dict()
     {'Mi1': 1.0, 'Mi4': -1.0}
     """
@@ -194,9 +195,10 @@ def sign_evidence(
     >>> import numpy as np, pandas as pd
     >>> from anndata import AnnData
     >>> from flda.circuits import sign_evidence
-    >>> counts = np.tile([[9.0, 0.0, 9000.0], [0.0, 7.0, 9000.0]], (20, 1))
-    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}, index=[str(i) for i in range(40)]))
-    >>> adata.var_names = ["VAChT", "Gad1", "other"]
+    >>> genes = ["VAChT", "ChAT", "Gad1", "VGlut", "Hdc", "ple", "Tdc2", "Tbh", "Trh", "other"]
+    >>> counts = np.tile([[9.0, 0, 0, 0, 0, 0, 0, 0, 0, 9000], [0, 0, 7.0, 0, 0, 0, 0, 0, 0, 9000]], (20, 1))
+    >>> obs = pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}).rename(str)
+    >>> adata = AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
     >>> sign_evidence(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
     [0.0, 1.0]
     """
