@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from wiring_rules import RESULTS, binding, rules, sparse, speed, worm, write
+from wiring_rules import RESULTS, binding, rules, sparse, sparse_models, speed, worm, write
 
 import flda
 from flda import datasets
@@ -34,7 +34,20 @@ FACTORS = pd.DataFrame({"dendrite": [t[:2] for t in TYPES], "axon": [t[2] for t 
 TABLES = ((2, 4), (3, 4), (4, 4), (4, 6), (5, 8))  # 8, 12, 16, 24 and 40 types
 ALIASES = {"CT1(M10)": "CT1", "CT1(Lo1)": "CT1", **{f"R{i}": "R1-6" for i in range(1, 7)}}
 STRENGTH = 0.4  # of a planted link, in standard deviations of the noise of a connection
-PARTS = ("worm", "rules", "binding", "speed", "sparse", "fib19", "links", "t4t5", "signs", "whole", "figure")
+PARTS = (
+    "worm",
+    "rules",
+    "binding",
+    "speed",
+    "sparse",
+    "sparse_models",
+    "fib19",
+    "links",
+    "t4t5",
+    "signs",
+    "whole",
+    "figure",
+)
 
 
 def planted(sizes: tuple[int, int], linked: bool, seed: int) -> tuple[AnnData, pd.DataFrame]:
@@ -353,6 +366,7 @@ def main() -> None:
         "binding": lambda: binding(max(1, args.seeds // 10)),
         "speed": lambda: speed(args.seconds),
         "sparse": sparse,
+        "sparse_models": sparse_models,
         "fib19": fib19,
         "links": lambda: links(args.seeds),
         "t4t5": t4t5,

@@ -167,25 +167,59 @@ def speed(seconds: float) -> None:
             write("speed", rows)
 
 
+def network(n: int, n_genes: int = 50) -> tuple[np.ndarray, sp.csr_array, sp.csr_array, np.ndarray]:
+    """Genes of n neurons in families of four, connections, about 100 contacts each, and the families."""
+    rng = np.random.default_rng(0)
+    family = np.repeat(np.arange(n // 4), 4)
+    X = (rng.random((n // 4, n_genes)) < 0.3).astype(float)[family]
+    i, j = np.repeat(np.arange(n), 100), rng.integers(0, n, 100 * n)
+    key = np.unique((i * n + j)[i != j])
+    i, j = np.divmod(key, n)
+    effects = rng.normal(size=(2, n))
+    odds = -2 + 0.5 * effects[0][i] + 0.5 * effects[1][j] + 0.8 * X[i, 0] * X[j, 1]
+    b = (rng.random(len(i)) < 1 / (1 + np.exp(-odds))).astype(float)
+    return X, *(sp.csr_array((values, (i, j)), (n, n)) for values in (b, np.ones(len(i)))), family
+
+
 def sparse() -> None:
     """Processor seconds and memory of differential expression on sparse networks of growing size."""
     rows = []
     for n, n_resamples in ((248, 99), (1000, 99), (2000, 0), (2000, 99), (2000, 999), (4000, 99), (10_000, 99)):
-        rng = np.random.default_rng(0)
-        family = np.repeat(np.arange(n // 4), 4)
-        X = (rng.random((n // 4, 50)) < 0.3).astype(float)[family]
-        i, j = np.repeat(np.arange(n), 100), rng.integers(0, n, 100 * n)
-        key = np.unique((i * n + j)[i != j])
-        i, j = np.divmod(key, n)
-        effects = rng.normal(size=(2, n))
-        odds = -2 + 0.5 * effects[0][i] + 0.5 * effects[1][j] + 0.8 * X[i, 0] * X[j, 1]
-        b = (rng.random(len(i)) < 1 / (1 + np.exp(-odds))).astype(float)
-        B, C = (sp.csr_array((values, (i, j)), (n, n)) for values in (b, np.ones(len(i))))
+        X, B, C, family = network(n)
         classes = family if n_resamples == 999 else None
         start = time.process_time()
         differential_expression(X, B, contact=C, directed=True, classes=classes, n_resamples=n_resamples)
-        seconds = time.process_time() - start
-        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # the largest so far
-        rows.append({"neurons": n, "pairs": len(i), "permutations": n_resamples, "seconds": seconds, "MB": megabytes})
+        rows.append({"neurons": n, "pairs": C.nnz, "permutations": n_resamples, **_used(start)})
         print(rows[-1], flush=True)
         write("sparse", rows)
+
+
+def sparse_models() -> None:
+    """Processor seconds and memory of the models of wiring and of cross-validation on the same networks."""
+    rows = []
+    for n in (248, 1000, 3000, 10_000):
+        for n_genes, name, model in (
+            (20, "SCM, penalty by GCV", SpatialConnectomeModel(directed=True)),
+            (20, "bilinear, d = 3", BilinearModel(3, alpha=1.0, directed=True, tol=1e-5)),
+            (100, "SCM, penalty 100", SpatialConnectomeModel(100.0, directed=True)),
+            (100, "bilinear, d = 3", BilinearModel(3, alpha=1.0, directed=True, tol=1e-5)),
+        ):
+            X, B, C, _ = network(n, n_genes)
+            start = time.process_time()
+            model.fit(X, B, contact=C)
+            rows.append({"neurons": n, "genes": n_genes, "what": name, **_used(start)})
+            print(rows[-1], flush=True)
+        X, B, C, family = network(n, 20)
+        start = time.process_time()
+        model = SpatialConnectomeModel(10.0, directed=True)
+        table = cross_validate(model, X, B, contact=C, classes=family, n_nulls=1, n_resamples=50)
+        rows.append({"neurons": n, "genes": 20, "what": "cross-validation, 3 nulls", **_used(start)})
+        rows[-1]["held-out classes"] = table.loc["classes", "score"]
+        print(rows[-1], flush=True)
+        write("sparse_models", rows)
+
+
+def _used(start: float) -> dict[str, float]:
+    """Seconds of the processor since the start, and the largest memory so far."""
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"seconds": time.process_time() - start, "MB": megabytes}

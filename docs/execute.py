@@ -4,6 +4,7 @@ Without a file, it runs all of ``tutorials/`` and ``docs/studies/``. Edit the ``
 generated from them. Needs the extra ``tutorials``. The studies need their data: a network, or ``FLDA_DATA_DIR``.
 """
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import jupytext
 from nbclient import NotebookClient
 
 NOISE = ("it/s", "TqdmWarning")
+CELL = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py:\d+: ")  # the place of a cell on this machine, in front of a warning
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "tutorials", ROOT / "docs" / "studies")
 
@@ -27,6 +29,9 @@ def run(script: Path) -> None:
         if cell.cell_type == "code":
             # progress bars and messages about the terminal belong to this run only
             cell.outputs = [o for o in cell.outputs if not any(word in o.get("text", "") for word in NOISE)]
+            for output in cell.outputs:
+                if "text" in output:
+                    output["text"] = CELL.sub("", output["text"])
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
     target = script.with_suffix(".ipynb")

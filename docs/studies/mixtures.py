@@ -77,8 +77,9 @@ first.assign(spike_in=spikes).groupby("effect")["spike_in"].sum()
 #
 # ## Interactions
 #
-# Mixing RNA creates no interaction. On the fitted cells, the interaction of 7 mixtures x 4 amounts has large eigenvalues
-# all the same, since 18 axes can be fitted to what noise the group means have. The certificate of held-out cells does not.
+# Mixing RNA creates no interaction. On the fitted cells, the interaction of 7 mixtures x 4 amounts has large
+# eigenvalues all the same, since 18 axes can be fitted to what noise the group means have. The certificate of held-out
+# cells does not.
 
 # %%
 full = flda.datasets.rnamix()

@@ -21,11 +21,18 @@ from ._endtoend import SignedWiring, signed_wiring
 from ._filters import FilterBank
 from ._flips import flip_unit, flippable_units
 from ._linear import SignedLinear
-from ._link import compare_connectivity, decompose_connectivity, link_axes, phenotypes_from_connectivity
+from ._link import (
+    compare_connectivity,
+    decompose_connectivity,
+    link_axes,
+    phenotypes_from_connectivity,
+    wiring_features,
+)
 from ._metrics import canonical_scale, match_units, matched_recovery, support_recovery, system_recovery
 from ._models import CircuitModel, Connection, Population
 from ._predictions import fuse_signs, signs_from_predictions
 from ._projection import SignConsistentProjection
+from ._receptors import edge_signs, receptor_table
 from ._recover import CircuitRecovery, recover_circuit
 from ._sign_mask import SignMask
 from ._signs import infer_signs, marker_table, sign_evidence, signs_from_transmitters
@@ -50,6 +57,7 @@ __all__ = [
     "circuit_notes",
     "compare_connectivity",
     "decompose_connectivity",
+    "edge_signs",
     "flip_unit",
     "flippable_units",
     "fuse_signs",
@@ -60,6 +68,7 @@ __all__ = [
     "matched_recovery",
     "optim",
     "phenotypes_from_connectivity",
+    "receptor_table",
     "recover_circuit",
     "sign_evidence",
     "signed_wiring",
@@ -70,6 +79,7 @@ __all__ = [
     "system_recovery",
     "unit_report",
     "wiring",
+    "wiring_features",
     "wiring_from_edges",
     "wiring_from_flywire",
     "wiring_from_neuprint",

@@ -61,7 +61,6 @@ def audit_signs(
         bad = values[~values.isin([1.0, -1.0]) & values.notna()]
         if len(bad):
             raise ValueError(f"{what} hold the sign {bad.iloc[0]:g}; use +1, -1, or NaN for an unknown sign.")
-    edges = named_edges(edges)
     measured.index = as_names(measured.index)
     if not measured.index.is_unique:
         raise ValueError(
@@ -78,8 +77,14 @@ def audit_signs(
     renamed = {name_text(k): name_text(v) for k, v in (names or {}).items()}
     name_in_signs = table["pre"].map(lambda pre: renamed.get(pre, pre))
     table["sign_measured"] = name_in_signs.map(measured).astype(float)
-    compared = np.where(table["sign_measured"] == table["sign"], "agree", "conflict")
-    compared = np.where(table["sign"].isna(), "no sign", compared)
-    unknown = np.where(table["referenced"], "reference only", "unsupported")
-    table["verdict"] = np.where(table["sign_measured"].notna(), compared, unknown)
+    table["verdict"] = np.select(
+        [
+            table["sign"].isna(),
+            table["sign_measured"].notna() & (table["sign_measured"] == table["sign"]),
+            table["sign_measured"].notna(),
+            table["referenced"],
+        ],
+        ["no sign", "agree", "conflict", "reference only"],
+        "unsupported",
+    )
     return table.sort_values(["n_synapses", "pre", "post"], ascending=[False, True, True], ignore_index=True)

@@ -13,6 +13,7 @@ SHORT = {
     "oa": "octopamine", "ser": "serotonin", "5ht": "serotonin", "his": "histamine", "hist": "histamine",
     "tyr": "tyramine",
 }  # fmt: skip
+UNSAID = ("unclear", "unknown", "none", "na", "nan")  # a row that says so is as good as none
 FLOOR = 0.02  # a predicted probability is not believed beyond 1 - FLOOR
 
 
@@ -41,7 +42,8 @@ def signs_from_predictions(
     name
         Column with the types.
     transmitter
-        Column with the transmitters; the abbreviations of FlyWire (ACH, GABA, GLUT, DA, SER, OCT) are known.
+        Column with the transmitters; the abbreviations of FlyWire (ACH, GABA, GLUT, DA, SER, OCT) are known. Rows
+        without one, or with ``unclear`` or ``unknown``, are left out.
     probability
         Column with the probabilities; None counts every row as certain.
     organism
@@ -74,6 +76,7 @@ def signs_from_predictions(
     known = {t.lower(): t for t in sign.index} | {k: v for k, v in SHORT.items() if v in sign.index}
     rows = table[~without_name(table[name]) & ~without_name(table[transmitter])]
     said = rows[transmitter].astype(str).str.strip().str.lower()
+    rows, said = rows[~said.isin(UNSAID)], said[~said.isin(UNSAID)]
     strange = said[~said.isin(known)]
     if len(strange):
         raise ValueError(f"{strange.iloc[0]!r} is not a transmitter of {organism}; use {', '.join(sign.index)}.")

@@ -124,6 +124,39 @@ class SignMask:
         mask = cls(pd.DataFrame(values, index=pd.Index(pres, name="pre"), columns=pd.Index(posts, name="post")))
         return mask.override(overrides) if overrides else mask
 
+    @classmethod
+    def from_edges(cls, edges: pd.DataFrame, *, overrides: Mapping[tuple[str, str], float] | None = None) -> SignMask:
+        """Give every edge the sign in its own row, such as :func:`edge_signs` finds from receptors.
+
+        Parameters
+        ----------
+        edges
+            Columns ``pre``, ``post`` and ``sign``. An edge without a sign is of unknown sign.
+        overrides
+            As in :meth:`from_types`.
+
+        Returns
+        -------
+        SignMask
+            Types in the order in which ``edges`` lists them.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`from_types`, or if there is no column ``sign``.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd
+        >>> from flda.circuits import SignMask
+        >>> edges = pd.DataFrame({"pre": ["Mi9", "Mi9"], "post": ["T4a", "Am"], "sign": [-1, np.nan]})
+        >>> SignMask.from_edges(edges).values.loc["Mi9"].to_dict()
+        {'T4a': -1.0, 'Am': nan}
+        """
+        if "sign" not in edges:
+            raise ValueError("edges lack the column 'sign'; use from_types for signs by presynaptic type.")
+        return cls.from_types({}, edges, overrides=overrides)
+
     def override(self, signs: Mapping[tuple[str, str], float]) -> SignMask:
         """Replace the signs of some edges.
 

@@ -135,16 +135,17 @@ def infer_signs(
     >>> import numpy as np, pandas as pd
     >>> from anndata import AnnData
     >>> from flda.circuits import infer_signs
-    >>> counts = np.tile([[9.0, 0.0, 0.0, 9000.0], [0.0, 7.0, 0.0, 9000.0]], (20, 1))
-    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}, index=[str(i) for i in range(40)]))
-    >>> adata.var_names = ["VAChT", "Gad1", "VGlut", "other"]
+    >>> genes = ["VAChT", "ChAT", "Gad1", "VGlut", "Hdc", "ple", "Tdc2", "Tbh", "Trh", "other"]
+    >>> counts = np.tile([[9.0, 0, 0, 0, 0, 0, 0, 0, 0, 9000], [0, 0, 7.0, 0, 0, 0, 0, 0, 0, 9000]], (20, 1))
+    >>> obs = pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}).rename(str)
+    >>> adata = AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
     >>> infer_signs(adata, "type")["sign"].to_dict()
     {'Mi1': 1.0, 'Mi4': -1.0}
     """
     if key_added is not None:
         check_adata(adata)
         check_new_table(adata, key_added)
-    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    data, table = read_markers(adata, groupby, organism, layer, markers, unit)
     evidence = fit_transmitters(data, table)
     sign = table.groupby("transmitter", sort=False)["sign"].first()[sorted(frozenset().union(*evidence.sets))]
     unseen = _unmeasured(table, data.levels.columns)
@@ -194,13 +195,14 @@ def sign_evidence(
     >>> import numpy as np, pandas as pd
     >>> from anndata import AnnData
     >>> from flda.circuits import sign_evidence
-    >>> counts = np.tile([[9.0, 0.0, 9000.0], [0.0, 7.0, 9000.0]], (20, 1))
-    >>> adata = AnnData(counts, obs=pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}, index=[str(i) for i in range(40)]))
-    >>> adata.var_names = ["VAChT", "Gad1", "other"]
+    >>> genes = ["VAChT", "ChAT", "Gad1", "VGlut", "Hdc", "ple", "Tdc2", "Tbh", "Trh", "other"]
+    >>> counts = np.tile([[9.0, 0, 0, 0, 0, 0, 0, 0, 0, 9000], [0, 0, 7.0, 0, 0, 0, 0, 0, 0, 9000]], (20, 1))
+    >>> obs = pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}).rename(str)
+    >>> adata = AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
     >>> sign_evidence(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
     [0.0, 1.0]
     """
-    data, table = _read(adata, groupby, organism, layer, markers, unit)
+    data, table = read_markers(adata, groupby, organism, layer, markers, unit)
     evidence = fit_transmitters(data, table)
     neuron = np.where(np.isnan(evidence.neuron), 1.0, evidence.neuron)
     rows = []
@@ -269,7 +271,7 @@ def signs_from_transmitters(table: pd.DataFrame, *, organism: str = "drosophila"
     return pd.Series(signs, name="sign", dtype=float)
 
 
-def _read(
+def read_markers(
     adata: AnnData, groupby: str, organism: str, layer: str | None, markers: pd.DataFrame | None, unit: str
 ) -> tuple[TypeCounts, pd.DataFrame]:
     """Marker genes per type, and the marker table without genes that the data lack."""

@@ -199,10 +199,12 @@ def wiring_from_flywire(
     Parameters
     ----------
     connections
-        ``connections*.csv``: ``pre_root_id, post_root_id, neuropil, syn_count``, one row per pair and neuropil.
+        ``connections*.csv``: ``pre_root_id, post_root_id, neuropil, syn_count``, one row per pair and neuropil. The
+        names ``pre_pt_root_id`` and ``post_pt_root_id`` of the archived release are taken too.
     types
-        A table with ``root_id`` and a column of types: ``primary_type`` (``consolidated_cell_types.csv``), ``type``
-        (``visual_neuron_types.csv``), ``cell_type`` or ``hemibrain_type`` (``classification.csv``).
+        A table with ``root_id`` and at least one column of types: ``primary_type`` (``consolidated_cell_types.csv``),
+        ``type`` (``visual_neuron_types.csv``), or ``cell_type`` and ``hemibrain_type`` (the annotations of the
+        community, and ``classification.csv`` of older versions). A neuron without a type in one takes that of the next.
     neurons
         ``neurons.csv``, with ``nt_type`` and ``nt_type_score``; they are added to the annotations, for
         :func:`signs_from_predictions`.
@@ -231,14 +233,17 @@ def wiring_from_flywire(
     >>> wiring_from_flywire(connections, types).edges.values.tolist()
     [['Mi1', 'T4a', 7.0, 1]]
     """
-    column = next((c for c in ("primary_type", "type", "cell_type", "hemibrain_type") if c in types), None)
-    if column is None or "root_id" not in types:
+    columns = [c for c in ("primary_type", "type", "cell_type", "hemibrain_type") if c in types]
+    if not columns or "root_id" not in types:
         raise ValueError(
             "types needs the column root_id, and primary_type, type, cell_type or hemibrain_type; it has "
             f"{list(types.columns)}."
         )
-    notes = types.rename(columns={column: "type"}) if column != "type" else types
-    notes = notes.assign(root_id=as_names(notes["root_id"]))
+    found = types[columns[0]].astype(object)
+    for column in columns[1:]:
+        found = found.where(~without_name(found), types[column].astype(object))
+    notes = types.drop(columns=columns).assign(type=found, root_id=as_names(types["root_id"]))
+    connections = connections.rename(columns={f"{s}_pt_root_id": f"{s}_root_id" for s in ("pre", "post")})
     if neurons is not None:
         _need(neurons, ["root_id"], "neurons")
         extra = neurons.assign(root_id=as_names(neurons["root_id"])).drop_duplicates("root_id")
@@ -263,7 +268,8 @@ def wiring_from_neuprint(
     Parameters
     ----------
     neurons
-        Columns ``bodyId`` and ``type``.
+        Columns ``bodyId`` and ``type``. Others, such as ``predictedNt`` and ``predictedNtConfidence``, are kept in the
+        annotations, for :func:`signs_from_predictions`.
     connections
         Columns ``bodyId_pre, bodyId_post, weight``, and often ``roi``: one row per pair and region.
     by, untyped, min_synapses

@@ -113,3 +113,18 @@ def test_fusion():
     assert fused.loc[["a", "b"], "sign"].tolist() == [1, -1]
     assert fused.loc[["c", "d"], "sign"].isna().all()
     np.testing.assert_allclose(fused[["p_positive", "p_negative", "p_unknown"]].sum(axis=1), 1)
+
+
+def test_tables_of_the_archived_release_and_types_from_two_columns():
+    old = connections().rename(columns={"pre_root_id": "pre_pt_root_id", "post_root_id": "post_pt_root_id"})
+    types = pd.DataFrame({"root_id": list(IDS), "cell_type": [None, "", "T4a", None], "hemibrain_type": "Mi1"})
+    wiring = wiring_from_flywire(old, types)
+    assert wiring.edges.values.tolist() == [["Mi1", "T4a", 66.0, 3]]
+    assert wiring.annotations["type"].value_counts().to_dict() == {"Mi1": 3, "T4a": 1}
+
+
+def test_predictions_of_neuprint_leave_unclear_rows_out():
+    table = pd.DataFrame({"type": ["A", "A", "B"], "predictedNt": ["gaba", "unclear", "unknown"]})
+    found = signs_from_predictions(table, transmitter="predictedNt", probability=None)
+    assert found["sign"].to_dict() == {"A": -1.0}
+    assert found.loc["A", "n_rows"] == 1

@@ -17,12 +17,12 @@ from ..._design.design import Design
 from ..._design.effects import SEPARATOR, Effect
 from ..._logging import get_logger, warn
 from ..wiring import SpatialConnectomeModel, cross_validate
-from ._decompose import as_columns, both_tests
+from ._decompose import as_columns, both_tests, check_connectivity, columns_of_neurons
+from ._neurons import scores_of_neurons
 from ._profiles import (
     DIRECTIONS,
     centred,
     check_directions,
-    check_matrix,
     design_of_types,
     effect_operator,
     profiles,
@@ -34,11 +34,13 @@ logger = get_logger(__name__)
 
 def link_axes(
     adata: AnnData,
-    connectivity: pd.DataFrame,
+    connectivity: pd.DataFrame | AnnData,
     groupby: str,
     *,
     directions: Sequence[str] = DIRECTIONS,
     within: bool = False,
+    types: str = "type",
+    layer: str | None = None,
     held_out: bool | None = None,
     n_resamples: int = 9999,
     random_state: int = 0,
@@ -66,11 +68,13 @@ def link_axes(
     adata
         With the results of :func:`flda.tl.flda`.
     connectivity
-        Presynaptic types (rows) x postsynaptic types (columns): weights or counts, 0 for no connection.
+        Presynaptic types (rows) x postsynaptic types (columns): weights or counts, 0 for no connection. Or single
+        neurons x features, as in :func:`decompose_connectivity`: the neurons of a type share its gene score, so types
+        stay the unit of exchange.
     groupby
         Column of ``adata.obs`` with the names of the types. All cells of a type must belong to the same group of the
         design. Cells without labels of the design, such as those of partners, are only used for the rules.
-    directions, within, n_resamples, random_state
+    directions, within, types, layer, n_resamples, random_state
         As in :func:`decompose_connectivity`.
     held_out
         Whether to use the scores of :func:`flda.tl.held_out_scores`; by default they are used if there are any.
@@ -84,8 +88,12 @@ def link_axes(
 
         * ``direction, axis, effect``: the gene axis and its effect
         * ``share``: share of the wiring axis in the differences between the profiles
+        * ``share_neurons, n_neurons``, of single neurons only: share in the differences between neurons, those within
+          types included, where every type counts the same; and the number of neurons
         * ``expected``: expected share of an axis that is unrelated to wiring
         * ``correlation``: correlation of gene and wiring scores, in sample
+        * ``correlation_neurons``, of single neurons only: the same over neurons, each scored on the wiring axis of all
+          other neurons. Types with one neuron are left out.
         * ``held_out_r2``: R^2 of the gene score predicted from wiring, each type left out in turn
         * ``pval, pval_within, pval_adj``: the two p-values, and ``pval`` adjusted by Benjamini-Hochberg
         * ``n_distinct, n_distinct_within``: number of distinguishable relabellings
@@ -118,7 +126,7 @@ def link_axes(
     >>> links[["axis", "pval"]].round(3).values.tolist()[0]
     ['dendrite_1', 0.029]
     """
-    matrix = check_matrix(connectivity)
+    matrix, neurons = check_connectivity(connectivity, types, layer, within)
     listed = check_directions(directions)
     record = Record(adata, key)
     axes = record.axes
@@ -142,7 +150,8 @@ def link_axes(
                     "cells of these types."
                 )
             s = effect_operator(design, own) @ scores.loc[labelled, axis].to_numpy()
-            row, t = _link(s, G, table.columns, design, own, n_resamples, random_state)
+            of_neurons = None if neurons is None else neurons.of(labelled, table.columns, direction)
+            row, t = _link(s, G, table.columns, of_neurons, design, own, n_resamples, random_state)
             shown[f"{direction} {axis}"] = pd.Series(t, index=labelled)
             rows.append({"direction": direction, "axis": axis, "effect": effect, **row})
     links = pd.DataFrame(rows)
@@ -195,6 +204,7 @@ def _link(
     s: np.ndarray,
     G: np.ndarray,
     partners: pd.Index,
+    of_neurons: tuple[np.ndarray, np.ndarray] | None,
     design: Design,
     effect: Effect,
     n_resamples: int,
@@ -205,10 +215,13 @@ def _link(
     t = G @ pattern
     t = t / max(float(np.linalg.norm(pattern)), np.finfo(float).tiny)
     tests = both_tests(explained_by(G @ G.T), s[:, None], design, effect, n_resamples, random_state)
+    square = float(pattern @ pattern / max(s @ s, np.finfo(float).tiny))
     row = {
-        "share": float(pattern @ pattern / max(s @ s * np.sum(G**2), np.finfo(float).tiny)),
+        "share": square / max(float(np.sum(G**2)), np.finfo(float).tiny),
+        **columns_of_neurons(square, of_neurons),
         "expected": 1 / (len(s) - 1),
         "correlation": _correlation(s, t),
+        **_correlation_neurons(s, of_neurons),
         "held_out_r2": _held_out_r2(s, G),
         **as_columns(*tests),
         "n_types": len(s),
@@ -238,6 +251,18 @@ def _held_out_r2(s: np.ndarray, G: np.ndarray) -> float:
 def _correlation(s: np.ndarray, t: np.ndarray) -> float:
     size = np.linalg.norm(s) * np.linalg.norm(t)
     return float(s @ t / size) if size > 0 else np.nan
+
+
+def _correlation_neurons(s: np.ndarray, of_neurons: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+    """Correlation over neurons of their type's gene score and their own wiring score, each without itself."""
+    if of_neurons is None:
+        return {}
+    X, codes = of_neurons
+    t = scores_of_neurons(X, codes, s)
+    on = np.isfinite(t)
+    if not on.any():
+        return {"correlation_neurons": np.nan}
+    return {"correlation_neurons": _correlation(*(v[on] - v[on].mean() for v in (s[codes], t)))}
 
 
 def _partners(pattern: np.ndarray, names: pd.Index) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from ..._design.design import Design
 from ..._design.effects import Effect
+from ._neurons import Neurons, read_neurons, spread_of_neurons
 from ._profiles import (
     DIRECTIONS,
     centred,
@@ -24,12 +26,14 @@ from ._relabel import Relabelled, Statistic, along, explained_by, relabelling_te
 
 
 def decompose_connectivity(
-    matrix: pd.DataFrame,
+    matrix: pd.DataFrame | AnnData,
     factors: pd.DataFrame,
     *,
     interactions: str | Sequence[str] | None = "all",
     directions: Sequence[str] = DIRECTIONS,
     within: bool = False,
+    types: str = "type",
+    layer: str | None = None,
     n_resamples: int = 9999,
     random_state: int = 0,
 ) -> pd.DataFrame:
@@ -57,6 +61,8 @@ def decompose_connectivity(
     ----------
     matrix
         Connectivity: presynaptic types (rows) x postsynaptic types (columns), weights or counts, 0 for no connection.
+        Or single neurons (rows of an AnnData) x features, as :func:`wiring_features` makes them. The profile of a type
+        is then the mean over its neurons; neurons of a type share its labels, so types stay the unit of exchange.
     factors
         Types (index) x factors. Several types may belong to the same group of the design.
     interactions
@@ -65,6 +71,8 @@ def decompose_connectivity(
         ``"inputs"``, ``"outputs"``, or both.
     within
         Whether to include connections among the types themselves. Their partners then carry labels that are permuted.
+    types, layer
+        Of single neurons: the column of ``obs`` with their types, and the layer to use instead of ``X``.
     n_resamples
         Number of random relabellings if there are more than 50,000; otherwise all are used.
     random_state
@@ -78,6 +86,8 @@ def decompose_connectivity(
         * ``direction, effect, df``: the effect and its degrees of freedom
         * ``share``: share of the effect in the differences between the profiles. In a balanced table the shares of all
           effects sum to one, minus the share of the differences between types of the same group.
+        * ``share_neurons, n_neurons``, of single neurons only: share of the effect in the differences between neurons,
+          those within types included, where every type counts the same; and the number of neurons
         * ``expected``: expected share of an absent effect, df / (number of types - 1)
         * ``pval, pval_within``: p-values of the two tests
         * ``n_distinct, n_distinct_within``: number of distinguishable relabellings; the smallest possible p-value is
@@ -108,13 +118,14 @@ def decompose_connectivity(
     >>> table[["effect", "share", "pval", "pval_within"]].round(3).values.tolist()[0]
     ['dendrite', 1.0, 0.029, 0.125]
     """
-    matrix = check_matrix(matrix)
+    matrix, neurons = check_connectivity(matrix, types, layer, within)
     design = design_of_types(factors, interactions)
     rows = []
     for direction in check_directions(directions):
         table = profiles(matrix, factors.index, direction, within=within)
         G = centred(table.to_numpy(), f"the {direction}")
         K, total = G @ G.T, float(np.sum(G**2))
+        of_neurons = None if neurons is None else neurons.of(factors.index, table.columns, direction)
         for effect in design.effects:
             operator = effect_operator(design, effect)
             V = effect_labels(operator)
@@ -127,6 +138,7 @@ def decompose_connectivity(
                     "effect": effect.name,
                     "df": design.df(effect),
                     "share": float(np.sum(carried) / total),
+                    **columns_of_neurons(float(np.sum(carried)), of_neurons),
                     "expected": design.df(effect) / (len(G) - 1),
                     **as_columns(free, inside),
                     "partners": _strongest(carried, table.columns),
@@ -215,6 +227,25 @@ def compare_connectivity(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def check_connectivity(
+    connectivity: pd.DataFrame | AnnData, types: str, layer: str | None, within: bool
+) -> tuple[pd.DataFrame, Neurons | None]:
+    """Checked connectivity between types; and the neurons that it summarises, if it was given by neuron."""
+    if not isinstance(connectivity, AnnData):
+        if layer is not None:
+            raise ValueError(f"layer={layer!r} is for single neurons in an AnnData; transform the table instead.")
+        return check_matrix(connectivity), None
+    neurons = read_neurons(connectivity, types, layer, within)
+    return check_matrix(neurons.matrix()), neurons
+
+
+def columns_of_neurons(square: float, of_neurons: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+    """Columns of a result table for single neurons: the share of a square between types, and their number."""
+    if of_neurons is None:
+        return {}
+    return {"share_neurons": square / spread_of_neurons(*of_neurons), "n_neurons": len(of_neurons[1])}
 
 
 def both_tests(

@@ -99,5 +99,7 @@ def phenotypes_from_connectivity(
             column = u[:, k] * s[k]  # the sign of a component is arbitrary: its largest score is made positive
             scores[f"{direction}_pc{k + 1}"] = column * (1.0 if column[np.abs(column).argmax()] >= 0 else -1.0)
     table = pd.DataFrame(factors, index=names.rename("type"))
-    make_design(table.reset_index(drop=True), interactions=None)  # raises if FLDA could not separate the effects
+    make_design(
+        table.reset_index(drop=True), interactions=None, error="within"
+    )  # raises if FLDA could not separate the effects
     return table.assign(**scores)

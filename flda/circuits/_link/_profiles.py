@@ -84,7 +84,8 @@ def design_of_types(factors: pd.DataFrame, interactions: str | Sequence[str] | N
         )
     if len(factors) < MIN_TYPES:
         raise ValueError(f"{len(factors)} types are too few to compare their wiring; use {MIN_TYPES} or more.")
-    return make_design(factors.reset_index(drop=True), interactions=interactions)
+    # no noise is estimated here: one type per group leaves all effects in place
+    return make_design(factors.reset_index(drop=True), interactions=interactions, error="within")
 
 
 def effect_operator(design: Design, effect: Effect) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..._logging import warn
-from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_products, row_space
+from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, pair_products, row_space
 
 MAX_DIRECT = 2000  # largest number of unknowns of one side for which the normal equations are formed
 MAX_SUMMED = 5e7  # largest number of stored sums of products of genes, see _Side
@@ -123,7 +123,8 @@ class BilinearModel(BaseEstimator):
         Y
             ``(m, q)`` genes of the postsynaptic neurons or types; None if they are the same.
         contact
-            ``(n, m)``: 1 where they touch, or weights of the squared errors; None if all pairs touch.
+            ``(n, m)``: 1 where they touch, or weights of the squared errors; None if all pairs touch. If it is a sparse
+            matrix, time and memory grow with the number of pairs in contact, and B may be sparse too.
 
         Returns
         -------
@@ -167,8 +168,7 @@ class BilinearModel(BaseEstimator):
             Area under the ROC curve if connections are 0 or 1, else the correlation.
         """
         pairs = check_pairs(X, B, Y, contact, directed=self.directed)
-        on = pairs.touching
-        return agreement(self.predict(pairs.X, None if pairs.Y is pairs.X else pairs.Y)[on], pairs.B[on])
+        return agreement(self._at(pairs), pairs.b)
 
     @property
     def rules_(self) -> np.ndarray | pd.DataFrame:
@@ -187,7 +187,7 @@ class BilinearModel(BaseEstimator):
         if not 1 <= self.n_components <= largest:
             raise ValueError(f"n_components={self.n_components} must lie between 1 and {largest}, the largest rank.")
         # the same problem seen from both sides: B is X A (Y B)', and its transpose is Y B (X A)'
-        sides = _Side(u, pairs.C, pairs.B), _Side(s, pairs.C.T, pairs.B.T)
+        sides = _Side(u, pairs), _Side(s, pairs, mirrored=True)
         a, b = _start(sides[0], s, self.n_components)
         if self.nonnegative:
             a, b = np.abs(a), np.abs(b)
@@ -210,6 +210,11 @@ class BilinearModel(BaseEstimator):
         self.n_features_in_, self.undirected_ = pairs.X.shape[1], pairs.undirected
         return self
 
+    def _at(self, pairs: Pairs) -> np.ndarray:
+        """Predictions for the pairs in contact."""
+        a, b = pairs.X @ np.asarray(self.pre_), pairs.Y @ np.asarray(self.post_)
+        return (pairs.at(a, b) + pairs.at(b, a)) / 2 if self.undirected_ else pairs.at(a, b)
+
     def _round(self, sides: tuple[_Side, _Side], a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One round: A given B, then B given A."""
         a, b = self._prepared(a, b)
@@ -227,11 +232,11 @@ class BilinearModel(BaseEstimator):
         """
         # residual and rules along the line are polynomials of degree two in t, so their squares have degree four
         (a, b), (da, db) = old, (new[0] - old[0], new[1] - old[1])
-        fits = [f(side.X @ a, side.X @ da, s @ b, s @ db) for f in _LINE]
-        rest = [side.B - fits[0], -fits[1], -fits[2]]
-        loss = _square(rest, side.C)
+        fits = [f(side.X @ a, side.X @ da, s @ b, s @ db, side.pairs.at) for f in _LINE]
+        rest = [side.pairs.b - fits[0], -fits[1], -fits[2]]
+        loss = _square(rest, side.pairs.c)
         if self.norm == "frobenius":
-            loss = loss + self.alpha * _square([f(a, da, b, db) for f in _LINE], 1.0)
+            loss = loss + self.alpha * _square([f(a, da, b, db, _outer) for f in _LINE], 1.0)
         else:
             # (|A|^2 + |B|^2) / 2 bounds the nuclear norm from above and equals it at the balanced old solution
             sizes = [np.sum(f**2) + np.sum(g**2) for f, g in (old, (da, db))]
@@ -277,18 +282,22 @@ class BilinearModel(BaseEstimator):
         return a * np.where(turn == 0, 1, turn), b * np.where(turn == 0, 1, turn)
 
     def _objective(self, side: _Side, s: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-        error = float(np.sum(side.C * (side.B - (side.X @ a) @ (s @ b).T) ** 2))
+        error = float(np.sum(side.pairs.c * (side.pairs.b - side.pairs.at(side.X @ a, s @ b)) ** 2))
         if self.norm == "frobenius":
             return error + self.alpha * float(np.sum((a.T @ a) * (b.T @ b)))
         a, b = self._balanced(a, b)
         return error + self.alpha / 2 * float(np.sum(a**2) + np.sum(b**2))
 
 
-# (a + t da)(b + t db)' = the sum of t^k times the k-th of these
+def _outer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a @ b.T
+
+
+# (a + t da)(b + t db)' = the sum of t^k times the k-th of these, with `product` as the product of two factors
 _LINE = (
-    lambda a, da, b, db: a @ b.T,
-    lambda a, da, b, db: a @ db.T + da @ b.T,
-    lambda a, da, b, db: da @ db.T,
+    lambda a, da, b, db, product: product(a, b),
+    lambda a, da, b, db, product: product(a, db) + product(da, b),
+    lambda a, da, b, db, product: product(da, db),
 )
 
 
@@ -308,11 +317,17 @@ class _Side:
     The part that does not change, products of genes summed over contacts, is stored if it is not too large.
     """
 
-    def __init__(self, X: np.ndarray, C: np.ndarray, B: np.ndarray) -> None:
-        self.X, self.C, self.B = X, C, B
-        self.pull = X.T @ (C * B)
-        self.direct = X.shape[1] ** 2 * C.shape[1] <= MAX_SUMMED
-        self.summed = row_products(X).T @ C if self.direct else None
+    def __init__(self, X: np.ndarray, pairs: Pairs, *, mirrored: bool = False) -> None:
+        self.X, self.pairs, self.mirrored = X, pairs, mirrored
+        self.C, self.linked = self._matrix(pairs.c), self._matrix(pairs.c * pairs.b)
+        self.pull = (self.linked.T @ X).T
+        self.direct = X.shape[1] ** 2 * self.C.shape[1] <= MAX_SUMMED
+        self.summed = (self.C.T @ pair_products(X)).T if self.direct else None
+
+    def _matrix(self, values: np.ndarray) -> Any:
+        """Values of the pairs as a matrix, with this side in the rows."""
+        found = self.pairs.matrix(values)
+        return found.T if self.mirrored else found
 
     def solve(self, other: np.ndarray, penalty: np.ndarray, start: np.ndarray, *, nonnegative: bool) -> np.ndarray:
         """Minimise ``sum_ij c_ij (b_ij - x_i' A u_j)^2 + tr(A R A')`` over A ``(p, d)``.
@@ -342,10 +357,12 @@ class _Side:
 
         def apply(flat: np.ndarray) -> np.ndarray:
             a = flat.reshape(shape)
-            return (self.X.T @ (self.C * (self.X @ a @ other.T)) @ other + a @ penalty).ravel()
+            sides = (other, self.X @ a) if self.mirrored else (self.X @ a, other)
+            fitted = self._matrix(self.pairs.c * self.pairs.at(*sides))
+            return (self.X.T @ (fitted @ other) + a @ penalty).ravel()
 
         # conjugate gradients, preconditioned by the diagonal of the normal equations
-        diagonal = ((self.X**2).T @ self.C @ other**2 + penalty.diagonal()).ravel()
+        diagonal = ((self.X**2).T @ (self.C @ other**2) + penalty.diagonal()).ravel()
         diagonal = np.where(diagonal > 0, diagonal, 1.0)
         size = start.size
         found, _ = cg(
@@ -372,6 +389,6 @@ def _start(side: _Side, other: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarr
     """
     (ux, sx, vx), (uy, sy, vy) = (np.linalg.svd(X, full_matrices=False) for X in (side.X, other))
     wx, wy = (np.divide(1, s, out=np.zeros_like(s), where=s > 1e-6 * s[0]) for s in (sx, sy))
-    u, s, vt = np.linalg.svd(ux.T @ (side.C * side.B) @ uy)
+    u, s, vt = np.linalg.svd(ux.T @ (side.linked @ uy))
     a, b = vx.T @ (wx[:, None] * u[:, :d] * np.sqrt(s[:d])), vy.T @ (wy[:, None] * vt[:d].T * np.sqrt(s[:d]))
     return a, b

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._linear import SignedLinear
 from .._sign_mask import check_signs
-from ._nulls import MaximumEntropy
+from ._network import expected_connections
 from ._pairs import Pairs, agreement, check_pairs, kronecker_gram, row_space, symmetric_basis
 
 MAX_RULES = 3000  # largest number of rules for which the normal equations are formed; beyond it, conjugate gradients
@@ -98,7 +98,8 @@ class SpatialConnectomeModel(BaseEstimator):
         Y
             ``(m, q)`` genes of the postsynaptic neurons; None if they are the same neurons.
         contact
-            ``(n, m)``: 1 where neurons touch, or weights of the squared errors; None if all pairs touch.
+            ``(n, m)``: 1 where neurons touch, or weights of the squared errors; None if all pairs touch. If it is a
+            sparse matrix, time and memory grow with the number of pairs in contact, and B may be sparse too.
 
         Returns
         -------
@@ -140,8 +141,7 @@ class SpatialConnectomeModel(BaseEstimator):
             Area under the ROC curve if connections are 0 or 1, else the correlation.
         """
         pairs = check_pairs(X, B, Y, contact, directed=self.directed)
-        on = pairs.touching
-        return agreement(self.predict(pairs.X, pairs.Y)[on], pairs.B[on])
+        return agreement(self._at(pairs), pairs.b)
 
     def rule_table(self, X: Any, B: Any, *, Y: Any = None, contact: Any = None) -> pd.DataFrame:
         """Compare every rule with its distribution over random networks with the same contacts and expected degrees.
@@ -171,7 +171,7 @@ class SpatialConnectomeModel(BaseEstimator):
         if self.signs is not None:
             raise ValueError("rule_table needs a model without signs; fit one with signs=None.")
         pairs = check_pairs(X, B, Y, contact, directed=self.directed)
-        null = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected)
+        probability = expected_connections(pairs)
         p, q = pairs.X.shape[1], pairs.Y.shape[1]
         if p * q > MAX_RULES:
             raise ValueError(f"{p * q} rules are more than {MAX_RULES}; use differential_expression, or fewer genes.")
@@ -179,15 +179,16 @@ class SpatialConnectomeModel(BaseEstimator):
         # the rows x_i kron y_j. With independent b_ij their mean is F p and their covariance F diag(v) F'. In an
         # undirected network all this holds in coordinates of the symmetric matrices.
         basis = symmetric_basis(p) if pairs.undirected else np.eye(p * q)
-        gram = basis.T @ kronecker_gram(pairs.X, pairs.Y, pairs.C) @ basis
+        gram = basis.T @ kronecker_gram(pairs.X, pairs.Y, pairs.matrix(pairs.c)) @ basis
         factor = cho_factor(gram + self.alpha_ * np.eye(len(gram)))
-        mean = cho_solve(factor, basis.T @ (pairs.X.T @ (pairs.C * null.probability) @ pairs.Y).ravel())
-        spread = pairs.C**2 * null.variance
+        expected = pairs.X.T @ (pairs.matrix(pairs.c * probability) @ pairs.Y)
+        mean = cho_solve(factor, basis.T @ expected.ravel())
+        spread = pairs.c**2 * probability * (1 - probability)
         if pairs.undirected:
             # a connection is drawn once and enters at (i, j) and (j, i), so its variance counts twice; not so on the
             # diagonal
-            spread = 2 * spread - np.diag(spread.diagonal())
-        inner = basis.T @ kronecker_gram(pairs.X, pairs.Y, spread) @ basis
+            spread = np.where(pairs.i == pairs.j, spread, 2 * spread)
+        inner = basis.T @ kronecker_gram(pairs.X, pairs.Y, pairs.matrix(spread)) @ basis
         solved = cho_solve(factor, basis.T)
         mean = basis @ mean
         sd = np.sqrt(np.maximum(np.einsum("ka,kl,la->a", solved, inner, solved), 0))
@@ -233,14 +234,18 @@ class SpatialConnectomeModel(BaseEstimator):
         self.n_features_in_ = pairs.X.shape[1]
         return self
 
+    def _at(self, pairs: Pairs) -> np.ndarray:
+        """Predictions for the pairs in contact."""
+        return pairs.at(pairs.X @ np.asarray(self.rules_), pairs.Y)
+
     def _factored(self, u: np.ndarray, s: np.ndarray, pairs: Pairs) -> np.ndarray:
         """Rules from the eigenvectors of the normal equations; sets ``alpha_`` and ``df_``."""
-        gram = kronecker_gram(u, s, pairs.C)
-        pull = (u.T @ (pairs.C * pairs.B) @ s).ravel()
+        gram = kronecker_gram(u, s, pairs.matrix(pairs.c))
+        pull = (u.T @ (pairs.matrix(pairs.c * pairs.b) @ s)).ravel()
         values, vectors = np.linalg.eigh(gram)
         values = np.maximum(values, 0)
         turned = vectors.T @ pull
-        total, n = float(np.sum(pairs.C * pairs.B**2)), int(pairs.touching.sum())
+        total, n = float(np.sum(pairs.c * pairs.b**2)), len(pairs.i)
         self.alpha_ = _gcv(values, turned, total, n) if isinstance(self.alpha, str) else float(self.alpha)
         floor = values[-1] * len(values) * np.finfo(float).eps
         kept = values > floor if self.alpha_ == 0 else values >= 0  # without a penalty: the solution of least norm
@@ -282,14 +287,15 @@ def _conjugate_gradients(u: np.ndarray, s: np.ndarray, pairs: Pairs, alpha: floa
 
     def apply(flat: np.ndarray) -> np.ndarray:
         o = flat.reshape(shape)
-        return (u.T @ (pairs.C * (u @ o @ s.T)) @ s + alpha * o).ravel()
+        fitted = pairs.c * pairs.at(u @ o, s)
+        return (u.T @ (pairs.matrix(fitted) @ s) + alpha * o).ravel()
 
     size = shape[0] * shape[1]
-    diagonal = ((u**2).T @ pairs.C @ s**2 + alpha).ravel()
+    diagonal = ((u**2).T @ (pairs.matrix(pairs.c) @ s**2) + alpha).ravel()
     # preconditioned by the diagonal of the normal equations
     scale = LinearOperator((size, size), matvec=lambda r: r / diagonal, dtype=float)
     operator = LinearOperator((size, size), matvec=apply, dtype=float)
-    pull = (u.T @ (pairs.C * pairs.B) @ s).ravel()
+    pull = (u.T @ (pairs.matrix(pairs.c * pairs.b) @ s)).ravel()
     rules, failed = cg(operator, pull, rtol=1e-10, maxiter=10 * size, M=scale)
     if failed:
         raise ValueError(f"the {size} rules did not converge with alpha={alpha:g}; raise alpha, or use fewer genes.")
@@ -308,10 +314,11 @@ def _signed(pairs: Pairs, alpha: float, signs: Any) -> np.ndarray:
         mirror = wanted.reshape(p, q).T.ravel()
         if not np.array_equal(wanted, mirror, equal_nan=True):
             raise ValueError("signs of the rules are not symmetric; make them symmetric, or set directed=True.")
-    gram = kronecker_gram(pairs.X, pairs.Y, pairs.C) + alpha * np.eye(p * q)
+    gram = kronecker_gram(pairs.X, pairs.Y, pairs.matrix(pairs.c)) + alpha * np.eye(p * q)
     values, vectors = np.linalg.eigh(gram)
     keep = values > values[-1] * len(values) * np.finfo(float).eps
     root = np.sqrt(values[keep])
     A = root[:, None] * vectors[:, keep].T
-    y = (vectors[:, keep].T @ (pairs.X.T @ (pairs.C * pairs.B) @ pairs.Y).ravel()) / root
+    pull = pairs.X.T @ (pairs.matrix(pairs.c * pairs.b) @ pairs.Y)
+    y = (vectors[:, keep].T @ pull.ravel()) / root
     return SignedLinear(wanted, fit_intercept=False).fit(A, y).coef_.reshape(p, q)

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.stats import false_discovery_control, norm
 
 from ..._progress import progress
-from ._network import Network, check_network, expected_connections
-from ._pairs import class_codes, class_means
+from ._network import expected_connections
+from ._pairs import Pairs, check_pairs, class_codes, class_means
 from ._score import CentredStatistics, score_statistics
 
 BLOCK = 2e6  # entries of the permuted profiles that are held at once
@@ -92,7 +92,7 @@ def differential_expression(
     >>> found[["gene_pre", "gene_post", "pval_family"]].head(1).values.tolist()
     [[0.0, 1.0, 0.01]]
     """
-    net = check_network(X, B, Y, contact, directed=directed)
+    net = check_pairs(X, B, Y, contact, directed=directed)
     pre, post = np.arange(len(net.X)), np.arange(len(net.Y))
     if classes is not None:
         pre, post = class_codes(net, classes, classes_post)
@@ -141,7 +141,7 @@ def differential_expression(
     return table.iloc[np.argsort(-strength, kind="stable")].reset_index(drop=True)
 
 
-def _means(net: Network) -> tuple[np.ndarray, np.ndarray]:
+def _means(net: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """Mean of ``x_a y_b`` over connected pairs, and over pairs that touch without a connection."""
     connected = net.b > 0
     found = [net.X.T @ (net.matrix(w.astype(float)) @ net.Y) / max(w.sum(), 1) for w in (connected, ~connected)]

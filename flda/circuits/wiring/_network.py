@@ -1,105 +1,27 @@
-"""Pairs in contact as a list, for networks too large for a matrix of all pairs, and their expected connections."""
+"""Expected connections of networks with given degrees, for pairs in contact as a list."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from scipy.special import expit
 
 from ._nulls import MaximumEntropy, warn_of_gap
-from ._pairs import _genes, check_pairs
+from ._pairs import Pairs
 
 MAX_DENSE = 1500  # neurons on both sides up to which linear systems are solved directly
-DENSE_SHARE = 0.3  # share of pairs in contact from which a dense matrix is faster
 
 
-@dataclass(frozen=True)
-class Network:
-    """Genes of both sides, and the pairs in contact: row i, column j, connection b. Both directions if undirected."""
-
-    X: np.ndarray
-    Y: np.ndarray
-    i: np.ndarray
-    j: np.ndarray
-    b: np.ndarray
-    undirected: bool
-    genes: tuple[pd.Index, pd.Index]
-
-    @property
-    def same(self) -> bool:
-        """Whether both sides are the same neurons."""
-        return self.Y is self.X
-
-    def matrix(self, values: np.ndarray) -> Any:
-        """Values of the pairs as a matrix ``(n, m)``: sparse if few pairs touch."""
-        shape = (len(self.X), len(self.Y))
-        if len(self.i) < DENSE_SHARE * shape[0] * shape[1]:
-            return sp.csr_array((values, (self.i, self.j)), shape)
-        full = np.zeros(shape)
-        full[self.i, self.j] = values
-        return full
+def redrawn(pairs: Pairs, probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Connections of one random network, 0 or 1, in the order of the pairs."""
+    n, m = pairs.shape
+    # small networks are drawn as matrices, like those of MaximumEntropy
+    uniform = rng.random((n, m))[pairs.i, pairs.j] if n + m <= MAX_DENSE else rng.random(len(pairs.i))
+    drawn = (uniform < probability).astype(float)
+    return np.where(pairs.once, drawn, drawn[pairs.mirror]) if pairs.undirected else drawn
 
 
-def check_network(X: Any, B: Any, Y: Any, contact: Any, *, directed: bool) -> Network:
-    """Genes and connections that fit together; a ValueError names what does not fit."""
-    if not sp.issparse(contact):
-        pairs = check_pairs(X, B, Y, contact, directed=directed)
-        i, j = np.nonzero(pairs.touching)
-        return Network(pairs.X, pairs.Y, i, j, pairs.B[i, j], pairs.undirected, pairs.genes)
-    pre, genes_pre, _ = _genes(X, "X")
-    post, genes_post, _ = (pre, genes_pre, None) if Y is None else _genes(Y, "Y")
-    shape = (len(pre), len(post))
-    touch, links = _sparse(contact, "contact", shape), _sparse(B, "B", shape)
-    if touch.nnz and touch.data.min() < 0:
-        raise ValueError("contact holds negative values; contacts must not be negative.")
-    if touch.nnz == 0:
-        raise ValueError("contact is zero everywhere, so there is no pair of neurons to fit; check contact.")
-    undirected = Y is None and not directed
-    if undirected:
-        for what, values in (("B", links), ("contact", touch)):
-            skew = sp.coo_array(values - values.T)
-            if skew.nnz and np.abs(skew.data).max() > 0:
-                k = int(np.abs(skew.data).argmax())
-                raise ValueError(
-                    f"{what} is not symmetric in row {skew.row[k]}, column {skew.col[k]}; set directed=True if the two "
-                    "directions differ."
-                )
-    pairs = sp.coo_array(touch)
-    width = shape[1]
-    key, linked = pairs.row.astype(np.int64) * width + pairs.col, sp.coo_array(links)
-    order = np.argsort(key)
-    where = linked.row.astype(np.int64) * width + linked.col
-    at = np.minimum(np.searchsorted(key, where, sorter=order), len(key) - 1)
-    outside = key[order][at] != where
-    if outside.any():
-        k = int(np.flatnonzero(outside)[0])
-        raise ValueError(
-            f"{int(outside.sum())} connections are between neurons without contact, the first in row {linked.row[k]}, "
-            f"column {linked.col[k]}; correct B or contact."
-        )
-    b = np.zeros(len(key))
-    b[order[at]] = linked.data
-    if (b == b[0]).all():
-        raise ValueError(f"B is {b[0]:g} for all {len(b)} pairs in contact; rules need connections that differ.")
-    return Network(pre, post, pairs.row, pairs.col, b, undirected, (genes_pre, genes_post))
-
-
-def _sparse(values: Any, what: str, shape: tuple[int, int]) -> sp.csr_array:
-    matrix = sp.csr_array(values).astype(float)
-    if matrix.shape != shape:
-        raise ValueError(f"{what} has shape {matrix.shape}; {shape[0]} x {shape[1]} neurons need {shape}.")
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    if matrix.nnz and not np.isfinite(matrix.data).all():
-        raise ValueError(f"{what} holds NaN or infinite values; use 0 for pairs without a connection.")
-    return matrix
-
-
-def expected_connections(net: Network) -> np.ndarray:
+def expected_connections(net: Pairs) -> np.ndarray:
     """Probability of every pair under :class:`MaximumEntropy`, in the order of the network's pairs."""
     n, m = len(net.X), len(net.Y)
     if n + m <= MAX_DENSE:

@@ -1,4 +1,4 @@
-"""Pairs of neurons in contact, and sums over them without Kronecker products.
+"""Pairs of neurons in contact, listed, and sums over them without Kronecker products.
 
 ======================  =============================================================================================
 X (n x p), Y (m x q)    genes of the presynaptic and the postsynaptic neurons (or types); Y is X for one population
@@ -7,17 +7,19 @@ C (n x m)               contacts: 1 where neurons touch, or non-negative weights
 O (p x q)               rules: B is modelled as X O Y' where C > 0
 ======================  =============================================================================================
 
-The regressors that belong to O are the rows ``x_i kron y_j`` of a matrix with one row per pair. This matrix is never
-formed, only sums over its rows::
+Only pairs with C > 0 are stored, so time and memory grow with the number of pairs in contact. The regressors that
+belong to O are the rows ``x_i kron y_j`` of a matrix with one row per pair. This matrix is never formed, only sums over
+its rows::
 
     sum_ij c_ij (x_i kron y_j)(x_i kron y_j)'  =  [x_ia x_ia']' C [y_jb y_jb'],  reordered
 
-which costs n m p^2 operations instead of n m p^2 q^2.
+which costs n m p^2 operations instead of n m p^2 q^2, and with few contacts less.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,51 +27,123 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.stats import rankdata
 
+DENSE_SHARE = 0.3  # share of pairs in contact from which a dense matrix is faster
+BLOCK = 4e6  # numbers held in memory at once
+CACHED = 1e5  # numbers that a processor keeps close
+
 
 @dataclass(frozen=True)
 class Pairs:
-    """Checked genes, connections and contacts; the module's docstring defines the symbols."""
+    """Checked genes, and the pairs in contact, by row: row i, column j, connection b, contact c.
+
+    The module's docstring defines the symbols. Undirected pairs are listed in both directions.
+    """
 
     X: np.ndarray
     Y: np.ndarray
-    B: np.ndarray
-    C: np.ndarray
+    i: np.ndarray
+    j: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
     undirected: bool
     genes: tuple[pd.Index, pd.Index]
 
     @property
-    def touching(self) -> np.ndarray:
-        """Which pairs are in contact, ``(n, m)``."""
-        return self.C > 0
+    def shape(self) -> tuple[int, int]:
+        """Numbers of presynaptic and of postsynaptic neurons."""
+        return len(self.X), len(self.Y)
+
+    @property
+    def same(self) -> bool:
+        """Whether both sides are the same neurons."""
+        return self.Y is self.X
 
     @property
     def binary(self) -> bool:
         """Whether all connections are 0 or 1."""
-        return bool(np.isin(self.B[self.touching], (0, 1)).all())
+        return bool(np.isin(self.b, (0, 1)).all())
 
-    def replace(self, **changes: np.ndarray) -> Pairs:
+    @property
+    def few(self) -> bool:
+        """Whether so few pairs touch that sparse matrices are used."""
+        return len(self.i) < DENSE_SHARE * self.shape[0] * self.shape[1]
+
+    @property
+    def once(self) -> np.ndarray:
+        """Mask in which a pair of an undirected network occurs once, not in both directions."""
+        return self.i <= self.j if self.undirected else np.ones(len(self.i), dtype=bool)
+
+    @cached_property
+    def mirror(self) -> np.ndarray:
+        """Position of the same pair in the other direction, for an undirected network."""
+        return np.lexsort((self.i, self.j))  # sorted by column: the order of the mirrored list
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(np.bincount(self.i, minlength=len(self.X)))])
+
+    def matrix(self, values: np.ndarray) -> Any:
+        """Values of the pairs as a matrix ``(n, m)``: sparse if few pairs touch."""
+        if self.few:
+            return sp.csr_array((values, self.j, self._starts), shape=self.shape)
+        full = np.zeros(self.shape)
+        full[self.i, self.j] = values
+        return full
+
+    def at(self, U: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """Entries of ``U V'`` at the pairs, for U ``(n, d)`` and V ``(m, d)``."""
+        if not self.few:
+            return (U @ V.T)[self.i, self.j]
+        out = np.empty(len(self.i))
+        step = max(1, int(CACHED // U.shape[1]))
+        for k in range(0, len(out), step):
+            part = slice(k, k + step)
+            out[part] = np.einsum("ed,ed->e", U[self.i[part]], V[self.j[part]])
+        return out
+
+    def keep(self, mask: np.ndarray) -> Pairs:
+        """Some of the pairs."""
+        return self.replace(i=self.i[mask], j=self.j[mask], b=self.b[mask], c=self.c[mask])
+
+    def replace(self, **changes: Any) -> Pairs:
         """The same pairs with other genes, connections or contacts."""
-        fields = {name: changes.get(name, getattr(self, name)) for name in ("X", "Y", "B", "C")}
-        return Pairs(**fields, undirected=self.undirected, genes=self.genes)
+        return replace(self, **changes)
 
 
 def check_pairs(X: Any, B: Any, Y: Any, contact: Any, *, directed: bool) -> Pairs:
     """Genes, connections and contacts that fit together, as arrays; a ValueError names what does not fit.
 
     DataFrames are matched by name: the rows of X with the rows of B and contact, the rows of Y (or X) with their
-    columns.
+    columns. With sparse contacts nothing of size n x m is formed.
     """
     pre, genes_pre, names_pre = _genes(X, "X")
     post, genes_post, names_post = (pre, genes_pre, names_pre) if Y is None else _genes(Y, "Y")
     wanted = (len(pre), len(post))
-    links = _matrix(B, "B", wanted, names_pre, names_post)
-    touch = np.ones(wanted) if contact is None else _matrix(contact, "contact", wanted, names_pre, names_post)
+    undirected = Y is None and not directed
+    if sp.issparse(contact):
+        names = (names_pre, names_post) if isinstance(B, pd.DataFrame) else (None, None)
+        links = B if sp.issparse(B) else _matrix(B, "B", wanted, *names)
+        listed = _listed_sparse(links, contact, wanted, undirected)
+    else:
+        links = _matrix(B, "B", wanted, names_pre, names_post)
+        touch = np.ones(wanted) if contact is None else _matrix(contact, "contact", wanted, names_pre, names_post)
+        listed = _listed_dense(links, touch, undirected)
+    b = listed[2]
+    if (b == b[0]).all():
+        raise ValueError(f"B is {b[0]:g} for all {len(b)} pairs in contact; rules need connections that differ.")
+    return Pairs(pre, post, *listed, undirected, (genes_pre, genes_post))
+
+
+Listed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _listed_dense(links: np.ndarray, touch: np.ndarray, undirected: bool) -> Listed:
+    """Rows, columns, connections and contacts of the pairs in contact, of checked arrays."""
     if (touch < 0).any():
         row, col = np.argwhere(touch < 0)[0]
         raise ValueError(f"contact is {touch[row, col]:g} in row {row}, column {col}; contacts must not be negative.")
     if not (touch > 0).any():
         raise ValueError("contact is zero everywhere, so there is no pair of neurons to fit; check contact.")
-    undirected = Y is None and not directed
     if undirected:
         for what, values in (("B", links), ("contact", touch)):
             skew = values != values.T
@@ -81,17 +155,55 @@ def check_pairs(X: Any, B: Any, Y: Any, contact: Any, *, directed: bool) -> Pair
                 )
     outside = (links != 0) & (touch == 0)
     if outside.any():
-        row, col = np.argwhere(outside)[0]
-        raise ValueError(
-            f"{int(outside.sum())} connections are between neurons without contact, the first in row {row}, column "
-            f"{col}; correct B or contact."
-        )
-    inside = links[touch > 0]
-    if (inside == inside[0]).all():
-        raise ValueError(
-            f"B is {inside[0]:g} for all {len(inside)} pairs in contact; rules need connections that differ."
-        )
-    return Pairs(pre, post, links, touch, undirected, (genes_pre, genes_post))
+        _refuse_outside(int(outside.sum()), *np.argwhere(outside)[0])
+    i, j = np.nonzero(touch > 0)
+    return i, j, links[i, j], touch[i, j]
+
+
+def _listed_sparse(B: Any, contact: Any, shape: tuple[int, int], undirected: bool) -> Listed:
+    """The same from sparse contacts."""
+    touch, links = _sparse(contact, "contact", shape), _sparse(B, "B", shape)
+    if touch.nnz and touch.data.min() < 0:
+        raise ValueError("contact holds negative values; contacts must not be negative.")
+    if touch.nnz == 0:
+        raise ValueError("contact is zero everywhere, so there is no pair of neurons to fit; check contact.")
+    if undirected:
+        for what, values in (("B", links), ("contact", touch)):
+            skew = sp.coo_array(values - values.T)
+            if skew.nnz and np.abs(skew.data).max() > 0:
+                k = int(np.abs(skew.data).argmax())
+                raise ValueError(
+                    f"{what} is not symmetric in row {skew.row[k]}, column {skew.col[k]}; set directed=True if the two "
+                    "directions differ."
+                )
+    pairs, linked = sp.coo_array(touch), sp.coo_array(links)  # both sorted by row, then by column
+    key, where = (m.row.astype(np.int64) * shape[1] + m.col for m in (pairs, linked))
+    at = np.minimum(np.searchsorted(key, where), len(key) - 1)
+    outside = key[at] != where
+    if outside.any():
+        k = int(np.flatnonzero(outside)[0])
+        _refuse_outside(int(outside.sum()), linked.row[k], linked.col[k])
+    b = np.zeros(len(key))
+    b[at] = linked.data
+    return pairs.row, pairs.col, b, pairs.data
+
+
+def _refuse_outside(n: int, row: int, col: int) -> None:
+    raise ValueError(
+        f"{n} connections are between neurons without contact, the first in row {row}, column {col}; correct B or "
+        "contact."
+    )
+
+
+def _sparse(values: Any, what: str, shape: tuple[int, int]) -> sp.csr_array:
+    matrix = sp.csr_array(values).astype(float)
+    if matrix.shape != shape:
+        raise ValueError(f"{what} has shape {matrix.shape}; {shape[0]} x {shape[1]} neurons need {shape}.")
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    if matrix.nnz and not np.isfinite(matrix.data).all():
+        raise ValueError(f"{what} holds NaN or infinite values; use 0 for pairs without a connection.")
+    return matrix
 
 
 def _genes(X: Any, what: str) -> tuple[np.ndarray, pd.Index, pd.Index | None]:
@@ -161,20 +273,38 @@ def class_means(genes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return sums / np.bincount(codes)[:, None]
 
 
-def row_products(X: np.ndarray) -> np.ndarray:
-    """Products of all pairs of columns, ``(n, p * p)``."""
-    return (X[:, :, None] * X[:, None, :]).reshape(len(X), -1)
+def pair_products(X: np.ndarray) -> np.ndarray:
+    """Products of all unordered pairs of columns, ``(n, p (p + 1) / 2)``."""
+    a, b = np.triu_indices(X.shape[1])
+    return X[:, a] * X[:, b]
 
 
-def kronecker_gram(X: np.ndarray, Y: np.ndarray, C: np.ndarray, *, summed: np.ndarray | None = None) -> np.ndarray:
-    """The sum of ``c_ij (x_i kron y_j)(x_i kron y_j)'`` over pairs, ``(p q, p q)``.
+def _position(p: int) -> np.ndarray:
+    """Column of :func:`pair_products` that holds the product of two columns, ``(p, p)``."""
+    a, b = np.triu_indices(p)
+    out = np.empty((p, p), dtype=np.intp)
+    out[a, b] = out[b, a] = np.arange(len(a))
+    return out
 
-    ``summed`` is ``row_products(X)' C``, if it is known already.
+
+def kronecker_gram(X: np.ndarray, Y: np.ndarray, C: Any, *, summed: np.ndarray | None = None) -> np.ndarray:
+    """The sum of ``c_ij (x_i kron y_j)(x_i kron y_j)'`` over pairs, ``(p q, p q)``, for C dense or sparse.
+
+    ``summed`` is ``pair_products(X)' C``, if it is known already.
     """
     p, q = X.shape[1], Y.shape[1]
-    left = row_products(X).T @ C if summed is None else summed
-    # the product is indexed (a, a', b, b'), and Kronecker order is (a, b, a', b')
-    return (left @ row_products(Y)).reshape(p, p, q, q).transpose(0, 2, 1, 3).reshape(p * q, p * q)
+    right = pair_products(Y)
+    if summed is None:
+        total = np.zeros((p * (p + 1) // 2, right.shape[1]))
+        step = max(1, int(BLOCK // max(total.shape)))
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            total += pair_products(X[rows]).T @ (C[rows] @ right)
+    else:
+        total = summed @ right
+    # the sum is indexed (a, a', b, b'), and Kronecker order is (a, b, a', b')
+    full = total[_position(p)[:, :, None, None], _position(q)[None, None]]
+    return full.transpose(0, 2, 1, 3).reshape(p * q, p * q)
 
 
 def symmetric_basis(p: int) -> np.ndarray:
@@ -201,25 +331,35 @@ def row_space(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u[:, keep] * s[keep], vt[keep].T
 
 
-def agreement(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None = None) -> float:
+class Agreement:
     """Area under the ROC curve for connections of 0 and 1, else the Pearson correlation; NaN if undefined."""
-    weights = np.ones(len(true)) if weights is None else weights
-    keep = weights > 0
-    predicted, true, weights = predicted[keep], true[keep], weights[keep]
-    if len(true) < 2 or (true == true[0]).all():
-        return np.nan
-    if np.isin(true, (0, 1)).all():
-        return _auc(predicted, true == 1, weights)
-    # weighted Pearson correlation
-    centred = [v - np.average(v, weights=weights) for v in (predicted, true)]
-    norm = np.sqrt(np.prod([np.sum(weights * v**2) for v in centred]))
-    return float(np.sum(weights * centred[0] * centred[1]) / norm) if norm > 0 else 0.0
+
+    def __init__(self, predicted: np.ndarray, true: np.ndarray) -> None:
+        self.predicted, self.true = predicted, true
+        self.binary = bool(np.isin(true, (0, 1)).all())
+        if self.binary:  # ranks do not depend on weights
+            self.rank = rankdata(predicted, method="dense").astype(int) - 1
+
+    def score(self, weights: np.ndarray | None = None) -> float:
+        """The agreement, with weights of the pairs."""
+        weights = np.ones(len(self.true)) if weights is None else weights
+        kept = self.true[weights > 0]
+        if len(kept) < 2 or (kept == kept[0]).all():
+            return np.nan
+        if self.binary:
+            return self._auc(weights)
+        centred = [v - np.average(v, weights=weights) for v in (self.predicted, self.true)]
+        norm = np.sqrt(np.prod([np.sum(weights * v**2) for v in centred]))
+        return float(np.sum(weights * centred[0] * centred[1]) / norm) if norm > 0 else 0.0
+
+    def _auc(self, weights: np.ndarray) -> float:
+        """Weighted probability that a connected pair is predicted larger than an unconnected one; ties count half."""
+        connected = np.bincount(self.rank, weights * self.true)  # weight of connected pairs at each prediction
+        absent = np.bincount(self.rank, weights * (1 - self.true))
+        below = np.cumsum(absent) - absent
+        return float(np.sum(connected * (below + absent / 2)) / (connected.sum() * absent.sum()))
 
 
-def _auc(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray) -> float:
-    """Weighted probability that a connected pair has a larger prediction than an unconnected one; ties count half."""
-    rank = rankdata(predicted, method="dense").astype(int) - 1
-    connected = np.bincount(rank, weights * true)  # weight of the connected pairs at each value of the prediction
-    absent = np.bincount(rank, weights * ~true, minlength=len(connected))
-    below = np.cumsum(absent) - absent
-    return float(np.sum(connected * (below + absent / 2)) / (connected.sum() * absent.sum()))
+def agreement(predicted: np.ndarray, true: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Agreement of predicted and true connections; see :class:`Agreement`."""
+    return Agreement(predicted, true).score(weights)

@@ -9,11 +9,11 @@ import pandas as pd
 from sklearn.base import clone
 
 from ..._progress import progress
-from ._nulls import MaximumEntropy
-from ._pairs import Pairs, agreement, check_pairs, class_codes, class_means
+from ._network import expected_connections, redrawn
+from ._pairs import Agreement, Pairs, check_pairs, class_codes, class_means
 
-Folds = list[np.ndarray]  # masks (n, m) of the held-out pairs
-Predictions = list[tuple[np.ndarray, np.ndarray]]  # mask of pairs, and the predictions for these
+Folds = list[np.ndarray]  # masks of the held-out pairs
+Predictions = list[tuple[np.ndarray, Agreement]]  # positions of pairs, and the predictions for these
 Units = tuple[np.ndarray, np.ndarray]  # codes of the presynaptic and the postsynaptic members: neurons or classes
 
 
@@ -50,7 +50,7 @@ def cross_validate(
     model
         :class:`SpatialConnectomeModel` or :class:`BilinearModel`.
     X, B, Y, contact
-        As for ``fit`` of the model.
+        As for ``fit`` of the model; ``B`` and ``contact`` may be sparse matrices.
     classes
         ``(n,)`` class of every presynaptic neuron, to hold out classes; None leaves this row out.
     classes_post
@@ -104,44 +104,46 @@ def cross_validate(
         units = class_codes(pairs, classes, classes_post)
         schemes["classes"] = _member_folds(pairs, units, n_folds, rng, "classes")
 
-    found = {name: _predictions(model, pairs, folds) for name, folds in schemes.items()}
+    found = {
+        name: _predictions(model, pairs, schemes[name]) for name in progress(list(schemes), desc="cross-validation")
+    }
     nulls: dict[str, list[dict[str, float]]] = {"permutation": [], "class": [], "degree": []}
-    networks = MaximumEntropy.fit(pairs.B, pairs.C, undirected=pairs.undirected) if pairs.binary and n_nulls else None
+    probability = expected_connections(pairs) if pairs.binary and n_nulls else None
     # folds stay the same in all nulls, so that scores differ by the data alone
     for _ in progress(range(n_nulls), desc="null networks"):
         for kind, other in (
             ("permutation", _permuted(pairs, members, rng)),
             ("class", None if classes is None else _permuted(pairs, units, rng)),
-            ("degree", None if networks is None else pairs.replace(B=networks.sample(rng))),
+            ("degree", None if probability is None else pairs.replace(b=redrawn(pairs, probability, rng))),
         ):
             if other is not None:
-                drawn = {name: _scored(other, _predictions(model, other, folds)) for name, folds in schemes.items()}
+                drawn = {name: _scored(_predictions(model, other, folds)) for name, folds in schemes.items()}
                 nulls[kind].append(drawn)
     rows: dict[str, dict[str, Any]] = {}
     for name, predictions in found.items():
-        score = _scored(pairs, predictions)
+        score = _scored(predictions)
         lower, upper = _interval(pairs, predictions, units, n_resamples, rng)
         metric = "auc" if pairs.binary else "correlation"
         rows[name] = {"metric": metric, "score": score, "lower": lower, "upper": upper}
         for kind, draws in nulls.items():
             rows[name] |= _summary(kind, score, [draw[name] for draw in draws])
-        tested = np.logical_or.reduce([shown for shown, _ in predictions])
-        rows[name]["n_pairs"] = int(_once(pairs, tested).sum())
+        tested = np.zeros(len(pairs.i), dtype=bool)
+        for shown, _ in predictions:
+            tested[shown] = True
+        rows[name]["n_pairs"] = int((tested & pairs.once).sum())
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _pair_folds(pairs: Pairs, n_folds: int, rng: np.random.Generator) -> Folds:
     """Random folds of the pairs in contact."""
-    listed = np.argwhere(_once(pairs, pairs.touching))
+    listed = np.flatnonzero(pairs.once)
     if len(listed) < n_folds:
         raise ValueError(f"{len(listed)} pairs in contact are fewer than {n_folds} folds; lower n_folds.")
-    fold = rng.permutation(len(listed)) % n_folds
-    masks = []
-    for k in range(n_folds):
-        mask = np.zeros(pairs.B.shape, dtype=bool)
-        mask[tuple(listed[fold == k].T)] = True
-        masks.append(mask | mask.T if pairs.undirected else mask)
-    return masks
+    fold = np.empty(len(pairs.i), dtype=int)
+    fold[listed] = rng.permutation(len(listed)) % n_folds
+    if pairs.undirected:
+        fold = np.where(pairs.once, fold, fold[pairs.mirror])
+    return [fold == k for k in range(n_folds)]
 
 
 def _member_folds(pairs: Pairs, units: Units, n_folds: int, rng: np.random.Generator, what: str) -> Folds:
@@ -153,7 +155,7 @@ def _member_folds(pairs: Pairs, units: Units, n_folds: int, rng: np.random.Gener
             raise ValueError(f"{n} {what} are fewer than {n_folds} folds; lower n_folds.")
         folds.append((rng.permutation(n) % n_folds)[codes])
     pre, post = folds[0], folds[-1]
-    return [(pre == k)[:, None] | (post == k)[None, :] for k in range(n_folds)]
+    return [(pre == k)[pairs.i] | (post == k)[pairs.j] for k in range(n_folds)]
 
 
 def _predictions(model: Any, pairs: Pairs, folds: Folds | None) -> Predictions:
@@ -161,23 +163,19 @@ def _predictions(model: Any, pairs: Pairs, folds: Folds | None) -> Predictions:
     found = []
     held: np.ndarray | None
     for held in [None] if folds is None else folds:
-        # a held-out pair has no contact during the fit, so it has no weight in the squared error
-        train = pairs if held is None else pairs.replace(C=np.where(held, 0.0, pairs.C))
-        inside = train.B[train.touching]
-        if len(inside) == 0 or (inside == inside[0]).all():
+        train = pairs if held is None else pairs.keep(~held)
+        if len(train.b) == 0 or (train.b == train.b[0]).all():
             raise ValueError("all connections outside one fold are equal, so no rules can be fitted; lower n_folds.")
         fitted = clone(model)._fit(train)
-        shown = pairs.touching if held is None else pairs.touching & held
-        found.append((shown, fitted.predict(pairs.X, None if pairs.Y is pairs.X else pairs.Y)[shown]))
+        tested = pairs if held is None else pairs.keep(held)
+        shown = np.arange(len(pairs.i)) if held is None else np.flatnonzero(held)
+        found.append((shown, Agreement(fitted._at(tested), tested.b)))
     return found
 
 
-def _scored(pairs: Pairs, predictions: Predictions, weights: np.ndarray | None = None) -> float:
+def _scored(predictions: Predictions, weights: np.ndarray | None = None) -> float:
     """Mean score over folds; predictions of different fits have different scales, so they are not pooled."""
-    scores = [
-        agreement(predicted, pairs.B[shown], None if weights is None else weights[shown])
-        for shown, predicted in predictions
-    ]
+    scores = [own.score(None if weights is None else weights[shown]) for shown, own in predictions if len(shown)]
     known = [s for s in scores if np.isfinite(s)]
     return float(np.mean(known)) if known else np.nan
 
@@ -193,7 +191,7 @@ def _interval(
         times = [np.bincount(rng.integers(u.max() + 1, size=u.max() + 1), minlength=u.max() + 1)[u] for u in units]
         if pairs.Y is pairs.X:  # one population: a neuron is drawn once for both of its roles
             times[1] = times[0]
-        drawn.append(_scored(pairs, predictions, times[0][:, None] * times[1][None, :].astype(float)))
+        drawn.append(_scored(predictions, times[0][pairs.i] * times[1][pairs.j].astype(float)))
     return float(np.nanquantile(drawn, 0.025)), float(np.nanquantile(drawn, 0.975))
 
 
@@ -216,8 +214,3 @@ def _summary(kind: str, score: float, drawn: list[float]) -> dict[str, float]:
         f"{kind}_sd": float(values.std(ddof=1)) if len(values) > 1 else np.nan,
         f"{kind}_pval": float((np.sum(values >= score) + 1) / (len(values) + 1)),
     }
-
-
-def _once(pairs: Pairs, mask: np.ndarray) -> np.ndarray:
-    """Mask in which a pair of an undirected network occurs once, not in both directions."""
-    return np.triu(mask) if pairs.undirected else mask

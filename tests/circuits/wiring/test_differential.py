@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.special import expit
 
-from flda.circuits.wiring import MaximumEntropy, _network, _score, differential_expression
+from flda.circuits.wiring import MaximumEntropy, _network, _pairs, _score, differential_expression
 
 from circuit_problems import kron_rows, undirected
 
@@ -126,7 +126,7 @@ def test_sparse_probabilities_are_those_of_maximum_entropy(monkeypatch):
     B[0] = 0.0  # a neuron without connections, and one with all of its contacts
     B[:, 1] = C[:, 1]
     monkeypatch.setattr(_network, "MAX_DENSE", 0)
-    net = _network.check_network(X, sp.csr_array(B), Y, sp.csr_array(C), directed=True)
+    net = _pairs.check_pairs(X, sp.csr_array(B), Y, sp.csr_array(C), directed=True)
     p = np.zeros_like(B)
     p[net.i, net.j] = _network.expected_connections(net)
     np.testing.assert_allclose(p, MaximumEntropy.fit(B, C, undirected=False).probability, atol=1e-7)
