@@ -31,7 +31,7 @@ def wald(b: np.ndarray, B: np.ndarray, w: np.ndarray, *, many: bool = False) -> 
     w
         Variance of each part, (F, k, p), positive.
     many
-        Whether many batches follow, so that a compiled loop repays the ten seconds that its first compilation takes.
+        Whether many batches follow, so that a compiled loop repays the six seconds that its first compilation takes.
 
     Returns
     -------
