@@ -103,13 +103,15 @@ class Split:
             donors = None
         return X[self.train], labels.iloc[self.train], donors
 
-    def fit(self, model: Model, X, labels: pd.DataFrame, **parameters) -> Model:
+    def fit(self, model: Model, X, labels: pd.DataFrame, *, axes_only: bool = False, **parameters) -> Model:
         """Fit a clone of the estimator, with these parameters changed, on the training cells.
 
+        With ``axes_only`` an estimator of this package skips all that its axes do not need, such as predictions.
         The fit logs nothing but errors: the fit of all cells has logged the same before.
         """
         with quiet():
-            return clone(model).set_params(**self.design.fixed(), **parameters).fit(*self.training_data(X, labels))
+            own = clone(model).set_params(**self.design.fixed(), **parameters)
+            return (own._fit_axes if axes_only else own.fit)(*self.training_data(X, labels))
 
 
 def folds(

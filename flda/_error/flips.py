@@ -54,6 +54,7 @@ class CellStatistics:
 
     unit = "cell"
     pooled = POOLED
+    many = False  # whether the statistic is computed many times
 
     def __init__(self, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray):
         self.codes, self.n, self.means = design.codes, design.counts, means
@@ -105,7 +106,7 @@ class CellStatistics:
 
     def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Combine the coefficients (F, df, q, p) of an effect into one number per gene."""
-        return wald(b, B, w)
+        return wald(b, B, w, many=self.many)
 
 
 class CellFlips(CellStatistics):
@@ -123,6 +124,8 @@ class CellFlips(CellStatistics):
         Slopes of the covariates, q x p, if the design has any. They are the same in every flip: the statistic is
         studentised, so what their noise adds to the data need not be added to the flips.
     """
+
+    many = True
 
     def __init__(
         self, X, design: Design, effects: list[Effect], means: np.ndarray, squares: np.ndarray, seed: int,
@@ -214,6 +217,7 @@ class DonorStatistics:
     """
 
     unit = "donor"
+    many = False  # whether the statistic is computed many times
 
     def __init__(self, effect: Effect, units: Units):
         self.effect = effect
@@ -287,7 +291,7 @@ class DonorStatistics:
 
     def _combined(self, effect: Effect, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Combine the coefficients (F, df, q, p) into one number per gene."""
-        return wald(b, B, w)
+        return wald(b, B, w, many=self.many)
 
 
 class DonorFlips(DonorStatistics):
@@ -302,6 +306,8 @@ class DonorFlips(DonorStatistics):
     seed
         Seed of the signs.
     """
+
+    many = True
 
     def __init__(self, effect: Effect, units: Units, seed: int):
         super().__init__(effect, units)

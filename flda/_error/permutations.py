@@ -152,13 +152,13 @@ class Permutations:
         centred = means - means.mean(axis=1, keepdims=True)
         if not self._weighted:
             B = self._design.contrasts[self.effect]
-            return wald(np.einsum("dc,fcp->fdp", B, centred)[:, :, None], B, w)
+            return wald(np.einsum("dc,fcp->fdp", B, centred)[:, :, None], B, w, many=True)
         # the weights of the groups follow from the data, so every permutation has its own, as the data have
         out = np.empty((F, p))
         for f in range(F):
             of_groups = relative_variances(spread[f], df[f, :, 0])
             B = weighted_contrasts(self._design, means[f], pooled[f], of_groups)[self.effect]
-            out[f] = wald((B @ centred[f])[None, :, None], B, w[[f]])[0]
+            out[f] = wald((B @ centred[f])[None, :, None], B, w[[f]], many=True)[0]
         return out
 
     def _count(self) -> float:

@@ -214,15 +214,14 @@ def solving(target: np.ndarray, grid: Sequence[float], B: np.ndarray, tolerance:
         last = fresh == 0 or done + fresh > limit
         # solutions cost more the larger the basis is, so they are computed whenever it has grown by a fifth
         if last or done >= next_look:
-            solutions = [_small(H[:done, :done], g, sizes[keep], r) for g in grid]
             # A V y leaves the basis only through its newest block: the residual is (1 - g) W y[new], with W = Q rest
-            rest = beta[:, np.argsort(order)]
-            worst = max(
-                (1 - g) * np.linalg.norm(rest @ y[new]) / np.linalg.norm(sizes)
-                for g, y in zip(grid, solutions, strict=True)
-            )
-            if last or worst <= tolerance:
-                return [scale * (basis[:, :done] @ y @ right[keep]) for y in solutions]
+            rest, found = beta[:, np.argsort(order)], {}
+            for g in sorted(grid):  # the smallest g converges last, so the others often need not be solved for
+                y = found[g] = _small(H[:done, :done], g, sizes[keep], r)
+                if not last and (1 - g) * np.linalg.norm(rest @ y[new]) > tolerance * np.linalg.norm(sizes):
+                    break
+            else:
+                return [scale * (basis[:, :done] @ found[g] @ right[keep]) for g in grid]
             next_look = done + done // 5
         new = slice(done, done + fresh)
         Q = Q[:, :fresh]

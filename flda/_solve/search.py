@@ -68,7 +68,8 @@ class SparseProblem:
 
     def value(self, genes: Sequence[int] | np.ndarray) -> float:
         """Compute the objective of the best axis on a support."""
-        return _on_support(self, np.asarray(genes))[0]
+        genes = np.asarray(genes)
+        return _on_support(self, genes, self.scatter(genes)[:, genes])[0]
 
 
 def first(scores: np.ndarray, k: int) -> np.ndarray:
@@ -102,7 +103,8 @@ def select(problem: SparseProblem, k: int, starts: Sequence[np.ndarray]) -> np.n
     if len(pool) == k:
         return extend(problem, pool, k)
     none = np.array([], dtype=np.int64)
-    supports = [none, drop(problem, extend(problem, none, min(2 * k, len(pool))), k), *starts]
+    grown = _grown(problem, none, min(2 * k, len(pool)))
+    supports = [np.sort(grown[:k]), drop(problem, np.sort(grown), k), *starts]
     if len(pool) <= MANY:
         supports += [pool[[j]] for j in range(len(pool))]
     for start in supports:
@@ -123,9 +125,29 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
 
     Genes of the start that are not allowed, or linearly dependent on those before them, are left out.
     """
+    genes = np.asarray(genes, dtype=np.int64)
+    if len(genes) == k and _independent(problem, genes):
+        return np.sort(genes)
+    return np.sort(_grown(problem, genes, k))
+
+
+def _independent(problem: SparseProblem, genes: np.ndarray) -> bool:
+    """Return whether genes are all allowed, and none is linearly dependent on those before it."""
+    if not problem.allowed[genes].all():
+        return False
+    M = problem.scatter(genes)[:, genes]
+    try:
+        pivots = np.diag(np.linalg.cholesky(M)) ** 2
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.all(pivots > INDEPENDENT * np.diag(M)))
+
+
+def _grown(problem: SparseProblem, genes: np.ndarray, k: int) -> list[int]:
+    """Do the work of :func:`extend`, and return the genes in the order in which they were added."""
     chosen: list[int] = []
     # the Cholesky factor of M_AA grows by one row for every gene, and d, s and K are updated along with it
-    half = np.empty((0, problem.H.shape[1]))  # L^-1 M_A, k x p, for the Cholesky factor L of M_AA
+    halves = np.empty((k, problem.H.shape[1]))  # L^-1 M_A, k x p, for the Cholesky factor L of M_AA
     rest, left = problem.H.copy(), problem.scatter.diagonal.copy()  # d (m x p) and s (p,) of every gene
     K = np.zeros((len(problem.H),) * 2)
     queue = [int(j) for j in genes]
@@ -137,22 +159,29 @@ def extend(problem: SparseProblem, genes: Sequence[int] | np.ndarray, k: int) ->
             if left[j] <= INDEPENDENT * problem.scatter.diagonal[j] or not problem.allowed[j]:
                 continue
         else:
-            j = _best_addition(problem, K, rest, left, chosen)[0]
-        d = rest[:, j] / np.sqrt(left[j])
+            free = _free(problem, left, chosen)
+            if len(free) == 0:
+                raise ValueError(
+                    "no further gene is linearly independent of those selected; ask for fewer genes (n_genes)."
+                )
+            j = int(free[_best_addition(problem.Q, K, rest[:, free], left[free])[0]])
+        d, half = rest[:, j] / np.sqrt(left[j]), halves[: len(chosen)]
         row = (problem.scatter([j])[0] - half[:, j] @ half) / np.sqrt(left[j])
-        half = np.vstack([half, row])
+        halves[len(chosen)] = row
         rest -= d[:, None] * row
         left -= row**2
         K += np.outer(d, d)
         chosen.append(j)
-    return np.sort(chosen)
+    return chosen
 
 
 def drop(problem: SparseProblem, genes: np.ndarray, k: int) -> np.ndarray:
     """Remove the gene that is missed least until k genes are left."""
+    M = problem.scatter(genes)[:, genes]
     while len(genes) > k:
-        _, missed, *_ = _on_support(problem, genes)
-        genes = np.delete(genes, int(np.argmin(missed)))
+        _, missed, *_ = _on_support(problem, genes, M)
+        i = int(np.argmin(missed))
+        genes, M = np.delete(genes, i), np.delete(np.delete(M, i, axis=0), i, axis=1)
     return genes
 
 
@@ -161,38 +190,81 @@ def swap(problem: SparseProblem, genes: np.ndarray) -> np.ndarray:
     best, best_value = np.sort(genes), -np.inf
     genes = best
     while True:
-        now, missed, P, Z = _on_support(problem, genes)
+        rows = problem.scatter(genes)
+        now, missed, P, Z = _on_support(problem, genes, rows[:, genes])
         if now <= best_value:  # the expected gain was rounding error; without this check the loop might never end
             return best
         best, best_value = genes, now
         if len(genes) >= problem.allowed.sum():
             return best
-        rows, H = problem.scatter(genes), problem.H[:, genes]
-        B, K = P @ rows, Z @ H.T
-        rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)  # d and s
-        size = np.trace(K)
-        threshold = now + GAIN * abs(now)
-        for i in np.argsort(missed, kind="stable"):  # the gene that is missed least is the likeliest to be replaced
-            # without gene i, K loses z z', and more of every gene is unexplained: its d gains z b, and its s gains b^2
-            z = Z[:, i] / np.sqrt(P[i, i])
-            b = B[i] / np.sqrt(P[i, i])
-            found = _best_addition(
-                problem, K - np.outer(z, z), rest + z[:, None] * b, left + b**2, genes, size=size, threshold=threshold
-            )
-            if found[1] > threshold:
-                genes = np.sort(np.append(np.delete(genes, i), found[0]))
-                break
-        else:
+        found = _exchange(problem, genes, rows, P, Z, missed, now + GAIN * abs(now))
+        if found is None:
             return best
+        genes = np.sort(np.append(np.delete(genes, found[0]), found[1]))
 
 
-def _on_support(problem: SparseProblem, genes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+def _exchange(
+    problem: SparseProblem,
+    genes: np.ndarray,
+    rows: np.ndarray,
+    P: np.ndarray,
+    Z: np.ndarray,
+    missed: np.ndarray,
+    threshold: float,
+) -> tuple[int, int] | None:
+    """Find an exchange that lifts the objective above a threshold.
+
+    Without gene i, K loses ``z z'``, and more of every gene is unexplained: its d gains ``z b_j``, and its s gains
+    ``b_j^2``. The objective of ``K + e e'`` reaches m, above the largest eigenvalue of Q K, if
+    ``e' Q e + |F e|^2 >= m`` (see :class:`_Arrowheads`). With ``e = d / sqrt(s)`` this takes one product with the rows
+    d for every i, and the few genes that pass are then evaluated exactly.
+
+    Returns
+    -------
+    The index of the gene that leaves, and the gene that comes, or None.
+    """
+    H, Q = problem.H[:, genes], problem.Q
+    B, K = P @ rows, Z @ H.T
+    rest, left = problem.H - H @ B, problem.scatter.diagonal - np.einsum("kp,kp->p", rows, B)  # d and s
+    size, slack = np.trace(K), 1e-9
+    Qrest = Q @ rest
+    own = np.einsum("mp,mp->p", rest, Qrest)
+    outside = problem.allowed.copy()
+    outside[genes] = False
+    for i in np.argsort(missed, kind="stable"):  # the gene that is missed least is the likeliest to be replaced
+        z, b = Z[:, i] / np.sqrt(P[i, i]), B[i] / np.sqrt(P[i, i])
+        less, s = K - np.outer(z, z), left + b**2
+        free = outside & (s > INDEPENDENT * problem.scatter.diagonal)
+        R = _root(less, size)
+        L, V = np.linalg.eigh(R.T @ Q @ R)
+        if len(L) and threshold > L[-1] + 1e-6 * np.abs(L).max():
+            F = ((R @ V) / np.sqrt(threshold - L)).T @ Q
+            corners = own + b * (2 * (z @ Qrest) + (z @ Q @ z) * b)
+            reach = F @ rest
+            reach += (F @ z)[:, None] * b
+            sums = np.einsum("rp,rp->p", reach, reach)
+            # corners and sums can be large and opposite, so rounding errors are on the scale of both
+            free &= corners + sums >= threshold * s - slack * (abs(threshold) * s + np.abs(corners) + sums)
+        some = np.flatnonzero(free)
+        if len(some) == 0:
+            continue
+        j, value = _best_addition(Q, less, rest[:, some] + z[:, None] * b[some], s[some], size, threshold)
+        if value > threshold:
+            return int(i), int(some[j])
+    return None
+
+
+def _on_support(
+    problem: SparseProblem, genes: np.ndarray, M: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """Compute the objective of a support, how much each gene would be missed, ``P = M_AA^-1`` and ``Z = H_A P``.
+
+    M holds the rows and columns of the support, M_AA.
 
     Setting the loading u_i to zero costs about ``u_i^2 / P_ii`` of ``u' M u = 1``, as in the test of a single
     coefficient of a regression.
     """
-    P = np.linalg.inv(problem.scatter(genes)[:, genes])
+    P = np.linalg.inv(M)
     Z = problem.H[:, genes] @ P
     R = _root(Z @ problem.H[:, genes].T)  # K = R R'
     if R.shape[1] == 0:  # the rows of H are zero on this support
@@ -216,27 +288,26 @@ def top(K: np.ndarray, Q: np.ndarray) -> float:
     return float(np.linalg.eigvalsh(R.T @ Q @ R)[-1]) if R.shape[1] else -np.inf
 
 
+def _free(problem: SparseProblem, left: np.ndarray, taken: Sequence[int]) -> np.ndarray:
+    """Return the genes that may be added to a support, whose unexplained scatter s is ``left``."""
+    free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
+    free[np.asarray(taken, dtype=np.int64)] = False
+    return np.flatnonzero(free)
+
+
 def _best_addition(
-    problem: SparseProblem,
-    K: np.ndarray,
-    rest: np.ndarray,
-    left: np.ndarray,
-    taken: Sequence[int] | np.ndarray,
-    size: float = 0.0,
-    threshold: float = -np.inf,
+    Q: np.ndarray, K: np.ndarray, rest: np.ndarray, left: np.ndarray, size: float = 0.0, threshold: float = -np.inf
 ) -> tuple[int, float]:
     """Find the gene with the largest objective once it is added.
 
     Parameters
     ----------
-    problem
-        The axis that is sought.
+    Q
+        The weights of the rows of H, m x m.
     K
         ``H_A M_AA^-1 H_A'`` of the support, m x m.
     rest, left
-        d (m x p) and s (p,) of every gene: what the support leaves unexplained of it.
-    taken
-        Genes of the support, and others that may not be added.
+        d (m x n) and s (n,) of the n genes that may be added: what the support leaves unexplained of them.
     size
         Scale on which directions of K count as rounding error.
     threshold
@@ -244,28 +315,17 @@ def _best_addition(
 
     Returns
     -------
-    The index of the gene and its objective, or (-1, -inf) if no gene can reach the threshold.
-
-    Raises
-    ------
-    ValueError
-        If every allowed gene is linearly dependent on the support.
+    The index of the gene among the n and its objective, or (-1, -inf) if no gene can reach the threshold.
     """
-    free = problem.allowed & (left > INDEPENDENT * problem.scatter.diagonal)
-    free[np.asarray(taken, dtype=np.int64)] = False
-    genes = np.flatnonzero(free)
-    if len(genes) == 0:
-        raise ValueError("no further gene is linearly independent of those selected; ask for fewer genes (n_genes).")
-    e = rest[:, genes] / np.sqrt(left[genes])  # e_j = d / sqrt(s): gene j changes K by e_j e_j'
-    Qe = problem.Q @ e
+    e = rest / np.sqrt(left)  # e_j = d / sqrt(s): gene j changes K by e_j e_j'
+    Qe = Q @ e
     c = np.einsum("mp,mp->p", e, Qe)
     R = _root(K, size)
     if R.shape[1] == 0:  # K = 0, so the objective of gene j is e_j' Q e_j
-        j = first(c, 1)[0]
-        return int(genes[j]), float(c[j])
-    L, V = np.linalg.eigh(R.T @ problem.Q @ R)
-    j, value = _Arrowheads(L, (R @ V).T @ Qe, c).best(threshold)
-    return (int(genes[j]), value) if j >= 0 else (-1, -np.inf)
+        j = int(first(c, 1)[0])
+        return j, float(c[j])
+    L, V = np.linalg.eigh(R.T @ Q @ R)
+    return _Arrowheads(L, (R @ V).T @ Qe, c).best(threshold)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,8 @@ class Solver(ABC):
 
     def rows(self, genes: Sequence[int]) -> np.ndarray:
         """Compute rows of M_e, without shrinkage, for a few genes: len(genes) x p."""
-        return self.within.genes_of(self._residuals(genes)).T
+        columns = self._columns if arrays.is_sparse(self._columns) and arrays.in_memory(self._columns) else None
+        return self.within.genes_of(self._residuals(genes), columns).T
 
     def block(self, genes: np.ndarray) -> np.ndarray | None:
         """Compute rows and columns of M_e for some genes, or return None if their residuals take too much memory."""

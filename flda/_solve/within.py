@@ -551,13 +551,17 @@ class Within:
         scores *= np.sqrt(self.cell_weights)[:, None]
         return scores
 
-    def genes_of(self, V: np.ndarray) -> np.ndarray:
-        """Compute ``R' @ V`` (p x k) for V (N x k), with R the weighted residuals of the cells."""
+    def genes_of(self, V: np.ndarray, columns=None) -> np.ndarray:
+        """Compute ``R' @ V`` (p x k) for V (N x k), with R the weighted residuals of the cells.
+
+        ``columns`` may hold X as a CSC matrix, in which a product with a single column of V is several times as fast.
+        """
         V = np.sqrt(self.cell_weights)[:, None] * V
         sums = arrays.indicator(self.sample_codes, len(self.centres)) @ V
         if self.covariates is not None:
             sums = np.vstack([sums, self.covariates.values.T @ V])
-        return arrays.transposed_times(self.X, V) - self._fits.T @ sums
+        products = arrays.transposed_times(self.X, V) if columns is None else arrays.times(columns.T, V)
+        return products - self._fits.T @ sums
 
     def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """Return a function of rows and their block that computes the weighted residuals ``sqrt(w) (x - h)``, dense.

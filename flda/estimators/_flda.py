@@ -336,13 +336,14 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._fit(self._prepare(X, y, groups))
         return self
 
-    def _fit(self, prepared: Prepared, like: Solved | None = None) -> Solved:
+    def _fit(self, prepared: Prepared, like: Solved | None = None, *, axes_only: bool = False) -> Solved:
         """Fit to checked input and return the solve.
 
         ``like`` is the solve of another estimator on the same cells, with the same shrinkage and all else that a solve
-        depends on (SOLVE), which is then used again.
+        depends on (SOLVE), which is then used again. With ``axes_only`` the estimator can transform, but not predict,
+        and lacks the tables that describe a fit; the fit of a fold needs no more.
         """
-        solved = self._solve(prepared, like)
+        solved = self._solve(prepared, like, calibrate=not axes_only)
         axes = self._find_axes(solved)
         within, design, solver = prepared.within, prepared.design, solved.solver
         self.design_ = design
@@ -362,20 +363,29 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         # all that transform and inverse_transform need
         self._centre = solver.centre
         self._reconstruction = axes.patterns * signs[:, None]
-        # all that predict needs
-        self._predictor = self._find_predictor(solved)
-        self.prediction_ = self._predictor.table()
         # what the genes of sparse axes alone cannot estimate
         self._delta, self._mean_variance = within.delta, float(np.mean(solver.variances))
         self._terms = solved.terms  # the bootstrap refits the axes with the objective of all genes
         self._n_features_out = len(axes.table)
         # sizes omega_S^2 of the effects under the prior of the group means; the bootstrap keeps them fixed
         self._prior_sizes = None if solver.posterior is None else solver.posterior.sizes
+        if not axes_only:
+            self._describe(solved, axes)
         logger.debug(
             "flda: %d cells x %d genes, %d groups, %d axes; solver %s, shrinkage %.3g (%s), residual %.1e",
             *within.shape, design.n_groups, len(axes.table), self.solver_, solved.g, self.shrinkage, solved.residual,
         )  # fmt: skip
         return solved
+
+    def _describe(self, solved: Solved, axes: Axes) -> None:
+        """Set what describes a fit beyond its axes: all that predict needs."""
+        self._predictor = self._find_predictor(solved)
+        self.prediction_ = self._predictor.table()
+
+    def _fit_axes(self, X, y, groups=None):
+        """Fit the axes alone; see ``axes_only`` of :meth:`_fit`."""
+        self._fit(self._prepare(X, y, groups), axes_only=True)
+        return self
 
     def transform(self, X) -> np.ndarray:
         """Compute the scores of cells on the axes, (n, k), which are zero at the unweighted mean of the groups."""
@@ -512,8 +522,11 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         weights = "equal" if self.weights == "equal" else "random"
         return Objective(self.objective, penalties, self.lack_of_fit, weights, self.reliability)
 
-    def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
-        """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects."""
+    def _solve(self, prepared: Prepared, like: Solved | None = None, *, calibrate: bool = True) -> Solved:
+        """Choose the shrinkage, and solve ``M_e(g) Z = G'`` once for all effects.
+
+        With ``calibrate`` the held-out cells of the shrinkage's folds also calibrate predictions.
+        """
         design, within = prepared.design, prepared.within
         self.shrinkage_path_: pd.DataFrame | None = None
         if like is not None:
@@ -528,7 +541,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         elif self.shrinkage == "oas":
             g = oas(solver)
         else:
-            calibration = Calibration(GRID, priors_of(design, self.prior))
+            calibration = Calibration(GRID, priors_of(design, self.prior)) if calibrate else None
             g, self.shrinkage_path_ = cross_validate(
                 solver, design, prepared.objective, prepared.n_components, calibration,
                 donors=prepared.donors, random_state=self.random_state,

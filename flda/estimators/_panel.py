@@ -141,9 +141,9 @@ class PanelFLDA(FLDA):
         if self.budget is not None and not (isinstance(self.budget, Real) and self.budget > 0):
             raise ValueError(f"budget={self.budget!r}: use a number above 0.")
 
-    def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
+    def _solve(self, prepared: Prepared, like: Solved | None = None, *, calibrate: bool = True) -> Solved:
         self._weights = _effect_weights(self.effects, prepared.design.effects)
-        solved = super()._solve(prepared, like)
+        solved = super()._solve(prepared, like, calibrate=calibrate)
         self._problem, self._homes = self._pose(solved)
         return solved
 

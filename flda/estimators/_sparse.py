@@ -179,7 +179,7 @@ class SparseFLDA(FLDA):
         """
         sizes = sorted({int(k) for k in n_genes})
         model = clone(self).set_params(n_genes=sizes[-1] if sizes else 0)
-        solved = model._solve(model._prepare(X, y, groups))
+        solved = model._solve(model._prepare(X, y, groups), calibrate=False)
         scatter, rows = ScatterRows(solved.solver, solved.g), []
         warm: dict[Effect, list[np.ndarray]] = {}
         for k in progress(sizes, desc="path"):
@@ -199,8 +199,8 @@ class SparseFLDA(FLDA):
         if not (isinstance(self.gap_effort, Real) and self.gap_effort >= 0):
             raise ValueError(f"gap_effort={self.gap_effort!r}: use a number of 0 or more.")
 
-    def _solve(self, prepared: Prepared, like: Solved | None = None) -> Solved:
-        solved = super()._solve(prepared, like)
+    def _solve(self, prepared: Prepared, like: Solved | None = None, *, calibrate: bool = True) -> Solved:
+        solved = super()._solve(prepared, like, calibrate=calibrate)
         for effect, k in self._sizes(solved).items():
             self._check_size(effect, k, solved)
         if self.selector == "flow" and np.isinf(list(solved.prepared.objective.penalties.values())).any():
@@ -230,21 +230,24 @@ class SparseFLDA(FLDA):
         self.selected_ = {
             name: [found[j].genes for j in rows] for name, rows in table.groupby("effect", sort=False).indices.items()
         }
-        prepared, variances = solved.prepared, solved.solver.variances
+        return Axes(table, U, np.stack([a.loadings @ scatter(a.genes) for a in found]))
+
+    def _describe(self, solved: Solved, axes: Axes) -> None:
+        super()._describe(solved, axes)
+        prepared, table, U = solved.prepared, axes.table, axes.U
         self.gene_report_ = gene_report(
             table,
             U,
             gene_f(prepared.design, prepared.donors, prepared.summary.sums, prepared.summary.squares),
             within_sd=solved.within_sd,
             patterns=patterns(solved.solver.group_means, solved.design, table["effect"], U.T, sd=solved.within_sd),
-            scatter_sd=np.sqrt(variances),
+            scatter_sd=np.sqrt(solved.solver.variances),
             means=prepared.within.means,
             design=solved.design,
             names=getattr(self, "feature_names_in_", None),
-            rows=scatter,
+            rows=ScatterRows(solved.solver, solved.g),
             shrinkage=solved.g,
         )
-        return Axes(table, U, np.stack([a.loadings @ scatter(a.genes) for a in found]))
 
     def _find_predictor(self, solved: Solved) -> Predictor:
         """Fit the predictions to the selected genes alone, as :class:`FLDA` does to all genes."""
@@ -323,7 +326,7 @@ class SparseFLDA(FLDA):
             training = split.training
             if training is None:
                 continue
-            inner = model._solve(model._prepare(*split.training_data(X, prepared.labels)))
+            inner = model._solve(model._prepare(*split.training_data(X, prepared.labels)), calibrate=False)
             scatter, centre, held_out = ScatterRows(inner.solver, solved.g), inner.solver.centre, X[split.known]
             for effect in design.effects:
                 warm: list[np.ndarray] = []

@@ -142,7 +142,7 @@ def bootstrap(
     design = model.design_of(labels)
     rng = np.random.default_rng(random_state)
     split = halves(design, donors, rng)
-    selecting = split.fit(model, X, labels)
+    selecting = split.fit(model, X, labels, axes_only=True)
     part = split.held_out
     assert part is not None
     genes = np.unique(np.concatenate([axis for axes in selecting.selected_.values() for axis in axes]))

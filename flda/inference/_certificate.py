@@ -252,7 +252,7 @@ def _fit_in_fold(model: FLDA, split: Split, X, labels: pd.DataFrame, tuned: list
             like = solved if all(alike) else like
     with quiet():
         own = clone(model).set_params(shrinkage=shrinkage)
-        tuned.append((model, own._fit(own._prepare(*split.training_data(X, labels)), like)))
+        tuned.append((model, own._fit(own._prepare(*split.training_data(X, labels)), like, axes_only=True)))
     return own
 
 

@@ -113,7 +113,7 @@ def stability_selection(
 
     def selected(half: Split) -> tuple[dict[str, np.ndarray], int]:
         """Return the genes that one half selects for each effect, and the number of its candidates."""
-        own = half.fit(model, X, labels)
+        own = half.fit(model, X, labels, axes_only=True)
         return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}, own._n_candidates
 
     results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(selected)(h) for h in halves)

@@ -91,6 +91,20 @@ def words(name: object, width: int = 30) -> str:
     return (text if len(text) <= width else f"{text[: width - 1]}…").replace("$", r"\$")
 
 
+def heatmap(ax: Axes, values: Any, colorbar: dict[str, Any] | None = None, **options) -> None:
+    """Draw a matrix as squares, the first row on top; ``colorbar`` holds the options of a colour scale.
+
+    Unlike seaborn's heat map it leaves labels alone, and so need not draw the whole figure to measure them.
+    """
+    table = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    mesh = ax.pcolormesh(table, **options)
+    ax.set(xlim=(0, table.shape[1]), ylim=(table.shape[0], 0))
+    sns.despine(ax=ax, left=True, bottom=True)
+    if colorbar is not None:
+        bar = ax.figure.colorbar(mesh, ax=ax, **colorbar)
+        bar.outline.set_linewidth(0)
+
+
 def annotate(ax: Axes, shown: np.ndarray, values: np.ndarray, texts: list[list[str]], size: float = 8) -> None:
     """Write numbers into the squares of a heat map, dark on light and light on dark squares."""
     mesh = ax.collections[0]

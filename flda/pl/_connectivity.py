@@ -13,7 +13,7 @@ from anndata import AnnData
 from .._adata.read import in_memory
 from .._adata.record import Record
 from .._docs import documented
-from ._common import check_axis, finish, level_colors, new_axes, number, words
+from ._common import check_axis, finish, heatmap, level_colors, new_axes, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,9 +100,9 @@ def _matrix(
     reach = float(np.abs(shown).max())
 
     ax = new_axes(ax, 2.6 + 0.36 * len(types), 1.4 + 0.2 * len(table))
-    sns.heatmap(
-        shown, ax=ax, cmap="RdBu_r" if signed else "Blues", vmin=-reach if signed else 0, vmax=reach, linewidths=0.5,
-        linecolor="white", cbar_kws={"shrink": 0.8, "pad": 0.02},
+    heatmap(
+        ax, shown, {"shrink": 0.8, "pad": 0.02}, cmap="RdBu_r" if signed else "Blues", vmin=-reach if signed else 0,
+        vmax=reach, linewidth=0.5, edgecolor="white",
     )  # fmt: skip
     bar = ax.collections[0].colorbar
     if bar is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import seaborn as sns
@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from .._adata.record import Record
 from .._docs import documented
-from ._common import BLUE, GREY, annotate, finish, hatch, inches, joined, new_axes, words
+from ._common import BLUE, GREY, annotate, finish, hatch, heatmap, inches, joined, new_axes, words
 
 LETTER = 0.085  # inches that a letter of a label takes
 MOST_NUMBERS = 60  # rows and columns that are labelled one by one
@@ -73,7 +73,8 @@ def design(
     beside = LETTER * max(len(words(row)) for row in rows)
     below = LETTER * max(len(words(column)) for column in columns) if upright else 0.2
     ax = new_axes(ax, room + beside + 0.6, 0.36 * height + below + 0.17 * len(title) + 0.7)
-    sns.heatmap(table, ax=ax, cmap="Blues", vmin=0, cbar=many, linewidths=0 if many else 1, linecolor="white")
+    grid: dict[str, Any] = {} if many else {"linewidth": 1, "edgecolor": "white"}
+    heatmap(ax, table, {} if many else None, cmap="Blues", vmin=0, **grid)
     if not many:
         annotate(ax, table, table.astype(float), [[str(n) for n in row] for row in table])
         hatch(ax, np.argwhere(table == 0))

@@ -16,7 +16,7 @@ from .._adata.fitted import Fitted
 from .._adata.record import Record
 from .._data.arrays import group_sums
 from .._docs import documented
-from ._common import BLUE, GREEN, ORANGE, check_axis, finish, inches, joined, level_colors, new_axes, words
+from ._common import BLUE, GREEN, ORANGE, check_axis, finish, heatmap, inches, joined, level_colors, new_axes, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,9 +137,9 @@ def genes(
 
     ax = new_axes(ax, max(4.2, 2.4 + 0.17 * len(groups)), 1.9 + 0.2 * len(table))
     limit = np.percentile(np.abs(shown), 98) or 1.0  # one extreme group must not make all others pale
-    sns.heatmap(
-        shown, ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True,
-        cbar_kws={"label": "mean, within-group sd", "shrink": 0.7, "pad": 0.02, "extend": "both"},
+    heatmap(
+        ax, shown, {"label": "mean, within-group sd", "shrink": 0.7, "pad": 0.02, "extend": "both"},
+        cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True,
     )  # fmt: skip
     labels = joined(groups, others) if others else of_group.tolist()
     ax.set_xticks(np.arange(len(groups)) + 0.5, list(map(words, labels)), rotation=90, fontsize=6.5)

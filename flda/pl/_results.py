@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from .. import get
 from .._adata.record import Record
 from .._docs import documented
-from ._common import BLUE, GREY, ORANGE, annotate, check_axis, finish, hatch, new_axes, number, words
+from ._common import BLUE, GREY, ORANGE, annotate, check_axis, finish, hatch, heatmap, new_axes, number, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,9 +70,9 @@ def certificate(
 
     ax = new_axes(ax, 2.4 + 0.75 * len(effects), 1.6 + 0.25 * len(table))
     strength = np.log10(1 + np.clip(values, 0, None))  # colour; numbers are as measured
-    sns.heatmap(
-        strength, ax=ax, cmap="Blues", vmin=0, vmax=max(1.0, np.nanmax(strength)), linewidths=0.6, linecolor="white",
-        cbar_kws={"label": "held-out variance / within", "shrink": 0.8, "pad": 0.02},
+    heatmap(
+        ax, strength, {"label": "held-out variance / within", "shrink": 0.8, "pad": 0.02}, cmap="Blues", vmin=0,
+        vmax=max(1.0, np.nanmax(strength)), linewidth=0.6, edgecolor="white",
     )  # fmt: skip
     ticks = [t for t in (0, 1, 10, 100, 1000, 10_000) if np.log10(1 + t) <= np.nanmax(strength)]
     if ax.collections[0].colorbar is not None:

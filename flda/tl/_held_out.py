@@ -66,7 +66,7 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
     for split in progress(folds(model.design_, donors, seed, n_folds), desc="held-out scores", total=n_folds):
         if split.training is None:
             continue
-        fold = split.fit(model, X, labels)
+        fold = split.fit(model, X, labels, axes_only=True)
         scores[split.test] = fold.transform(X[split.test]) @ alignment.rotation(fold)
     if np.isnan(scores).all():
         raise ValueError(

@@ -9,7 +9,8 @@ from flda._error.wald import wald
 
 @pytest.mark.parametrize("df", [1, 2, 4])
 @pytest.mark.parametrize("q", [1, 3])
-def test_statistic_is_the_sum_of_quadratic_forms(df, q):
+@pytest.mark.parametrize("many", [False, True])
+def test_statistic_is_the_sum_of_quadratic_forms(df, q, many):
     rng = np.random.default_rng(0)
     F, k, p = 3, 6, 5
     b, B, w = rng.normal(size=(F, df, q, p)), rng.normal(size=(df, k)), rng.uniform(0.5, 2, size=(F, k, p))
@@ -18,7 +19,7 @@ def test_statistic_is_the_sum_of_quadratic_forms(df, q):
         for j in range(p):
             V = B @ np.diag(w[f, :, j]) @ B.T
             expected[f, j] = sum(b[f, :, i, j] @ np.linalg.solve(V, b[f, :, i, j]) for i in range(q))
-    np.testing.assert_allclose(wald(b, B, w), expected, rtol=1e-10)
+    np.testing.assert_allclose(wald(b, B, w, many=many), expected, rtol=1e-10)
 
 
 def test_statistic_of_noise_is_chi_squared():
