@@ -261,7 +261,7 @@ TABLES = {
 def test_forms_of_edges(kind, names):
     signs = SIGNS.set_axis(SIGNS.index.map(names))
     found = audit_signs(TABLES[kind], signs)
-    assert found["verdict"].tolist() == ["agree", "conflict", "unsupported"]
+    assert found["verdict"].tolist() == ["agree", "conflict", "no sign"]
     mask = SignMask.from_types(signs, TABLES[kind].drop(columns="sign"))
     assert mask.values.to_dict() == {"8": {"1": 1.0, "2": -1.0}, "9": {"1": 0.0, "2": -1.0}}
 

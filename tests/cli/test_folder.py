@@ -100,6 +100,8 @@ def test_a_single_file_joins_the_manifest_of_its_folder_and_replaces_its_own_kin
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "mine", "out"]
 
 
+# other tests of the process may have started threads; the child only writes files
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("exchange", [True, False])
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_a_command_that_is_killed_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch, moment, exchange):

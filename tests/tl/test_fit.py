@@ -43,7 +43,9 @@ def test_writes_the_contract(adata):
     assert flda.get.axes_df(adata)["axis"].tolist() == model.get_feature_names_out().tolist()
     assert flda.get.design_df(adata)["n_cells"].sum() == 300
     assert (adata.X != before.X).nnz == 0
-    assert list(adata.obs.columns) == list(before.obs.columns)
+    assert list(adata.obs.columns) == [*before.obs.columns, "flda_group"]
+    crossed = before.obs["dendrite"].astype(str) + " x " + before.obs["axon"].astype(str)
+    assert (adata.obs["flda_group"].astype(str) == crossed).all()
 
 
 def test_copy_leaves_the_input_alone(adata):
