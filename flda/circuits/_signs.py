@@ -279,7 +279,8 @@ def read_markers(
     check_adata(adata)
     labels(adata, [groupby])  # refuses a column that is not there
     if layer is not None and layer not in adata.layers:
-        raise ValueError(f"adata.layers has no {layer!r}; it has {list(adata.layers)}.")
+        names = [name for name in adata.layers if name is not None]
+        raise ValueError(f"adata.layers has no {layer!r}; it has {names}.")
     if unit not in UNITS:
         raise ValueError(f"unit={unit!r} is unknown; choose one of {', '.join(UNITS)}.")
     column = find_genes(table, adata.var_names)

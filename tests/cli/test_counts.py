@@ -56,6 +56,7 @@ def write_mtx(adata, folder, zipped):
         file.write("\n".join(f"id\t{g}" for g in adata.var_names).encode())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the readers of the newest anndata
 def test_every_format_gives_the_same_counts(adata, tmp_path):
     write_10x(adata, tmp_path / "three.h5", 3)
     write_10x(adata, tmp_path / "two.h5", 2)

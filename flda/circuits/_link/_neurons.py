@@ -77,7 +77,8 @@ def read_neurons(neurons: AnnData, types: str, layer: str | None, within: bool) 
     if types not in obs:
         raise ValueError(f"obs of the neurons has no column {types!r}; name the column of their types with types=.")
     if layer is not None and layer not in neurons.layers:
-        raise ValueError(f"the neurons have no layer {layer!r}; they have {', '.join(neurons.layers) or 'none'}.")
+        names = ", ".join(name for name in neurons.layers if name is not None)
+        raise ValueError(f"the neurons have no layer {layer!r}; they have {names or 'none'}.")
     values = arrays.dense(entry.matrix(neurons.X if layer is None else neurons.layers[layer])).astype(float)
     names = pd.Index(var.index.astype(str))
     if not np.isfinite(values).all():
