@@ -52,6 +52,7 @@ def realised(truth: CountModel, donor: str | None, n_donors: int, n_studies: int
     """Draw studies from the truth and measure them as flda.simulate.power does."""
     interactions = [e.name for e in truth.design.effects if len(e) > 1] or None
     options = {"interactions": interactions, "nuisance": truth.design.nuisance, "random_state": 0}
+    options |= {"numeric": None, "contrasts": None}
     test = _power._cells(truth, 50, 50 if donor else 1, 1, "test")
     rows = []
     for study in range(n_studies):

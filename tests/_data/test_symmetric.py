@@ -51,19 +51,6 @@ def test_an_indefinite_matrix_is_refused(small_tiles, wrong):
 
 
 @pytest.mark.slow
-def test_factor_of_16500_rows():
-    n = 16_500
-    rng = np.random.default_rng(0)
-    # I + v v' has a known inverse
-    v = rng.normal(size=n) / np.sqrt(n)
-    A = np.outer(v, v)
-    A[np.arange(n), np.arange(n)] += 1
-    B = rng.normal(size=(n, 3))
-    expected = B - v[:, None] * (v @ B) / (1 + v @ v)
-    np.testing.assert_allclose(symmetric.Cholesky(A).solve(B), expected, atol=1e-11)
-
-
-@pytest.mark.slow
 def test_rank_k_update_of_16500_columns():
     rng = np.random.default_rng(0)
     block = rng.normal(size=(3000, 16_500))
