@@ -57,8 +57,8 @@ class Slot(Generic[T]):
         stored = self.stored(record)
         if self.where == "uns":
             return plain(stored)
-        if self.where == "obs":
-            return stored
+        if self.where == "obs":  # older versions of anndata read the categories of a lazy table as text
+            return stored if isinstance(stored.dtype, pd.CategoricalDtype) else stored.astype("category")
         if self.where == "var":
             return stored[record.genes]
         columns, values = getattr(record, self.columns), np.asarray(stored)

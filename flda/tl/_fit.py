@@ -272,7 +272,7 @@ def flda(
         versions={name: version(name) for name in ("flda", "numpy", "scipy", "scikit-learn", "anndata")},
         scored=mark.pop("scored"),
         identity=mark,
-        groups=_groups(model.design_, factors, cells.labelled),
+        groups=crossed_groups(model.design_, factors, cells.labelled),
         scores=scores,
         loadings=model.components_.T,
         patterns=model.patterns_.T,
@@ -284,7 +284,7 @@ def flda(
     )
 
 
-def _groups(design: Design, factors: Sequence[str], labelled: np.ndarray) -> pd.Categorical:
+def crossed_groups(design: Design, factors: Sequence[str], labelled: np.ndarray) -> pd.Categorical:
     """The crossed levels of the factors of every cell, in the order of the design; missing without labels."""
     of_group = design.table.groups[:, [design.table.factors.index(f) for f in factors]]
     crossed, code = np.unique(of_group, axis=0, return_inverse=True)

@@ -20,6 +20,7 @@ from .._data.log_normalise import undo_log
 from .._docs import documented
 from .._logging import quiet
 from ..estimators import SparseFLDA
+from ._fit import crossed_groups
 
 MOST_VALUES = 5_000_000  # of groups x genes in the record of groups
 PSEUDOCOUNT = 0.1  # in fold changes, on the scale of expm1(X): counts per 10,000 if so normalised
@@ -205,8 +206,9 @@ def _of_groups(model: SparseFLDA, record: Record, base: float | None) -> dict[st
     The score of a gene is its mean in the group minus the mean over groups, in standard deviations within groups. The
     fold change compares the group with the mean of the other groups. None if the record would be very large.
     """
-    design, groups = model.design_, record.groups.cat.categories
-    columns = [design.table.factors.index(f) for f in record.params["factors"]]
+    design, factors = model.design_, record.params["factors"]
+    groups = crossed_groups(design, factors, np.ones(len(design.codes), dtype=bool)).categories
+    columns = [design.table.factors.index(f) for f in factors]
     code = np.unique(design.table.groups[:, columns], axis=0, return_inverse=True)[1].ravel()
     if len(groups) * model.means_.shape[1] > MOST_VALUES or len(groups) < 2:
         return None
