@@ -18,7 +18,7 @@ from scipy.linalg import null_space
 
 DEGREES = ("linear", "quadratic", "cubic")  # names of the first degrees; later ones are "power4", "power5", ...
 SPLINE_DF = 3  # degrees of freedom of a spline
-DISTINCT = 1e-8  # a polynomial that keeps less of its length than this is not told from those of lower degree
+DISTINCT = 1e-8  # a polynomial that keeps less of its length than this is taken for one of lower degree
 
 
 @dataclass(frozen=True)

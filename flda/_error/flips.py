@@ -25,6 +25,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .adjusted import SlopeNoise
 from .evening import MOST_TAKEN, to_one, to_variance
+from .signs import n_sums, sign_blocks, signs_of_rows
 from .units import Units
 from .variances import GroupVariances
 from .wald import wald
@@ -32,7 +33,6 @@ from .weights import weighted_contrasts
 
 BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
 CACHE_BYTES = 2**20  # memory for the arrays of the flips whose statistics are computed together
-CHUNK = 4096  # rows whose signs come from one random generator
 POOLED = 0.5  # share of the pooled variance of cells in the variance of each group
 LEAST = 1e-6  # smallest variance of a gene that varies, as a share of the mean variance of all genes
 ROUNDING = 1e-12  # share of its sum of squares below which the squares of a gene about its group means are rounding
@@ -181,7 +181,7 @@ class CellFlips(CellStatistics):
         (C, p), codes, Z = self.means.shape, self.codes, self._covariates
 
         def update(out: np.ndarray, rows: slice, block) -> None:
-            signs = _signs(self._seed, start, rows, F)
+            signs = signs_of_rows(self._seed, start, rows, F)
             if arrays.is_sparse(block):
                 add_flips(out, block, codes[rows], signs)
             else:
@@ -327,7 +327,7 @@ class DonorFlips(DonorStatistics):
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
         """Yield the statistics, (F, p), of blocks of F flips; all of them if there are no more than ``n_flips``."""
         size = int(np.clip(BLOCK_BYTES // (8 * len(self._to_parts) * self._rows[0].size), 1, 256))
-        for signs in _sign_blocks(self.n_units, n_flips, size, self._seed):
+        for signs in sign_blocks(self.n_units, n_flips, size, self._seed):
             yield {self.effect: self._statistic(self._parts(self._rows, signs), self._rows, *self._even(signs))}
 
     def _even(self, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -397,44 +397,6 @@ def _projection(D: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute ``D (D' W D)^+ D' W``."""
     root = np.sqrt(weights)
     return D @ (np.linalg.pinv(root[:, None] * D) * root)
-
-
-def n_sums(noise: np.ndarray) -> float:
-    """Return how many clearly different values a sum over many genes has, from what each unit adds to the noise, (U,).
-
-    If few units have nearly all of the noise, only their signs matter: four such units have eight different sets of
-    signs, however many other units there are. The data are more extreme than the flips with their own signs, as these
-    are mixed with the signs of the others, so p-values below one over this number would be too small.
-    """
-    return n_distinct(float(noise.sum() ** 2 / np.sum(noise**2)))
-
-
-def n_distinct(n_units: float) -> float:
-    """Return the number of distinct flips: signs that are all turned give the same statistic."""
-    return float(2 ** (n_units - 1)) if n_units < 1000 else float("inf")
-
-
-def _sign_blocks(U: int, n_flips: int, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield blocks of signs, F x U: random ones, or every distinct one if there are no more than ``n_flips``."""
-    if n_distinct(U) <= n_flips:
-        every = np.arange(1, int(n_distinct(U)))  # all but the data themselves
-        for start in range(0, len(every), size):
-            bits = (every[start : start + size, None] >> np.arange(U)) & 1  # the last unit is never flipped
-            yield 1.0 - 2.0 * bits
-        return
-    rng = np.random.default_rng(seed)
-    for start in range(0, n_flips, size):
-        yield rng.choice([-1.0, 1.0], (min(size, n_flips - start), U))
-
-
-def _signs(seed: int, start: int, rows: slice, F: int) -> np.ndarray:
-    """Return the signs of some rows under F flips, int8; they do not depend on how the rows are cut into blocks."""
-    parts = []
-    for chunk in range(rows.start // CHUNK, -(-rows.stop // CHUNK)):
-        bits = np.random.default_rng([seed, start, 0, chunk]).integers(0, 2, (CHUNK, F), dtype=np.int8)
-        first = chunk * CHUNK
-        parts.append(bits[max(rows.start - first, 0) : rows.stop - first])
-    return 1 - 2 * np.concatenate(parts)
 
 
 def group_squares(X, codes: np.ndarray, n_groups: int) -> np.ndarray:

@@ -12,8 +12,9 @@ from .._data.device import asarray_like, namespace
 from .._design.samples import Samples
 from .._design.splits import Split
 from .objective import Noise
+from .sample_weights import donor_scaling, n_effective, scaled_centres
 from .slopes import Deviations, Slopes
-from .within import Within, donor_scaling, n_effective, scaled_centres
+from .within import Within
 
 
 class FoldSpace(NamedTuple):

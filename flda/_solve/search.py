@@ -212,7 +212,7 @@ def _exchange(
     missed: np.ndarray,
     threshold: float,
 ) -> tuple[int, int] | None:
-    """Find an exchange that lifts the objective above a threshold.
+    """Find an exchange that raises the objective above a threshold.
 
     Without gene i, K loses ``z z'``, and more of every gene is unexplained: its d gains ``z b_j``, and its s gains
     ``b_j^2``. The objective of ``K + e e'`` reaches m, above the largest eigenvalue of Q K, if

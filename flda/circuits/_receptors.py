@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from anndata import AnnData
 
 from .._logging import warn
 from ._names import as_names, named_edges
-from ._signs import ORGANISMS, infer_signs, marker_table, read_markers
+from ._signs import infer_signs, marker_table, packaged_table, read_markers
 from ._transmitters import fit_transmitters
 
 MIXED = ("unknown", "type")
@@ -43,16 +42,7 @@ def receptor_table(organism: str | None = None) -> pd.DataFrame:
     >>> receptor_table("drosophila").query("transmitter == 'histamine'")[["gene", "effect"]].values.tolist()
     [['ort', -1], ['HisCl1', -1]]
     """
-    with resources.files(__package__).joinpath("receptors.csv").open(encoding="utf-8") as handle:
-        table = pd.read_csv(handle, keep_default_na=False)
-    if organism is None:
-        return table
-    if organism not in ORGANISMS:
-        raise ValueError(
-            f"there is no receptor table for the organism {organism!r}; choose one of {', '.join(ORGANISMS)}, or pass "
-            "a table as receptors."
-        )
-    return table[table["organism"] == organism].reset_index(drop=True)
+    return packaged_table("receptor", organism)
 
 
 def edge_signs(

@@ -47,14 +47,19 @@ def marker_table(organism: str | None = None) -> pd.DataFrame:
     >>> marker_table("drosophila").query("transmitter == 'GABA'")[["gene", "role"]].values.tolist()
     [['Gad1', 'required'], ['VGAT', 'supporting']]
     """
-    with resources.files(__package__).joinpath("markers.csv").open(encoding="utf-8") as handle:
+    return packaged_table("marker", organism)
+
+
+def packaged_table(kind: str, organism: str | None) -> pd.DataFrame:
+    """Read the packaged table of one kind of genes, ``"marker"`` or ``"receptor"``, for one organism or for all."""
+    with resources.files(__package__).joinpath(f"{kind}s.csv").open(encoding="utf-8") as handle:
         table = pd.read_csv(handle, keep_default_na=False)
     if organism is None:
         return table
     if organism not in ORGANISMS:
         raise ValueError(
-            f"there is no marker table for the organism {organism!r}; choose one of {', '.join(ORGANISMS)}, or pass a "
-            "table as markers."
+            f"there is no {kind} table for the organism {organism!r}; choose one of {', '.join(ORGANISMS)}, or pass a "
+            f"table as {kind}s."
         )
     return table[table["organism"] == organism].reset_index(drop=True)
 

@@ -1,6 +1,6 @@
 """Held-out certificates: what an axis shows on cells, or donors, that it was not fitted on.
 
-Symbols are those of :mod:`flda.metrics` (file ``_axes.py``), which derives the correction. Every fold f fits its axes
+Symbols are those of :mod:`flda.metrics` (file ``_ratios.py``), which derives the correction. Every fold f fits its axes
 without its own cells and scores these. From the scores follow N_f, the mean square of an effect without noise, and V_f,
 the variance within groups. The certificate is ``(1 - rho) sum_f N_f / sum_f V_f - kappa``, where rho and kappa correct
 for the noise of the denominator. It is one ratio of sums, because a mean of ratios ``N_f / V_f`` is dominated by folds
@@ -53,7 +53,7 @@ from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._flda import SOLVE
 from ..estimators._solved import Solved
 from ..estimators._units import refuse_donors
-from ..metrics._axes import RatioSums
+from ..metrics._ratios import RatioSums
 from ._alignment import Alignment
 
 logger = get_logger(__name__)

@@ -16,8 +16,9 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import Samples, sample_units
 from .._error.directed import DirectedCells, DirectedDonors
-from .._error.flips import group_squares, n_distinct
+from .._error.flips import group_squares
 from .._error.residual import rows_of, single_units
+from .._error.signs import n_distinct
 from .._error.units import donor_units
 from .._logging import quiet, warn
 from .._progress import progress

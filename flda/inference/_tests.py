@@ -16,10 +16,11 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._error.adjusted import adjusted
-from .._error.flips import CellFlips, DonorFlips, group_squares, n_distinct
+from .._error.flips import CellFlips, DonorFlips, group_squares
 from .._error.permutations import Permutations
 from .._error.residual import UnitFlips, rows_of, single_units
 from .._error.responses import warn_of_shared_responses
+from .._error.signs import n_distinct
 from .._error.units import donor_units, left_out
 from .._logging import warn
 from .._progress import progress

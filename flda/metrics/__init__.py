@@ -2,15 +2,13 @@
 
 from ._axes import (
     effect_shares,
-    effect_snr,
     explained_variance,
-    mean_products,
     modularity,
     mutual_information,
     mutual_information_gap,
-    total_products,
 )
 from ._genes import largest_signs, patterns, significant, specificity
+from ._ratios import effect_snr, mean_products, total_products
 
 __all__ = [
     "effect_shares",

@@ -7,7 +7,8 @@ import pytest
 from flda._design.design import make_design
 from flda._design.effects import Effect
 from flda._error.evening import to_variance
-from flda._error.flips import CellFlips, DonorFlips, _sign_blocks, _signs, group_squares, n_distinct
+from flda._error.flips import CellFlips, DonorFlips, group_squares
+from flda._error.signs import n_distinct, sign_blocks, signs_of_rows
 from flda._error.units import Units
 
 from array_kinds import BLOCKS, KINDS, kinds
@@ -48,7 +49,7 @@ def test_statistics_of_cells_are_those_of_the_definition(interactions):
     X, y = cells()
     engine, design, _ = engine_of(X, y, interactions)
     observed = engine.observed()
-    signs = _signs(3, 0, slice(0, len(X)), 5)
+    signs = signs_of_rows(3, 0, slice(0, len(X)), 5)
     flipped = next(iter(engine.flipped(5)))
     v = np.stack([X[design.codes == c].var(axis=0, ddof=1) for c in range(4)])
     weights = design.counts / np.mean(v / (np.sum((design.counts - 1)[:, None] * v, axis=0) / (len(X) - 4)), axis=1)
@@ -86,8 +87,8 @@ def test_every_kind_of_array_gives_the_same_flips(store, kind):
 
 
 def test_signs_do_not_depend_on_how_rows_are_cut():
-    whole = _signs(1, 0, slice(0, 10000), 3)
-    np.testing.assert_array_equal(_signs(1, 0, slice(4000, 9000), 3), whole[4000:9000])
+    whole = signs_of_rows(1, 0, slice(0, 10000), 3)
+    np.testing.assert_array_equal(signs_of_rows(1, 0, slice(4000, 9000), 3), whole[4000:9000])
     assert set(np.unique(whole)) == {-1, 1}
     assert abs(whole.mean()) < 0.03
 
@@ -134,7 +135,7 @@ def test_paired_donors_are_flipped_in_all_ways_but_the_data_themselves():
 
 
 def test_more_donors_than_flips_are_flipped_at_random():
-    blocks = list(_sign_blocks(30, 50, 20, 1))
+    blocks = list(sign_blocks(30, 50, 20, 1))
     assert [len(b) for b in blocks] == [20, 20, 10]
     assert len(np.unique(np.vstack(blocks), axis=0)) == 50
 

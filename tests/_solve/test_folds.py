@@ -9,7 +9,8 @@ from flda._design.samples import Samples, samples_in_error
 from flda._design.splits import Split
 from flda._solve.choose import SOLVERS
 from flda._solve.prior import posterior_means
-from flda._solve.within import Within, donor_scaling, n_effective
+from flda._solve.sample_weights import donor_scaling, n_effective
+from flda._solve.within import Within
 
 from oracle import donor_problem, problem
 

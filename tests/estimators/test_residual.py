@@ -16,7 +16,7 @@ from flda._solve.primal import Primal
 from flda._solve.within import Within
 from flda.inference import certify, effect_tests
 from flda.metrics import effect_snr
-from flda.metrics._axes import RatioSums
+from flda.metrics._ratios import RatioSums
 
 DRUGS, DOSES = "abcdef", range(5)
 

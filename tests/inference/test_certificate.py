@@ -17,7 +17,7 @@ from flda.estimators import _flda
 from flda.inference import certify
 from flda.inference._certificate import certify_together
 from flda.metrics import mean_products
-from flda.metrics._axes import RatioSums
+from flda.metrics._ratios import RatioSums
 
 from oracle import donor_problem, problem
 

@@ -21,7 +21,7 @@ from flda.metrics import (
     mutual_information_gap,
     total_products,
 )
-from flda.metrics._axes import RatioSums
+from flda.metrics._ratios import RatioSums
 
 from array_kinds import SINGLE, kinds
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.special import expit
 
-from ._nulls import MaximumEntropy, warn_of_gap
+from ._nulls import MaximumEntropy, newton
 from ._pairs import Pairs
 
 MAX_DENSE = 1500  # neurons on both sides up to which linear systems are solved directly
@@ -43,7 +43,7 @@ def expected_connections(net: Pairs) -> np.ndarray:
         free = stay
     if free.any():
         i, j, once, b = i[free], j[free], once[free], net.b[free]
-        p[free] = _newton(i, j, once, b, size, net.undirected)
+        p[free] = _fitted(i, j, once, b, size, net.undirected)
     return p
 
 
@@ -53,34 +53,20 @@ def _sums(i: np.ndarray, j: np.ndarray, w: np.ndarray, once: np.ndarray, size: i
     return total if undirected else total + np.bincount(j, w, minlength=size)
 
 
-def _newton(i: np.ndarray, j: np.ndarray, once: np.ndarray, b: np.ndarray, size: int, undirected: bool) -> np.ndarray:
-    """Newton steps for the neurons' effects; each is solved by conjugate gradients on the sparse Hessian."""
+def _fitted(i: np.ndarray, j: np.ndarray, once: np.ndarray, b: np.ndarray, size: int, undirected: bool) -> np.ndarray:
+    """Probabilities of the pairs; conjugate gradients on the sparse Hessian solve every step of Newton's method."""
     degree = _sums(i, j, b, once, size, undirected)
 
     def at(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         p = expit(t[i] + np.where(once, t[j], 0.0))
         return p, degree - _sums(i, j, p, once, size, undirected)
 
-    t = np.zeros(size)
-    p, gap = at(t)
-    for _ in range(200):
-        if np.abs(gap).max() <= 1e-9 * max(1.0, degree.max()):
-            return p
+    def step(p: np.ndarray, gap: np.ndarray) -> np.ndarray:
         v = p * (1 - p)
         M = effects_matrix(i[once], j[once], v[once], _sums(i, j, v, once, size, undirected), undirected)
-        step = solve_effects(M, gap[:, None], 1e-8)[:, 0]
-        length = 1.0
-        while length > 1e-6:
-            new = at(t + length * step)
-            if np.linalg.norm(new[1]) < np.linalg.norm(gap):
-                break
-            length /= 2
-        else:
-            break
-        t = t + length * step
-        p, gap = new
-    warn_of_gap(gap)
-    return p
+        return solve_effects(M, gap[:, None], 1e-8)[:, 0]
+
+    return newton(at, step, degree)
 
 
 def effects_matrix(i: np.ndarray, j: np.ndarray, v: np.ndarray, diagonal: np.ndarray, undirected: bool) -> sp.csr_array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import expit
 
@@ -131,57 +133,69 @@ def _undirected(B: np.ndarray, free: np.ndarray) -> np.ndarray:
     diagonal = np.eye(len(B), dtype=bool)
     degree = B.sum(axis=1)
 
-    def at(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         p = np.where(free, expit(np.where(diagonal, t[:, None], t[:, None] + t[None, :])), 0.0)
-        v = p * (1 - p)
-        return p, degree - p.sum(axis=1), np.where(diagonal, v.sum(axis=1), v)
+        return p, degree - p.sum(axis=1)
 
-    return _newton(at, len(B), degree)
+    def step(p: np.ndarray, gap: np.ndarray) -> np.ndarray:
+        v = p * (1 - p)
+        return _solved(np.where(diagonal, v.sum(axis=1), v), gap)
+
+    return newton(at, step, degree)
 
 
 def _directed(B: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Probabilities of the free pairs; the parameters t of the rows and s of the columns in one vector."""
-    n, m = B.shape
+    n = len(B)
     degree = np.concatenate([B.sum(axis=1), B.sum(axis=0)])
 
-    def at(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         p = np.where(free, expit(t[:n, None] + t[None, n:]), 0.0)
+        return p, degree - np.concatenate([p.sum(axis=1), p.sum(axis=0)])
+
+    def step(p: np.ndarray, gap: np.ndarray) -> np.ndarray:
         v = p * (1 - p)
-        slope = np.block([[np.diag(v.sum(axis=1)), v], [v.T, np.diag(v.sum(axis=0))]])
-        return p, degree - np.concatenate([p.sum(axis=1), p.sum(axis=0)]), slope
+        return _solved(np.block([[np.diag(v.sum(axis=1)), v], [v.T, np.diag(v.sum(axis=0))]]), gap)
 
-    return _newton(at, n + m, degree)
+    return newton(at, step, degree)
 
 
-def _newton(at, size: int, degree: np.ndarray) -> np.ndarray:
-    """Damped Newton steps on the concave log-likelihood until the expected degrees equal the observed ones.
+def _solved(slope: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """Solve for the step of Newton's method.
 
-    ``at(t)`` returns the probabilities, the gradient (observed minus expected degrees) and the negative Hessian.
+    In a directed network a constant added to t and subtracted from s changes nothing, so the Hessian is singular. The
+    ridge makes it invertible and hardly changes the step: the gradient is orthogonal to the null space.
     """
-    t = np.zeros(size)
-    p, gap, slope = at(t)
+    ridge = 1e-12 * max(slope.diagonal().max(), 1e-300)
+    return np.linalg.solve(slope + ridge * np.eye(len(slope)), gap)
+
+
+def newton(
+    at: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    step: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    degree: np.ndarray,
+) -> np.ndarray:
+    """Take damped Newton steps on the concave log-likelihood until the expected degrees equal the observed ones.
+
+    ``at(t)`` returns the probabilities p and the gradient (observed minus expected degrees), and ``step(p, gradient)``
+    the step of Newton's method there. Returns the probabilities; a warning says if the degrees differ.
+    """
+    t = np.zeros(len(degree))
+    p, gap = at(t)
     for _ in range(200):
         if np.abs(gap).max() <= 1e-9 * max(1.0, degree.max()):
             return p
-        ridge = 1e-12 * max(slope.diagonal().max(), 1e-300)
-        # In a directed network a constant added to t and subtracted from s changes nothing, so the Hessian is singular.
-        # The ridge makes it invertible and hardly changes the step: the gradient is orthogonal to the null space.
-        step = np.linalg.solve(slope + ridge * np.eye(size), gap)
+        direction = step(p, gap)
         length = 1.0
         while length > 1e-6:
-            new = at(t + length * step)
+            new = at(t + length * direction)
             if np.linalg.norm(new[1]) < np.linalg.norm(gap):
                 break
             length /= 2
         else:
             break
-        t = t + length * step
-        p, gap, slope = new
-    warn_of_gap(gap)
-    return p
-
-
-def warn_of_gap(gap: np.ndarray) -> None:
-    """Warn if expected degrees are not the observed ones."""
+        t = t + length * direction
+        p, gap = new
     if np.abs(gap).max() > 1e-3:
         warn(f"expected degrees of the random networks differ from the observed ones by up to {np.abs(gap).max():.2g}")
+    return p
