@@ -23,7 +23,11 @@ def test_differences_that_are_refused():
     assert largest({"axes": axes * 3}, {"axes": axes}) == 0
     assert largest({"axes": turned}, {"axes": axes}) == pytest.approx(5e-5, rel=1e-2)
     assert largest({"eigenvalues": np.array([2.0, 1 + 4e-6])}, {"eigenvalues": np.array([2.0, 1.0])}) > EQUAL
-    assert largest({"F": np.array([1.0, np.nan])}, {"F": np.array([1.0, 1.0])}) == np.inf
+    for odd in (np.nan, np.inf):
+        other = np.array([odd, 1.0])
+        assert largest({"F": other}, {"F": np.array([1.0, 1.0])}) == np.inf
+        assert largest({"F": np.array([1.0, 1.0])}, {"F": other}) == np.inf
+        assert largest({"n_distinct": other}, {"n_distinct": other}) == 0
     check([{"case": "x", "sent: difference": EQUAL}])
     for wrong in (2 * EQUAL, np.inf, np.nan):
         with pytest.raises(Unequal, match="there"):
