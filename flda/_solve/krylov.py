@@ -25,6 +25,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh, qr
 
 from .._data.device import asarray_like, to_numpy
 from .._data.symmetric import MAX_TRIANGLE
+from .._data.threads import one_blas_thread
 
 TOLERANCE = 1e-11  # largest relative residual in the metric of T
 FOLD_TOLERANCE = 1e-2  # the same within folds, whose criterion needs only three digits
@@ -208,7 +209,8 @@ def solving(target: np.ndarray, grid: Sequence[float], B: np.ndarray, tolerance:
             W -= V @ (V.T @ W)
         done = new.stop
         # pivoting sorts the new directions by length; those of zero length add nothing to the Krylov space
-        Q, beta, order = qr(W, mode="economic", pivoting=True)
+        with one_blas_thread():
+            Q, beta, order = qr(W, mode="economic", pivoting=True)
         lengths, size = np.abs(np.diag(beta)), np.abs(H[:done, :done]).max()
         fresh = int(np.sum(lengths > SINGULAR * size))
         last = fresh == 0 or done + fresh > limit
@@ -228,7 +230,9 @@ def solving(target: np.ndarray, grid: Sequence[float], B: np.ndarray, tolerance:
         if lengths[fresh - 1] < NEARLY_EXHAUSTED * size:
             # normalising a very short direction has amplified its rounding errors, which are not orthogonal to the
             # basis
-            Q = qr(Q - V @ (V.T @ Q), mode="economic")[0]
+            Q -= V @ (V.T @ Q)
+            with one_blas_thread():
+                Q = qr(Q, mode="economic")[0]
         basis[:, new] = Q
 
 
@@ -238,4 +242,5 @@ def _small(H: np.ndarray, g: float, sizes: np.ndarray, r: int) -> np.ndarray:
     matrix[np.diag_indices_from(matrix)] += g
     rhs = np.zeros((len(H), r))
     rhs[:r] = np.diag(sizes)
-    return cho_solve(cho_factor(matrix, check_finite=False), rhs, check_finite=False)
+    with one_blas_thread():
+        return cho_solve(cho_factor(matrix, check_finite=False), rhs, check_finite=False)
