@@ -13,24 +13,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
-from .._data.summary import NonFiniteError, first_nonfinite, summarise
-from .._design.design import Design, effect_components, effect_penalties, make_design
+from .._data.summary import NonFiniteError, first_nonfinite
+from .._design.design import Design, effect_penalties, make_design
 from .._design.effects import Effect
 from .._design.formula import parse_formula
-from .._design.samples import sample_units, samples_in_error
-from .._error.adjusted import adjusted
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.objective import Objective
 from .._solve.prediction import Calibration, Prior, discriminants
-from .._solve.within import Within
 from ..metrics import largest_signs, patterns
 from ._input import checked_matrix, row_names
 from ._labels import check_same_cells, donor_codes, label_frame
 from ._predictor import Predictor, priors_of
+from ._prepare import precision_column, prepared_cells, prepared_units
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row
-from ._units import precision_column, prepared_units
 
 logger = get_logger(__name__)
 
@@ -488,34 +485,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         self._check_parameters()
 
         design = self.design_of(labels)
-        N, p = X.shape
         if design.residual:
             return prepared_units(self, X, labels, design, donors)
-        if design.n_groups == N:
-            raise ValueError(
-                f"each of the {N} groups has a single cell, so there is no within-group scatter; "
-                "use fewer factors or levels."
-            )
-        if self.shrinkage == 0 and p >= N - design.n_groups:
-            raise ValueError(
-                f"shrinkage=0 with {p} genes and {N} cells in {design.n_groups} groups: the within-group scatter is "
-                "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
-            )
-        priors_of(design, self.prior)  # refuses a prior that does not fit the levels
-        objective, n_components = self._objective(design), effect_components(design, self.n_components)
-
-        names = getattr(self, "feature_names_in_", None)
-        samples = samples_in_error(design, donors, donor_names)
-        units = sample_units(design, donors)
-        summary = summarise(X, units.codes, len(units.counts), names)
-        sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
-        within = Within.from_data(
-            X, design.codes, design.counts, self.within, samples, sums, summary.squares.sum(axis=1), design.covariates
-        )
-        if design.covariates is not None:
-            less = adjusted(X, design.covariates, units.codes, summary.sums, summary.squares)
-            summary = replace(summary, sums=less.sums, squares=less.squares)
-        return Prepared(labels, design, donors, objective, n_components, summary, within)
+        return prepared_cells(self, X, labels, design, donors, donor_names)
 
     def _objective(self, design: Design) -> Objective:
         penalties = effect_penalties(design, self.penalty)

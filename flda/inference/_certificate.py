@@ -52,7 +52,7 @@ from .._progress import progress
 from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._flda import SOLVE
 from ..estimators._solved import Solved
-from ..estimators._units import refuse_donors
+from ..estimators._prepare import refuse_donors
 from ..metrics._ratios import RatioSums
 from ._alignment import Alignment
 

@@ -25,7 +25,7 @@ from .._error.units import donor_units, left_out
 from .._logging import warn
 from .._progress import progress
 from ..estimators import FLDA, checked_cells, donor_codes
-from ..estimators._units import refuse_donors
+from ..estimators._prepare import refuse_donors
 
 METHODS = ("auto", "flips", "permutation")
 FEW_FLIPS = 20  # fewer distinct resamples than this are announced

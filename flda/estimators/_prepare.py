@@ -1,4 +1,8 @@
-"""The input of fits in which the noise is what the effects leave (:mod:`flda._design.unit_model`)."""
+"""The input of a fit: it is checked against the parameters, and the data are read once.
+
+A design is either one of cells in groups, or one of single units, in which the noise is what the effects leave
+(:mod:`flda._design.unit_model`).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._data import arrays
 from .._data.summary import summarise
 from .._design.design import Design, effect_components
+from .._design.samples import sample_units, samples_in_error
+from .._error.adjusted import adjusted
 from .._solve.within import Within
 from ._predictor import priors_of
 from ._solved import Prepared
@@ -58,3 +65,39 @@ def prepared_units(model: Any, X: Any, labels: pd.DataFrame, design: Design, don
         labels, design, None, model._objective(design), effect_components(design, model.n_components),
         replace(summary, sums=sums, squares=squares), within,
     )  # fmt: skip
+
+
+def prepared_cells(
+    model: Any,
+    X: Any,
+    labels: pd.DataFrame,
+    design: Design,
+    donors: np.ndarray | None,
+    donor_names: np.ndarray | None,
+) -> Prepared:
+    """Check the input of a fit to cells in groups, and read the data for group sums, squares and finiteness."""
+    N, p = X.shape
+    if design.n_groups == N:
+        raise ValueError(
+            f"each of the {N} groups has a single cell, so there is no within-group scatter; "
+            "use fewer factors or levels."
+        )
+    if model.shrinkage == 0 and p >= N - design.n_groups:
+        raise ValueError(
+            f"shrinkage=0 with {p} genes and {N} cells in {design.n_groups} groups: the within-group scatter is "
+            "singular. Set shrinkage='auto' or a number above 0, or select fewer genes."
+        )
+    priors_of(design, model.prior)  # refuses a prior that does not fit the levels
+    objective, n_components = model._objective(design), effect_components(design, model.n_components)
+
+    samples = samples_in_error(design, donors, donor_names)
+    units = sample_units(design, donors)
+    summary = summarise(X, units.codes, len(units.counts), getattr(model, "feature_names_in_", None))
+    sums = summary.sums if samples is not None else arrays.group_sums(summary.sums, units.groups, design.n_groups)
+    within = Within.from_data(
+        X, design.codes, design.counts, model.within, samples, sums, summary.squares.sum(axis=1), design.covariates
+    )
+    if design.covariates is not None:
+        less = adjusted(X, design.covariates, units.codes, summary.sums, summary.squares)
+        summary = replace(summary, sums=less.sums, squares=less.squares)
+    return Prepared(labels, design, donors, objective, n_components, summary, within)
