@@ -159,10 +159,10 @@ def test_intervals_cover_the_truth_of_all_selected_genes(effect):
 @pytest.mark.slow
 @pytest.mark.parametrize("effect", [0.4, 1.5])
 def test_intervals_keep_their_level(effect):
-    """200 data sets, 800 intervals, nominal level 0.95."""
-    share, scores, _ = coverage(effect, 200)
+    """100 data sets, 400 intervals, nominal level 0.95."""
+    share, scores, _ = coverage(effect, 100)
     assert 0.93 <= share <= 0.975
-    assert scores == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 200))
+    assert scores == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 100))
 
 
 @pytest.mark.parametrize("mode", ["axis", "marker"])

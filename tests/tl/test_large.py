@@ -11,10 +11,10 @@ import flda
 
 @pytest.mark.slow
 def test_whole_transcriptome_at_defaults():
-    N, p = 20_000, 17_000
+    N, p = 12_000, 11_000
     rng = np.random.default_rng(0)
     kind, condition = rng.integers(5, size=N), rng.integers(2, size=N)
-    X = sp.random(N, p, density=0.02, format="csr", dtype=np.float32, random_state=0)
+    X = sp.random(N, p, density=0.01, format="csr", dtype=np.float32, random_state=0)
     # ten genes for every kind, and ten for the condition
     for k in range(5):
         X = X + sp.csr_array((np.ones(10 * (n := np.sum(kind == k)), np.float32),
