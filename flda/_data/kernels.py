@@ -12,7 +12,7 @@ import scipy.sparse as sp
 # dask calls from several threads, and numba's fallback thread pool is not safe to enter from two at once; each call
 # uses all threads anyway, so a lock costs nothing
 ONE_AT_A_TIME = threading.Lock()
-CACHE_BYTES = 2**19  # about half of the second-level cache of a core
+FLIPS = 32  # flips whose sums are added up together: fewer read every entry more often, more leave the cache
 
 
 def compiled(function: Callable) -> Callable:
@@ -161,11 +161,10 @@ def add_flips(out: np.ndarray, block, codes: np.ndarray, signs: np.ndarray) -> N
     import numba
 
     data = block.data.astype(np.float64, copy=False)
-    # group by group, and a few flips at a time, so that the sums being added to stay in a fast cache
     order = np.argsort(codes, kind="stable")
-    at_a_time = int(np.clip(CACHE_BYTES // (8 * out.shape[1]) // 8 * 8, 8, 64))
+    starts = np.append(0, np.cumsum(np.bincount(codes, minlength=len(out))))
     with ONE_AT_A_TIME:
-        _flips()(data, block.indices, block.indptr, codes, order, signs, out, at_a_time, numba.get_num_threads())
+        _flips()(data, block.indices, block.indptr, order, starts, signs, out, block.shape[1], numba.get_num_threads())
 
 
 @cache
@@ -173,20 +172,28 @@ def _flips():
     """Compile the loop on first use."""
     import numba
 
-    def flips(data, indices, indptr, codes, order, signs, out, at_a_time, n_threads):
+    def flips(data, indices, indptr, order, starts, signs, out, p, n_threads):
         F = signs.shape[1]
         for thread in numba.prange(n_threads):  # every thread has flips of its own
             end = F * (thread + 1) // n_threads
-            own = np.empty(at_a_time)
-            for first in range(F * thread // n_threads, end, at_a_time):
-                n = min(at_a_time, end - first)
-                for i in order:
-                    for f in range(n):
-                        own[f] = signs[i, first + f]
-                    group = out[codes[i]]
-                    for k in range(indptr[i], indptr[i + 1]):
-                        x, target = data[k], group[indices[k], first : first + n]
+            # the sums of one group in a few flips lie side by side, so that they stay in a fast cache; in ``out`` the
+            # same flips of all genes are far apart, and would share few lines of it
+            sums, own = np.empty((p, FLIPS)), np.empty(FLIPS)
+            for first in range(F * thread // n_threads, end, FLIPS):
+                n = min(FLIPS, end - first)
+                for c in range(len(starts) - 1):
+                    if starts[c] == starts[c + 1]:
+                        continue
+                    sums[:, :n] = 0
+                    for i in order[starts[c] : starts[c + 1]]:
                         for f in range(n):
-                            target[f] += x * own[f]
+                            own[f] = signs[i, first + f]
+                        for k in range(indptr[i], indptr[i + 1]):
+                            x, target = data[k], sums[np.uintp(indices[k])]
+                            for f in range(n):
+                                target[f] += x * own[f]
+                    for j in range(p):
+                        for f in range(n):
+                            out[c, j, first + f] += sums[j, f]
 
     return compiled(flips)

@@ -25,13 +25,14 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .adjusted import SlopeNoise
 from .evening import MOST_TAKEN, to_one, to_variance
-from .signs import n_sums, sign_blocks, signs_of_rows
+from .signs import TOGETHER, n_sums, sign_blocks, signs_of_rows
 from .units import Units
 from .variances import GroupVariances
 from .wald import wald
 from .weights import weighted_contrasts
 
-BLOCK_BYTES = 2**27  # memory for the group means of the flips that are worked on at a time
+BLOCK_BYTES = 2**27  # memory for the group sums of the flips that share a pass over the data
+MOST_FLIPS = 1024  # number of flips that share a pass at most
 CACHE_BYTES = 2**20  # memory for the arrays of the flips whose statistics are computed together
 POOLED = 0.5  # share of the pooled variance of cells in the variance of each group
 LEAST = 1e-6  # smallest variance of a gene that varies, as a share of the mean variance of all genes
@@ -148,17 +149,19 @@ class CellFlips(CellStatistics):
     def flipped(self, n_flips: int) -> Iterator[dict[Effect, np.ndarray]]:
         """Yield the statistics, (F, p) for each effect, of blocks of F flips, n_flips in all."""
         C, p = self.means.shape
-        size = int(np.clip(BLOCK_BYTES // (8 * C * p), 1, 256))
+        size = int(np.clip(BLOCK_BYTES // (8 * C * p), 1, MOST_FLIPS))
+        if size > TOGETHER:  # whole streams of signs, so that the signs of a flip do not depend on the number of groups
+            size -= size % TOGETHER
         for start in range(0, n_flips, size):
-            sums, signs = self._flipped_sums(start, min(size, n_flips - start))
+            sums = self._flipped_sums(start, F := min(size, n_flips - start))
             # the algebra that follows is faster on arrays that fit into a cache
             few = max(1, CACHE_BYTES // (8 * C * p))
-            for first in range(0, len(sums), few):
-                some = slice(first, first + few)
-                yield {e: self._of_flips(e, sums[some], signs[some]) for e in self._reduced}
+            for first in range(0, F, few):
+                some = self._expression_and_signs(np.moveaxis(sums[:, :, first : first + few], 2, 0))
+                yield {e: self._of_flips(e, *some) for e in self._reduced}
 
     def _of_flips(self, effect: Effect, sums: np.ndarray, signs: np.ndarray) -> np.ndarray:
-        """Compute the statistic of one effect, (F, p), from what :meth:`_flipped_sums` returns."""
+        """Compute the statistic of one effect, (F, p), from sums of expression (F, C, p) and of signs (F, C, 1)."""
         fitted, stretch, n = self._reduced[effect], self._stretch[effect], self.n[:, None]
         g = (sums - signs * fitted) * (np.sqrt(stretch) / n)
         scale, grow = self._even(effect, signs[:, :, 0])
@@ -176,8 +179,17 @@ class CellFlips(CellStatistics):
         means = stretch * (1 - signs**2 * np.diag(taken) / (n * self._relative))  # n times their variance, relative
         return to_variance(C, (B * noise) @ B.T), to_one((n - means) / np.maximum(n - 1, 1))
 
-    def _flipped_sums(self, start: int, F: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sum expression times sign, (F, C, p), and the signs, (F, C, 1), over the cells of each group in F flips."""
+    def _expression_and_signs(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums of expression less what covariates predict, (F, C, p), and of signs, (F, C, 1).
+
+        ``sums``, (F, C, p + 1 + q), are those of :meth:`_flipped_sums`.
+        """
+        p = self.means.shape[1]
+        sums = np.ascontiguousarray(sums)
+        return sums[:, :, :p] - sums[:, :, p + 1 :] @ self._gamma, sums[:, :, p : p + 1]
+
+    def _flipped_sums(self, start: int, F: int) -> np.ndarray:
+        """Sum expression, one, and covariates, times the sign, over each group in F flips: (C, p + 1 + q, F)."""
         (C, p), codes, Z = self.means.shape, self.codes, self._covariates
 
         def update(out: np.ndarray, rows: slice, block) -> None:
@@ -194,9 +206,7 @@ class CellFlips(CellStatistics):
             for j, z in enumerate(Z[rows].T, start=p + 1):
                 out[:, j] += asarray_like(out, of_groups @ (z[:, None] * signs))
 
-        sums = to_numpy(arrays.reduce_rows(self.X, update, (C, p + 1 + Z.shape[1], F)))
-        sums = np.ascontiguousarray(sums.transpose(2, 0, 1))
-        return sums[:, :, :p] - sums[:, :, p + 1 :] @ self._gamma, sums[:, :, p : p + 1]
+        return to_numpy(arrays.reduce_rows(self.X, update, (C, p + 1 + Z.shape[1], F)))
 
 
 class DonorStatistics:

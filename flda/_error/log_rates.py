@@ -62,9 +62,9 @@ class LogRateFlips(CellFlips):
         super().__init__(rates, design, effects, logs, about + n * logs**2, seed)
         self._floor = inverse[:, None] / self._rate
 
-    def _flipped_sums(self, start: int, F: int) -> tuple[np.ndarray, np.ndarray]:
-        sums, signs = super()._flipped_sums(start, F)
-        return sums / self._rate + signs * self._shift, signs
+    def _expression_and_signs(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rates, signs = super()._expression_and_signs(sums)
+        return rates / self._rate + signs * self._shift, signs
 
 
 def log_rate_flips_of_donors(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 CHUNK = 4096  # rows whose signs come from one random generator
+TOGETHER = 256  # flips at most that do
 
 
 def n_sums(noise: np.ndarray) -> float:
@@ -39,9 +40,14 @@ def sign_blocks(U: int, n_flips: int, size: int, seed: int) -> Iterator[np.ndarr
 
 def signs_of_rows(seed: int, start: int, rows: slice, F: int) -> np.ndarray:
     """Return the signs of some rows under F flips, int8; they do not depend on how the rows are cut into blocks."""
-    parts = []
-    for chunk in range(rows.start // CHUNK, -(-rows.stop // CHUNK)):
-        bits = np.random.default_rng([seed, start, 0, chunk]).integers(0, 2, (CHUNK, F), dtype=np.int8)
-        first = chunk * CHUNK
-        parts.append(bits[max(rows.start - first, 0) : rows.stop - first])
-    return 1 - 2 * np.concatenate(parts)
+    out = np.empty((rows.stop - rows.start, F), dtype=np.int8)
+    for first in range(0, F, TOGETHER):
+        n = min(TOGETHER, F - first)
+        for chunk in range(rows.start // CHUNK, -(-rows.stop // CHUNK)):
+            rng = np.random.default_rng([seed, start + first, 0, chunk])
+            top, end = max(rows.start, chunk * CHUNK), min(rows.stop, (chunk + 1) * CHUNK)
+            bits = rng.integers(0, 2, (CHUNK, n), dtype=np.int8)[top - chunk * CHUNK : end - chunk * CHUNK]
+            out[top - rows.start : end - rows.start, first : first + n] = bits
+    out *= -2
+    out += 1
+    return out

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from .._data import arrays
-from .._data.summary import NonFiniteError, first_nonfinite
+from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import Design
 from .._design.effects import Effect
 from .._design.samples import sample_units
 from .._error.adjusted import adjusted
-from .._error.flips import CellFlips, DonorFlips, group_squares
+from .._error.flips import CellFlips, DonorFlips
 from .._error.permutations import Permutations
 from .._error.residual import UnitFlips, rows_of, single_units
 from .._error.responses import warn_of_shared_responses
@@ -151,8 +151,6 @@ def effect_tests(
         raise ValueError(f"n_resamples={n_resamples}: use 1 or more.")
     if method not in METHODS:
         raise ValueError(f"method={method!r}: use one of {list(METHODS)}.")
-    if (bad := first_nonfinite(X)) is not None:
-        raise NonFiniteError(*bad)
     seed = int(np.random.default_rng(random_state).integers(2**31))
 
     found: dict[Effect, _Found] = {}
@@ -186,6 +184,9 @@ def _engines(
     warning otherwise.
     """
     refuse_donors(design, donors)
+    by_cells = method != "permutation" and donors is None and not design.residual
+    if not by_cells and (bad := first_nonfinite(X)) is not None:
+        raise NonFiniteError(*bad)
     if design.residual:
         if method == "permutation":
             raise ValueError(
@@ -198,11 +199,11 @@ def _engines(
         ]
         warn_of_shared_responses(effects, design, rows)
         return engines
-    if method != "permutation" and donors is None:
+    if by_cells:
         if np.all(design.counts == 1):
             raise ValueError("every group has a single cell, so there is no spread within groups to judge effects by.")
-        means = arrays.group_sums(X, design.codes, design.n_groups) / design.counts[:, None]
-        squares, slopes = group_squares(X, design.codes, design.n_groups), None
+        found = summarise(X, design.codes, design.n_groups)  # one pass, which also finds values that are not finite
+        means, squares, slopes = found.sums / design.counts[:, None], found.squares, None
         if design.covariates is not None:
             less = adjusted(X, design.covariates, design.codes, means * design.counts[:, None], squares)
             means, squares, slopes = less.sums / design.counts[:, None], less.squares, less.slopes

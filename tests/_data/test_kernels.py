@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from flda._data.kernels import add_sparse_gram, residual_columns
+from flda._data.kernels import add_flips, add_sparse_gram, residual_columns
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
@@ -34,3 +34,16 @@ def test_residuals_of_columns_in_another_precision(scaled, dtype):
     np.testing.assert_allclose(norms, np.sum(expected**2, axis=1), rtol=1e-14)
     np.testing.assert_allclose(out[:, :40], expected.T, atol=1e-6 if dtype == np.float32 else 1e-14)
     assert (out[:, 40:] == 7).all()
+
+
+@pytest.mark.parametrize("F", [1, 32, 75])  # fewer, as many, and more flips than are added up together
+def test_sums_of_flips_of_groups(F):
+    rng = np.random.default_rng(0)
+    X = rng.exponential(size=(50, 9)) * (rng.random((50, 9)) < 0.3)
+    codes, signs = rng.choice([0, 1, 3], size=50), rng.choice(np.array([-1, 1], dtype=np.int8), size=(50, F))
+    out = np.ones((4, 11, F))
+    add_flips(out, sp.csr_array(X), codes, signs)
+    expected = np.ones((4, 11, F))
+    for c in range(4):
+        expected[c, :9] += X[codes == c].T @ signs[codes == c]
+    np.testing.assert_allclose(out, expected)

@@ -91,6 +91,16 @@ def test_signs_do_not_depend_on_how_rows_are_cut():
     np.testing.assert_array_equal(signs_of_rows(1, 0, slice(4000, 9000), 3), whole[4000:9000])
     assert set(np.unique(whole)) == {-1, 1}
     assert abs(whole.mean()) < 0.03
+    many = signs_of_rows(1, 512, slice(100, 130), 600)  # those of more flips than one generator makes
+    np.testing.assert_array_equal(many[:, 256:512], signs_of_rows(1, 768, slice(100, 130), 256))
+
+
+def test_flips_that_share_a_pass_are_those_of_several_passes(monkeypatch):
+    X, y = cells()
+    engine, *_ = engine_of(X, y)
+    one = np.vstack([part["A",] for part in engine.flipped(600)])
+    monkeypatch.setattr("flda._error.flips.BLOCK_BYTES", 8 * 4 * 7 * 300)  # 256 flips at a time
+    np.testing.assert_allclose(np.vstack([part["A",] for part in engine.flipped(600)]), one, rtol=1e-12)
 
 
 def test_blocks_of_flips_do_not_change_the_flips(monkeypatch):
