@@ -224,8 +224,8 @@ def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
     seen: list[int] = []
     row_blocks = arrays.row_blocks
 
-    def counting(X):
-        for rows, block in row_blocks(X):
+    def counting(X, n_bytes=None):
+        for rows, block in row_blocks(X, n_bytes):
             if X.shape[1] == shape[1]:
                 seen.append(rows.stop - rows.start)
             yield rows, block

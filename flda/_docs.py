@@ -42,7 +42,7 @@ PARAGRAPHS = {
         """,
     "n_jobs": """
         n_jobs
-            Number of threads, as in joblib.
+            Number of threads, as in joblib. The results do not depend on it.
         """,
     "folds": """
         n_folds

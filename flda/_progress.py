@@ -1,13 +1,19 @@
-"""Progress bars that appear on a terminal or in a notebook after one second of work, and never in pipes or logs."""
+"""Progress bars that appear on a terminal or in a notebook after one second of work, and never in pipes or logs.
+
+Loops that take long go through :func:`each`, which shows a bar and can use several threads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextvars
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 DELAY = 1.0  # seconds before a bar appears; work that takes less shows none
 
@@ -31,3 +37,30 @@ def progress(iterable: Iterable[T], *, desc: str, total: int | None = None) -> I
     """
     # disable=None means that there is no bar where standard error is not a terminal
     yield from tqdm(iterable, desc=desc, total=total, disable=None, delay=DELAY, leave=False)
+
+
+def each(
+    function: Callable[[T], R], items: Iterable[T], *, desc: str, n_jobs: int | None = None, total: int | None = None
+) -> Iterator[R]:
+    """Yield the results of a function for all items, in their order, and count them on a progress bar.
+
+    Parameters
+    ----------
+    function
+        What is called, in a thread. It sees the context of the caller, so that what is quiet there is quiet here.
+    items
+        The items, which are taken in order, by one thread at a time.
+    desc, total
+        As in :func:`progress`.
+    n_jobs
+        Number of threads, as in joblib.
+
+    Examples
+    --------
+    >>> list(each(abs, [-1, 2, -3], desc="absolute values", n_jobs=2))
+    [1, 2, 3]
+    """
+    context = contextvars.copy_context()
+    run = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")
+    results = run(delayed(context.copy().run)(function, item) for item in items)
+    yield from progress(results, desc=desc, total=total)

@@ -73,10 +73,10 @@ class Stream:
             raise ValueError("cells of a matrix on disk can only be chosen in their order; sort their indices.")
         return Stream(self.source, chosen, self.genes[genes])
 
-    def blocks(self) -> Iterator[tuple[slice, Any]]:
+    def blocks(self, n_bytes: int | None = None) -> Iterator[tuple[slice, Any]]:
         """Read the matrix block by block; yield the slice of its rows and the rows themselves."""
         all_genes = len(self.genes) == self.source.shape[1]
-        for rows in block_slices(*self.source.shape):
+        for rows in block_slices(self.source.shape[0], self.source.shape[1], n_bytes):
             first, last = np.searchsorted(self.cells, [rows.start, rows.stop])
             if first == last:
                 continue
@@ -154,10 +154,13 @@ def block_slices(length: int, other: int, n_bytes: int | None = None) -> Iterato
         yield slice(start, min(start + step, length))
 
 
-def row_blocks(X) -> Iterator[tuple[slice, Any]]:
-    """Yield the slice and the rows of every block of a matrix, one after the other."""
+def row_blocks(X, n_bytes: int | None = None) -> Iterator[tuple[slice, Any]]:
+    """Yield the slice and the rows of every block of a matrix, one after the other.
+
+    ``n_bytes`` is the size of a block as dense float64, if it is not the default, and if the matrix has no blocks yet.
+    """
     if isinstance(X, Stream):
-        yield from X.blocks()
+        yield from X.blocks(n_bytes)
         return
     if is_dask(X):
         for rows, block in _chunks(X):
@@ -172,12 +175,16 @@ def row_blocks(X) -> Iterator[tuple[slice, Any]]:
         for rows in block_slices(*X.shape, device.block_bytes()):
             yield rows, X[rows].on_device()
         return
-    for rows in block_slices(*X.shape):
+    for rows in block_slices(X.shape[0], X.shape[1], n_bytes):
         yield rows, _rows_of(X, rows)
 
 
 def reduce_rows(
-    X, update: Callable[[np.ndarray, slice, Any], None], shape: tuple[int, ...], order: Literal["C", "F"] = "C"
+    X,
+    update: Callable[[np.ndarray, slice, Any], None],
+    shape: tuple[int, ...],
+    order: Literal["C", "F"] = "C",
+    n_bytes: int | None = None,
 ) -> np.ndarray:
     """Sum over all blocks: ``update(out, rows, block)`` adds one block to ``out``.
 
@@ -189,6 +196,8 @@ def reduce_rows(
         Function that adds to ``out``, in place, what the rows of the slice ``rows`` contribute.
     shape, order
         Shape and memory order of ``out``, which starts as float64 zeros.
+    n_bytes
+        Size of a block, as in :func:`row_blocks`.
 
     Returns
     -------
@@ -196,7 +205,7 @@ def reduce_rows(
     """
     if not is_dask(X):
         out = namespace(X).zeros(shape, order=order)
-        for rows, block in row_blocks(X):
+        for rows, block in row_blocks(X, n_bytes):
             update(out, rows, block)
         return out
     import dask
@@ -209,9 +218,9 @@ def reduce_rows(
     return parts[0].compute()
 
 
-def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int) -> np.ndarray:
-    """Stack the results of ``function(rows, block)``, n x width each, to an N x width float64 array."""
-    out = np.empty((X.shape[0], width))
+def map_rows(X, function: Callable[[slice, Any], np.ndarray], width: int, dtype: type = np.float64) -> np.ndarray:
+    """Stack the results of ``function(rows, block)``, n x width each, to an N x width array."""
+    out = np.empty((X.shape[0], width), dtype=dtype)
     if not is_dask(X):
         for rows, block in row_blocks(X):
             out[rows] = to_numpy(function(rows, block))

@@ -56,8 +56,8 @@ class Dual(Solver):
 
     name = "dual"
 
-    def __init__(self, within: Within, target: str, prior: Design | None = None):
-        super().__init__(within, target, prior)
+    def __init__(self, within: Within, target: str, prior: Design | None = None, splits: Sequence[Split] = ()):
+        super().__init__(within, target, prior, splits)
         self._kind = target
         dtype = np.float32 if in_single_precision(within) else np.float64
         self.gram, self.variances, self._norms = within.cell_gram(target, dtype)

@@ -157,7 +157,7 @@ def add_to_diagonal(matrix: np.ndarray, values: np.ndarray | float) -> None:
 
 
 def scored(
-    held_out,
+    products: np.ndarray,
     Z: Sequence[np.ndarray],
     means: np.ndarray,
     centre: np.ndarray,
@@ -165,13 +165,14 @@ def scored(
     counts: np.ndarray,
     covariates: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[FoldSpace]:
-    """Compute ``K = G Z`` and the scores of the held-out cells on Z, for every Z, in one pass over the cells.
+    """Compute ``K = G Z`` and the scores of the held-out cells on Z, for every Z.
 
-    ``traces`` are the noise of a cell for every Z, and ``counts`` the number of cells of each group mean, (C,).
-    ``covariates`` are those of the held-out cells, n x q, and their slopes, q x p.
+    ``products`` are those of the held-out cells with all Z side by side, and perhaps further columns. ``traces`` are
+    the noise of a cell for every Z, and ``counts`` the number of cells of each group mean, (C,). ``covariates`` are
+    those of the held-out cells, n x q, and their slopes, q x p.
     """
     together = np.hstack(Z)
-    products = arrays.times(held_out, together) - centre @ together
+    products = products[:, : together.shape[1]] - centre @ together
     if covariates is not None:
         products -= covariates[0] @ (covariates[1] @ together)
     scores = np.split(products, len(Z), axis=1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._data import arrays
 from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training, scored
@@ -20,8 +21,8 @@ class Iterative(Solver):
 
     name = "iterative"
 
-    def __init__(self, within: Within, target: str, prior: Design | None = None):
-        super().__init__(within, target, prior)
+    def __init__(self, within: Within, target: str, prior: Design | None = None, splits: Sequence[Split] = ()):
+        super().__init__(within, target, prior, splits)
         self.variances = within.gene_variances()
         self.target = target_diagonal(self.variances, target)
         self.trace = float(np.sum(self.variances / self.target))  # tr(T^-1 M_e)
@@ -72,4 +73,5 @@ class _IterativeFold(Fold):
         # only g = 1 needs tr(T^-1 M_e) of the training cells, which takes a pass over the data
         trace = float(np.sum(self.within.gene_variances() / self.target)) if 1 in grid else np.nan
         Z, noise = solve_and_trace(self.within.times, self.target, trace, grid, self.means.T, FOLD_TOLERANCE)
-        return scored(self.held_out, Z, self.means, self.centre, noise, self.counts, self.covariates)
+        products = arrays.times(self.held_out, np.hstack(Z))
+        return scored(products, Z, self.means, self.centre, noise, self.counts, self.covariates)

@@ -14,7 +14,7 @@ term, the donor level of the training samples is then added. A fold therefore re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.linalg import LinAlgError
@@ -26,6 +26,7 @@ from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training, add_to_diagonal, scored
 from .krylov import solve_grid
+from .parts import fold_of_cells, scatter_by_fold
 from .solver import Fold, Inverse, Solver, singular_message
 from .within import Within, target_diagonal
 
@@ -37,9 +38,15 @@ class Primal(Solver):
 
     name = "primal"
 
-    def __init__(self, within: Within, target: str, prior: Design | None = None):
-        super().__init__(within, target, prior)
-        self.scatter = within.gene_scatter()
+    def __init__(self, within: Within, target: str, prior: Design | None = None, splits: Sequence[Split] = ()):
+        super().__init__(within, target, prior, splits)
+        found = scatter_by_fold(within, splits)
+        self._parts: list[tuple[Split, np.ndarray, np.ndarray]] = []
+        if found is None:
+            self.scatter = within.gene_scatter()
+        else:
+            self.scatter = found[0].sum(axis=0)
+            self._parts = list(zip(splits, *found, strict=False))  # the last part is of cells that no split holds out
         self.variances = within.variances_of(self.scatter)
         self.target = target_diagonal(self.variances, target)
 
@@ -75,8 +82,34 @@ class Primal(Solver):
 
         return Inverse(factored.solve, trace)
 
-    def fold(self, split: Split) -> Fold:
+    def fold(self, split: Split) -> _PrimalFold:
         return _PrimalFold(self, split)
+
+    def fold_spaces(self, splits: Sequence[Split], grid: Sequence[float]) -> Iterator[list[FoldSpace]]:
+        """Evaluate the folds one after the other; if X is not in memory, all held-out cells are read in one pass."""
+        labels = None if arrays.in_memory(self.within.X) else fold_of_cells(splits, self.within.shape[0])
+        if labels is None or self.within.units is not None:
+            yield from super().fold_spaces(splits, grid)
+        else:
+            folds, solutions = [], []
+            for split in splits:
+                folds.append(self.fold(split))
+                solutions.append(folds[-1].solutions(grid))
+                folds[-1].forget()
+            products = _held_out_products(self.within, [np.hstack(Z) for Z, _ in solutions], labels)
+            for split, fold, found in zip(splits, folds, solutions, strict=True):
+                yield fold.scored(*found, products[split.known].astype(np.float64))
+        self._parts = []
+
+    def part_of(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scatter of the held-out cells of a split, p x p, and their sums in each sample, S x p."""
+        for known, scatter, sums in self._parts:
+            if known is split:
+                return scatter, sums
+        within = self.within
+        held_out = arrays.by_rows(within.X)[split.test]
+        sums = arrays.group_sums(held_out, within.sample_codes[split.test], len(within.sample_means))
+        return within.gene_scatter(split.test, sums), sums
 
     def rows(self, genes: Sequence[int]) -> np.ndarray:
         return to_numpy(self.scatter[asarray_like(self.scatter, np.asarray(genes))])
@@ -92,22 +125,21 @@ class _PrimalFold(Fold):
     def __init__(self, primal: Primal, split: Split):
         within, training = primal.within, Training(primal.within, split)
         self.primal = primal
-        held_out = arrays.by_rows(within.X)[split.test]
-        sums = arrays.group_sums(held_out, within.sample_codes[split.test], len(within.sample_means))
+        of_test, sums = primal.part_of(split)
         own = (within.sample_sums - sums)[training.full] / training.sample_counts[:, None]
         if training.units is not None:
             own = np.zeros_like(own)
         sizes = training.sample_counts * training.weights[training.groups]  # w n_s / norm
         # the formula at the top of this module
-        scatter = (primal.scatter - within.gene_scatter(split.test, sums)) / training.norm
+        scatter = (primal.scatter - of_test) / training.norm
         shift, self.covariates, deviations = own - within.centres[training.full], None, training.deviations
         if deviations is not None and within.covariates is not None:
             values, slopes = within.covariates.values, within.covariates.slopes
             weights = within.cell_weights[:, None]
             # sums of w z x' over the training cells, from those of all cells less those of the held-out cells
-            products = (
-                within.covariate_sums - arrays.transposed_times(held_out, weights[split.test] * values[split.test]).T
-            )
+            held_out = arrays.by_rows(within.X)[split.test]
+            of_test = arrays.transposed_times(held_out, weights[split.test] * values[split.test]).T
+            products = within.covariate_sums - of_test
             products -= training.norm * (sizes[:, None] * deviations.means).T @ own  # sums of w y x'
             A = deviations.Y.T @ (weights[split.train] * deviations.Y)
             C = products - A @ slopes
@@ -134,11 +166,42 @@ class _PrimalFold(Fold):
         self.means = means - self.centre
         if self.covariates is not None:
             self.means = np.vstack([self.means, self.covariates[1]])
-        self.held_out, self.counts = within.raw_rows(split.known), training.n_effective
+        self.split, self.counts = split, training.n_effective
 
     def group_spaces(self, grid: Sequence[float]) -> list[FoldSpace]:
-        Z, traces = solve_grid(self.scatter, self.primal.target, grid, self.means.T)
-        return scored(self.held_out, Z, self.means, self.centre, traces, self.counts, self.covariates)
+        Z, traces = self.solutions(grid)
+        return self.scored(Z, traces, arrays.times(self.primal.within.raw_rows(self.split.known), np.hstack(Z)))
+
+    def solutions(self, grid: Sequence[float]) -> tuple[list[np.ndarray], list[float]]:
+        """Compute ``M_e(g)^-1 G'``, p x C, and the noise of a cell, for every g of a grid."""
+        return solve_grid(self.scatter, self.primal.target, grid, self.means.T)
+
+    def scored(self, Z: list[np.ndarray], traces: list[float], products: np.ndarray) -> list[FoldSpace]:
+        """Return the group spaces from the solutions, and from products of the held-out cells with all of them."""
+        return scored(products, Z, self.means, self.centre, traces, self.counts, self.covariates)
+
+    def forget(self) -> None:
+        """Free the scatter, which nothing needs after the solutions."""
+        del self.scatter
+
+
+def _held_out_products(within: Within, Z: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Multiply every cell with the matrix (p x k) of the fold that holds it out, N x k, in one pass.
+
+    Cells of no fold, which have the label -1, get zeros. Single precision is enough for a criterion with three digits.
+    """
+    Z = [asarray_like(within.X, z) for z in Z]
+    width = max(z.shape[1] for z in Z)
+
+    def products(rows: slice, block) -> np.ndarray:
+        own, block = labels[rows], arrays.as_float(block)
+        out = np.zeros((len(own), width), dtype=np.float32)
+        for f in np.unique(own[own >= 0]):
+            cells = np.flatnonzero(own == f)
+            out[cells, : Z[f].shape[1]] = to_numpy(block[asarray_like(within.X, cells)] @ Z[f])
+        return out
+
+    return arrays.map_rows(within.X, products, width, np.float32)
 
 
 def _outer(scatter: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -72,6 +72,8 @@ class Solver(ABC):
         The shrinkage target T, ``"identity"`` or ``"diagonal"``.
     prior
         Design whose factorial prior shrinks the group means. None uses the observed means.
+    splits
+        The splits that will be evaluated, which a solver may prepare for when it reads the data.
 
     Attributes
     ----------
@@ -85,7 +87,7 @@ class Solver(ABC):
     variances: np.ndarray
     target: np.ndarray
 
-    def __init__(self, within: Within, target: str, prior: Design | None = None):
+    def __init__(self, within: Within, target: str, prior: Design | None = None, splits: Sequence[Split] = ()):
         self.within = within
         self.prior = prior
 

@@ -259,8 +259,7 @@ class Within:
         """The sum of ``w z x'`` over all cells, q x p."""
         assert self.covariates is not None
         deviations = self.covariates.deviations
-        each = self.weights if self.samples is None else self.weights[self.samples.groups]
-        of_samples = (each[:, None] * deviations.means).T @ self.sample_sums
+        of_samples = (self.sample_weights[:, None] * deviations.means).T @ self.sample_sums
         return deviations.factor * deviations.A @ self.covariates.slopes + of_samples
 
     @property
@@ -270,6 +269,11 @@ class Within:
         ``diag(M_e) / n_effective[c]`` is the variance of the mean of group c, for each gene.
         """
         return self.counts if self.samples is None else n_effective(self.samples)
+
+    @property
+    def sample_weights(self) -> np.ndarray:
+        """Weight of the cells of each sample, (S,)."""
+        return self.weights if self.samples is None else self.weights[self.samples.groups]
 
     @cached_property
     def cell_weights(self) -> np.ndarray:
@@ -303,33 +307,46 @@ class Within:
                 add_sparse_gram(out, block, weights[rows])
 
             raw = arrays.reduce_rows(X, add_thin, (p, p))
-            # sum w (x - h)(x - h)' = sum w x x' - (sum w x) h' - h (sum w x)' + (sum w) h h', sample by sample
             sizes = np.bincount(sample_codes, weights, minlength=len(self.centres))
-            each = self.weights if self.samples is None else self.weights[self.samples.groups]
             if sums is None:
                 sums = self.sample_sums if X is self.X else arrays.group_sums(X, sample_codes, len(self.centres))
-            fits, columns, inner = self._fits, each[:, None] * sums, np.diag(sizes)
+            columns, inner = self.sample_weights[:, None] * sums, np.diag(sizes)
             if self.covariates is not None:
                 # the same with rows z_i beside the indicators of the samples, and slopes beside the centres
                 Z = self.covariates.values[cells]
                 of_samples = arrays.group_sums(weights[:, None] * Z, sample_codes, len(self.centres))
                 columns = np.vstack([columns, arrays.transposed_times(X, weights[:, None] * Z).T])
                 inner = np.block([[inner, of_samples], [of_samples.T, Z.T @ (weights[:, None] * Z)]])
-            cross = columns.T @ fits
             before = np.diag(raw).copy()
             raw = mirrored(raw)
-            raw -= cross + cross.T - fits.T @ (inner @ fits)
+            self.subtract_centres(raw, columns, inner)
             if np.all(before <= CANCELLATION * np.diag(raw)):
                 return raw
             # the difference of two large sums has lost its digits for some gene
             logger.info("the mean of a gene is far above its spread, so the scatter is summed over centred blocks")
 
-        residuals = self._residuals(cells)
+        residuals = self.residuals(cells)
 
         def add_dense(out: np.ndarray, rows: slice, block) -> None:
             add_products(out, residuals(rows, block))
 
         return mirrored(arrays.reduce_rows(X, add_dense, (p, p), order="F"))
+
+    def subtract_centres(self, raw: np.ndarray, columns: np.ndarray, inner: np.ndarray) -> None:
+        """Turn ``sum w x x'`` into ``sum w (x - h)(x - h)'``, in place.
+
+        Parameters
+        ----------
+        raw
+            The sum over some cells, p x p.
+        columns, inner
+            ``sum w x`` over the cells of each sample, S x p, and the sums of their weights on a diagonal. Covariates
+            are further rows.
+        """
+        # sum w (x - h)(x - h)' = sum w x x' - (sum w x) h' - h (sum w x)' + (sum w) h h', sample by sample
+        fits = self._fits
+        cross = columns.T @ fits
+        raw -= cross + cross.T - fits.T @ (inner @ fits)
 
     def cell_gram(self, target: str, dtype: type = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Compute the Gram matrix of cells and groups in the metric of the target, in one pass over the genes.
@@ -400,7 +417,7 @@ class Within:
 
     def gene_variances(self) -> np.ndarray:
         """Compute the within-group variance diag(M_e) of each gene, (p,), in one pass over the data."""
-        residuals = self._residuals()
+        residuals = self.residuals()
 
         def update(out: np.ndarray, rows: slice, block) -> None:
             out[0] += arrays.squared_lengths(residuals(rows, block))
@@ -442,7 +459,7 @@ class Within:
 
     def cell_norms(self, target: np.ndarray) -> np.ndarray:
         """Compute the squared length of the weighted residual of each cell in the metric of the target, (N,)."""
-        residuals, scale = self._residuals(), asarray_like(self.X, (1 / target)[:, None])
+        residuals, scale = self.residuals(), asarray_like(self.X, (1 / target)[:, None])
 
         def function(rows: slice, block) -> np.ndarray:
             return residuals(rows, block) ** 2 @ scale
@@ -509,7 +526,7 @@ class Within:
         products = arrays.transposed_times(self.X, V) if columns is None else arrays.times(columns.T, V)
         return products - self._fits.T @ sums
 
-    def _residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
+    def residuals(self, cells: np.ndarray | None = None) -> Callable[[slice, Any], np.ndarray]:
         """Return a function of rows and their block that computes the weighted residuals ``sqrt(w) (x - h)``, dense.
 
         The function is sent to dask workers, so it holds centres and weights but not X.

@@ -19,14 +19,14 @@ from .._design.effects import Effect
 from .._design.formula import parse_formula
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
-from .._solve.objective import Objective
+from .._solve.objective import Noise, Objective
 from .._solve.prediction import Calibration, Prior, discriminants
 from ..metrics import largest_signs, patterns
 from ._input import checked_matrix, row_names
 from ._labels import check_same_cells, donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._prepare import precision_column, prepared_cells, prepared_units
-from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
+from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas, usable_folds
 from ._solved import Axes, Prepared, Solved, axis_row
 
 logger = get_logger(__name__)
@@ -504,7 +504,10 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         if like is not None:
             return replace(like, prepared=prepared, calibration=None)
         kind = choose_solver(self.solver, within.X, self.shrinkage, design.n_groups)
-        solver = kind(within, self.shrinkage_target, design if self.group_means == "shrunken" else None)
+        splits = []
+        if self.shrinkage in ("auto", "cv"):
+            splits = usable_folds(design, prepared.donors, self.random_state)
+        solver = kind(within, self.shrinkage_target, design if self.group_means == "shrunken" else None, splits)
         calibration = None
         if isinstance(self.shrinkage, Real):
             g = float(self.shrinkage)
@@ -515,8 +518,7 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         else:
             calibration = Calibration(GRID, priors_of(design, self.prior)) if calibrate else None
             g, self.shrinkage_path_ = cross_validate(
-                solver, design, prepared.objective, prepared.n_components, calibration,
-                donors=prepared.donors, random_state=self.random_state,
+                solver, design, prepared.objective, prepared.n_components, splits, calibration
             )  # fmt: skip
         return Solved(prepared, solver, g, *solve(solver, g), calibration)
 
@@ -537,7 +539,9 @@ class FLDA(ClassifierMixin, TransformerMixin, BaseEstimator):
         g, means, temperatures = chosen or (solved.g, "shrunken", dict.fromkeys(design.table.factors, 1.0))
         Z, noise = solved.Z, solved.noise
         if g != solved.g:
-            Z, _, noise = solve(solver, g)
+            # a rounding error does not change a prediction, so the solve is not refined, which would read the data
+            Z, inverse = solver.solve_means(g)
+            noise = Noise(inverse.trace(), solver.within.n_effective)
         found = discriminants(design, solved.means @ Z, noise)
         means = means if means in found else next(iter(found))
         return Predictor(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .._design.design import Design
 from .._design.effects import Effect
-from .._design.splits import folds
+from .._design.splits import Split, folds
 from .._logging import warn
 from .._progress import progress
 from .._solve.criterion import Criterion
@@ -55,45 +55,51 @@ def oas(solver: Solver) -> float:
     return 1.0 if denominator <= 0 else float(min(numerator / denominator, 1.0))
 
 
+def usable_folds(
+    design: Design, donors: np.ndarray | None, random_state: int | np.random.RandomState | None
+) -> list[Split]:
+    """Return the folds of a cross-validation, without those in which an effect cannot be estimated.
+
+    Each fold holds out whole donors if donors are given, and an equal share of the cells of every group otherwise.
+    """
+    return [split for split in folds(design, donors, random_state, N_FOLDS) if split.training is not None]
+
+
 def cross_validate(
     solver: Solver,
     design: Design,
     objective: Objective,
     n_components: dict[Effect, int],
+    splits: Sequence[Split],
     calibration: Calibration | None = None,
     *,
-    donors: np.ndarray | None = None,
     grid: Sequence[float] = GRID,
-    random_state: int | np.random.RandomState | None = 0,
 ) -> tuple[float, pd.DataFrame]:
     """Choose the g of a grid that maximises the held-out criterion of :mod:`flda._solve.criterion`.
 
-    The criterion is averaged over effects, without named contrasts. Each fold holds out whole donors if donors are
-    given, and an equal share of the cells of every group otherwise. Folds in which an effect cannot be estimated are
-    left out. The target T is that of all cells. Without any usable fold, g is that of Ledoit and Wolf, and a warning is
-    logged.
+    The criterion is averaged over effects, without named contrasts. The target T is that of all cells. Without any
+    fold, g is that of Ledoit and Wolf, and a warning is logged.
 
     Parameters
     ----------
     solver
         The solver, which evaluates the folds.
-    design, donors
-        The design of the cells, and the donor of each cell as an integer.
+    design
+        The design of the cells.
     objective, n_components
         What the axes maximise, and effect -> number of axes.
+    splits
+        The folds, see :func:`usable_folds`.
     calibration
         Gets the held-out cells of every fold, to calibrate predictions.
     grid
         The values of g, above 0.
-    random_state
-        Seed of the folds.
 
     Returns
     -------
     The chosen g, and a DataFrame with columns ``shrinkage, criterion``.
     """
     criteria = {e: Criterion(len(grid), n_components[e]) for e in design.own_effects}
-    splits = [split for split in folds(design, donors, random_state, N_FOLDS) if split.training is not None]
     found = progress(solver.fold_spaces(splits, grid), desc="shrinkage", total=len(splits))
     for split, spaces in zip(splits, found, strict=True):
         training, groups = split.training, split.known_groups

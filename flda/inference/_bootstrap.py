@@ -22,7 +22,7 @@ from .._design.design import Design
 from .._design.samples import Samples, between_factors, donor_strata
 from .._design.splits import Split
 from .._logging import warn
-from .._progress import progress
+from .._progress import each
 from .._solve.group_space import NoDirectionError
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
@@ -72,6 +72,7 @@ def bootstrap(
     n_resamples: int = 200,
     confidence: float = 0.95,
     random_state: int | None = 0,
+    n_jobs: int | None = None,
 ) -> Bootstrap:
     """Select genes on one half of the cells, and compute intervals for their loadings from the other half.
 
@@ -107,6 +108,8 @@ def bootstrap(
         Nominal coverage of the intervals.
     random_state
         Seed of the halves and of the bootstrap samples.
+    n_jobs
+        Number of threads, as in joblib. The result does not depend on it.
 
     Returns
     -------
@@ -156,18 +159,23 @@ def bootstrap(
     own = axes.turned(own, means, metric)
     length = np.sqrt(np.einsum("ij,ik,kj->j", own, metric, own))
     length[length == 0] = np.nan  # the held-out half shows nothing of this axis, so its loadings have no unit
-    loadings, scores = [], []
-    for cells, instances in progress(_resamples(part, donors, n_resamples, rng), desc="bootstrap", total=n_resamples):
-        drawn = part.subset(cells)
+
+    def drawn(sample: tuple[np.ndarray, np.ndarray | None]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return loadings and scores of a bootstrap sample, or None if it lacks what they need."""
+        cells, instances = sample
+        design = part.subset(cells)
         # scores of groups can only be compared if every group is there, and some group needs two cells for a scatter
-        if drawn is None or drawn.n_groups < part.n_groups or len(cells) == drawn.n_groups:
-            continue
+        if design is None or design.n_groups < part.n_groups or len(cells) == design.n_groups:
+            return None
         try:
-            found, drawn_means, _ = axes.estimate(X[cells], drawn, instances)
+            found, drawn_means, _ = axes.estimate(X[cells], design, instances)
         except NoDirectionError:
-            continue
-        loadings.append(axes.turned(found, drawn_means, metric) / length)
-        scores.append(drawn_means[: part.n_groups] @ axes.original)
+            return None
+        return axes.turned(found, drawn_means, metric) / length, drawn_means[: part.n_groups] @ axes.original
+
+    samples = _resamples(part, donors, n_resamples, rng)
+    found = [x for x in each(drawn, samples, desc="bootstrap", n_jobs=n_jobs, total=n_resamples) if x is not None]
+    loadings, scores = [x for x, _ in found], [x for _, x in found]
     if len(loadings) < 2:
         raise NoHalvesError(
             f"a bootstrap needs two resamples that keep every group, and {len(loadings)} of {n_resamples} do; increase "

@@ -48,7 +48,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
-from .._progress import progress
+from .._progress import each
 from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._flda import SOLVE
 from ..estimators._solved import Solved
@@ -70,6 +70,7 @@ def certify(
     n_folds: int = 5,
     n_repeats: int = 1,
     random_state: int | None = 0,
+    n_jobs: int | None = None,
 ) -> pd.DataFrame:
     """Estimate the held-out signal-to-noise ratio (SNR), cross-talk and accuracy of every axis by cross-validation.
 
@@ -104,6 +105,8 @@ def certify(
         Number of times that the cells are assigned to folds. One unit at a time needs no repeats.
     random_state
         Seed of these assignments.
+    n_jobs
+        Number of threads, as in joblib. The result does not depend on it.
 
     Returns
     -------
@@ -140,7 +143,7 @@ def certify(
     >>> table.loc[0, "axis"], bool(table.loc[0, "snr"] > 10 * abs(table.loc[0, "crosstalk"]))
     ('dendrite_1', True)
     """
-    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
+    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state, "n_jobs": n_jobs}
     return certify_together({"": model}, X, y, donor, **options).drop(columns="genes")  # type: ignore[arg-type]
 
 
@@ -153,6 +156,7 @@ def certify_together(
     n_folds: int = 5,
     n_repeats: int = 1,
     random_state: int | None = 0,
+    n_jobs: int | None = None,
 ) -> pd.DataFrame:
     """Certify several models of one design on the same folds.
 
@@ -163,7 +167,7 @@ def certify_together(
     ----------
     models
         Name -> estimator. Interactions and nuisance must be the same in all.
-    X, y, donor, n_folds, n_repeats, random_state
+    X, y, donor, n_folds, n_repeats, random_state, n_jobs
         As in :func:`certify`.
 
     Returns
@@ -183,16 +187,22 @@ def certify_together(
         whole = {name: _fit_to_all(model, X, labels, donors) for name, model in models.items()}
     alignments = {name: Alignment(model, X, design) for name, model in whole.items()}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
+
+    def judged(split: Split) -> dict[str, _Part]:
+        """Fit every model without the held-out cells of a fold, and score these cells."""
+        tuned: list[tuple[FLDA, Solved]] = []
+        out = {}
+        for name, model in models.items():
+            own = _fit_in_fold(model, split, X, labels, tuned)
+            rotation, centre = None, None
+            if name in alignments:
+                rotation, centre = alignments[name].rotation(own), whole[name].means_.mean(axis=0)
+            out[name] = _Part.of(own, split, X, rotation, centre)
+        return out
+
     for splits in plan.splits:
-        parts: dict[str, list[_Part]] = {name: [] for name in models}
-        for split in progress(splits, desc="certificate"):
-            tuned: list[tuple[FLDA, Solved]] = []
-            for name, model in models.items():
-                own = _fit_in_fold(model, split, X, labels, tuned)
-                rotation, centre = None, None
-                if name in alignments:
-                    rotation, centre = alignments[name].rotation(own), whole[name].means_.mean(axis=0)
-                parts[name].append(_Part.of(own, split, X, rotation, centre))
+        folds = list(each(judged, splits, desc="certificate", n_jobs=n_jobs, total=plan.n_folds))
+        parts = {name: [fold[name] for fold in folds] for name in models}
         for name, of_model in parts.items():
             found[name].append(_estimate(of_model, design, donors, plan))
     tables = []

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ from .._design.design import Design
 from .._design.effects import Effect
 from .._error.weights import group_weights
 from .._logging import warn
-from .._progress import progress
+from .._progress import each
 from .._solve.prior import FactorialMeans
 from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._counterfactual import counterfactual_groups
@@ -63,6 +64,7 @@ def certify_counterfactual(
     change: Mapping[str, Any] | str | Sequence[str],
     group_means: str | Sequence[str] = CERTIFIED,
     random_state: int | None = 0,
+    n_jobs: int | None = None,
 ) -> pd.DataFrame:
     """Predict groups that are left out of the fit, and compare with no change and with the additive mean.
 
@@ -91,6 +93,8 @@ def certify_counterfactual(
         The means to judge: ``"fitted"``, ``"shrunken"``, or both.
     random_state
         Seed of the assignment of units to blocks and halves.
+    n_jobs
+        Number of threads, as in joblib. The result does not depend on it.
 
     Returns
     -------
@@ -137,8 +141,8 @@ def certify_counterfactual(
         raise ValueError(f"no group can be predicted without its own cells: {refused[0][1]}.")
     data = BlockMeans.of(X, design, donors, names, random_state)
     rows, parts = [], []
-    for task in progress(tasks, desc="counterfactuals"):
-        found = _judge(data, task, kinds)
+    judged = each(partial(_judge, data, kinds=kinds), tasks, desc="counterfactuals", n_jobs=n_jobs, total=len(tasks))
+    for found in judged:
         rows += [row for row, _ in found]
         parts += [part for _, part in found]
     for group, reason in refused:

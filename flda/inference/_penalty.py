@@ -27,6 +27,7 @@ def choose_penalty(
     n_folds: int = 5,
     n_repeats: int = 1,
     random_state: int | None = 0,
+    n_jobs: int | None = None,
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Choose, for every effect, the smallest penalty that keeps held-out cross-talk below a limit.
 
@@ -34,7 +35,7 @@ def choose_penalty(
     ----------
     model
         Estimator to tune. Its own ``penalty`` is ignored.
-    X, y, donor, n_folds, n_repeats, random_state
+    X, y, donor, n_folds, n_repeats, random_state, n_jobs
         As in :func:`certify`.
     crosstalk
         The limit on the ratio of held-out cross-talk to held-out SNR, each summed over the axes of an effect.
@@ -59,7 +60,7 @@ def choose_penalty(
     """
     values = sorted(float(p) for p in penalties)
     models = {str(value): clone(model).set_params(penalty=value) for value in values}
-    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state}
+    options = {"n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state, "n_jobs": n_jobs}
     table = certify_together(models, X, y, donor, **options)  # type: ignore[arg-type]
     table.insert(0, "penalty", table.pop("genes").astype(float))
     sums = table.groupby(["effect", "penalty"], sort=False)[["snr", "crosstalk"]].sum()

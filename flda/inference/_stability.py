@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 
 from .._design.design import Design
 from .._design.samples import donor_strata
 from .._design.splits import Split
-from .._progress import progress
+from .._progress import each
 from ..estimators import SparseFLDA, checked_cells, donor_codes
 
 
@@ -68,7 +67,7 @@ def stability_selection(
     random_state
         Seed.
     n_jobs
-        Number of threads, as in joblib.
+        Number of threads, as in joblib. The result does not depend on it.
 
     Returns
     -------
@@ -116,10 +115,9 @@ def stability_selection(
         own = half.fit(model, X, labels, axes_only=True)
         return {effect: np.unique(np.concatenate(axes)) for effect, axes in own.selected_.items()}, own._n_candidates
 
-    results = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")(delayed(selected)(h) for h in halves)
     counts: dict[str, np.ndarray] = {}
     n_candidates = []
-    for found, candidates in progress(results, desc="halves", total=len(halves)):
+    for found, candidates in each(selected, halves, desc="halves", n_jobs=n_jobs, total=len(halves)):
         n_candidates.append(candidates)
         for effect, genes in found.items():
             counts.setdefault(effect, np.zeros(X.shape[1], dtype=np.int64))[genes] += 1

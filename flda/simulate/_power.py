@@ -17,7 +17,7 @@ from .._design.design import make_design
 from .._design.samples import between_factors
 from .._design.trends import parse_numeric
 from .._logging import get_logger, quiet
-from .._progress import progress
+from .._progress import each
 from ..estimators import FLDA, SparseFLDA
 from ..metrics import effect_snr
 from ._fit import fit_counts
@@ -71,6 +71,7 @@ def power(
     confidence: float = 0.9,
     assurance: float = 0.8,
     random_state: int = 0,
+    n_jobs: int | None = None,
 ) -> Power:
     """Predict from pilot data how pure axes and how stable gene lists will be in studies of several sizes.
 
@@ -115,6 +116,8 @@ def power(
         Share of the studies that must reach a target for a size to be sufficient.
     random_state
         Seed; the same seed gives the same studies.
+    n_jobs
+        Number of threads, as in joblib. The result does not depend on it.
 
     Returns
     -------
@@ -174,10 +177,11 @@ def power(
         "nuisance": [*model.design.nuisance, *covariates], "numeric": kinds or None, "contrasts": contrasts,
         "random_state": random_state,
     }  # fmt: skip
-    rows = []
-    for truth in progress(range(n_studies), desc="studies"):
+
+    def studied(truth: int) -> list[dict]:
+        """Return the rows of all studies of one simulated truth."""
         seeds = np.random.SeedSequence([random_state, truth]).generate_state(3 + 2 * len(sizes))
-        drawn = model.draw(np.random.default_rng(seeds[0]))
+        drawn, rows = model.draw(np.random.default_rng(seeds[0])), []
         test = _cells(drawn, N_TEST, N_TEST if donor is not None else 1, seeds[1], "test")
         for k, (n, d) in enumerate(sizes):
             of_study: dict[str, Any] = {"donor": donor if d > 1 else None, "n_genes": n_genes, "shrinkage": shrinkage}
@@ -186,6 +190,10 @@ def power(
                 for seed in seeds[3 + 2 * k : 5 + 2 * k]
             ]
             rows += _rows(pair, truth, n, d if donor is not None else 0)
+        return rows
+
+    of_truths = each(studied, range(n_studies), desc="studies", n_jobs=n_jobs, total=n_studies)
+    rows = [row for of_truth in of_truths for row in of_truth]
     studies = pd.DataFrame(rows)
     keys = ["n_cells", "n_donors", "effect", "measure"]
     values = studies.groupby(keys, sort=False)["value"]

@@ -20,6 +20,7 @@ def certify(
     n_folds: int = 5,
     n_repeats: int = 1,
     random_state: int = 0,
+    n_jobs: int | None = None,
     genes: Sequence[str] | None = None,
     key: str = "flda",
     copy: bool = False,
@@ -39,6 +40,7 @@ def certify(
         If the fit had a ``donor``, whole donors are held out.
     {folds}
     {random_state}
+    {n_jobs}
     genes
         Axes to certify, of ``"all"``, ``"selected"`` and ``"panel"``; by default those that there are.
     {key}
@@ -80,6 +82,6 @@ def certify(
         models = {name: models[name] for name in genes}
     table = certify_together(
         models, fitted.X, fitted.labels, fitted.donors,
-        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
+        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state, n_jobs=n_jobs,
     )  # fmt: skip
     return step.write(certificate=table)

@@ -151,6 +151,7 @@ def certify_counterfactual(
     *,
     group_means: str | Sequence[str] = CERTIFIED,
     random_state: int = 0,
+    n_jobs: int | None = None,
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
@@ -171,6 +172,7 @@ def certify_counterfactual(
     group_means
         The means to judge: ``"fitted"``, ``"shrunken"``, or both.
     {random_state}
+    {n_jobs}
     {key}
     {copy}
 
@@ -200,6 +202,6 @@ def certify_counterfactual(
     fitted = Fitted.read(adata, key)
     table = inference.certify_counterfactual(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors,
-        change=change, group_means=group_means, random_state=random_state,
+        change=change, group_means=group_means, random_state=random_state, n_jobs=n_jobs,
     )  # fmt: skip
     return step.write(counterfactual_certificate=table)

@@ -7,16 +7,18 @@ from anndata import AnnData
 
 from .._adata.fitted import Fitted
 from .._adata.results import Step
-from .._design.splits import folds
+from .._design.splits import Split, folds
 from .._docs import documented
 from .._logging import quiet
-from .._progress import progress
+from .._progress import each
 from ..estimators._shrinkage import N_FOLDS
 from ..inference._alignment import Alignment
 
 
 @documented
-def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda", copy: bool = False) -> AnnData | None:
+def held_out_scores(
+    adata: AnnData, *, n_folds: int = N_FOLDS, n_jobs: int | None = None, key: str = "flda", copy: bool = False
+) -> AnnData | None:
     """Score every cell on axes that were fitted without it.
 
     With more genes than cells, fitted cells lie close to the means of their groups even if there is no effect. Held-out
@@ -31,6 +33,7 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
     {adata}
     n_folds
         Number of folds.
+    {n_jobs}
     {key}
     {copy}
 
@@ -63,11 +66,15 @@ def held_out_scores(adata: AnnData, *, n_folds: int = N_FOLDS, key: str = "flda"
 
     alignment = Alignment(model, X, model.design_)
     scores = np.full((len(labels), len(model.axes_)), np.nan)
-    for split in progress(folds(model.design_, donors, seed, n_folds), desc="held-out scores", total=n_folds):
-        if split.training is None:
-            continue
+    splits = [split for split in folds(model.design_, donors, seed, n_folds) if split.training is not None]
+
+    def scored(split: Split) -> np.ndarray:
         fold = split.fit(model, X, labels, axes_only=True)
-        scores[split.test] = fold.transform(X[split.test]) @ alignment.rotation(fold)
+        return fold.transform(X[split.test]) @ alignment.rotation(fold)
+
+    found = each(scored, splits, desc="held-out scores", n_jobs=n_jobs, total=len(splits))
+    for split, of_fold in zip(splits, found, strict=True):
+        scores[split.test] = of_fold
     if np.isnan(scores).all():
         raise ValueError(
             f"none of {n_folds} folds keeps every effect estimable; use fewer folds or fewer interactions."

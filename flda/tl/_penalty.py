@@ -22,6 +22,7 @@ def choose_penalty(
     n_folds: int = 5,
     n_repeats: int = 1,
     random_state: int = 0,
+    n_jobs: int | None = None,
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
@@ -41,6 +42,7 @@ def choose_penalty(
         Penalties to try.
     {folds}
     {random_state}
+    {n_jobs}
     {key}
     {copy}
 
@@ -74,7 +76,7 @@ def choose_penalty(
     fitted = Fitted.read(adata, key)
     chosen, table = inference.choose_penalty(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors, crosstalk=crosstalk, penalties=penalties,
-        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state,
+        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state, n_jobs=n_jobs,
     )  # fmt: skip
     params = {
         "crosstalk": crosstalk, "penalties": [float(p) for p in penalties],

@@ -92,7 +92,9 @@ def stability(
     found: dict[str, Any] = {"genes": named(halves.genes), "params": params}
     if n_bootstraps:
         try:
-            intervals = inference.bootstrap(model, *data, n_resamples=n_bootstraps, random_state=random_state)
+            intervals = inference.bootstrap(
+                model, *data, n_resamples=n_bootstraps, random_state=random_state, n_jobs=n_jobs
+            )
         except NoHalvesError as error:
             warn(f"no intervals: {error}")
         else:

@@ -64,8 +64,8 @@ def test_criterion_equals_dense_fits_of_the_training_cells(objective, interactio
         design,
         Objective(objective, effect_penalties(design, 2.0), 0.3, weights, True),
         n_components,
+        shrinkage.usable_folds(design, None, 3),
         grid=grid,
-        random_state=3,
     )
     assert chosen == grid[int(np.argmax(path["criterion"]))]
     target = np.diag(within_scatter(X, y, "pooled")[0])

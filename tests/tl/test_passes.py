@@ -25,8 +25,8 @@ def reads(monkeypatch, small_blocks):
     counts = np.zeros(N_OBS)
     row_blocks, by_columns = arrays.row_blocks, arrays.by_columns
 
-    def counted(X):
-        for rows, block in row_blocks(X):
+    def counted(X, n_bytes=None):
+        for rows, block in row_blocks(X, n_bytes):
             if X.shape == (N_OBS, N_VARS):
                 counts[rows] += 1
             yield rows, block
