@@ -87,3 +87,17 @@ def test_of_a_file(file_reads, tmp_path, kind):
     flda.tl.flda(adata, FACTORS, shrinkage=0.5)
     assert adata.uns["flda"]["fit"]["solver"] == "primal"
     np.testing.assert_array_equal(file_reads, 4)
+
+
+@pytest.mark.parametrize("kind", ["dense", "CSR"])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_with_cross_validated_shrinkage(reads, file_reads, tmp_path, kind, on_disk):
+    """Sums; the scatters of all folds; the held-out cells of all folds; the residual; the scores."""
+    adata, seen = data(kind), file_reads if on_disk else reads
+    if on_disk:
+        adata.write_h5ad(tmp_path / "x.h5ad")
+        adata = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")
+    flda.tl.flda(adata, FACTORS)
+    assert adata.uns["flda"]["fit"]["solver"] == "primal"
+    # in memory the held-out cells are copied, and not counted here
+    np.testing.assert_array_equal(seen, 5 if on_disk else 4)
