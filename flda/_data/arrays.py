@@ -21,9 +21,11 @@ import scipy.sparse as sp
 
 from . import device
 from .device import OnDevice, asarray_like, comes_from, namespace, to_numpy
+from .kernels import sparse_times
 
 BLOCK_BYTES = 64 * 2**20  # size of a dense float64 block, small enough to hold several of them besides the data
 THIN = 0.2  # density below which the compiled product of sparse rows is faster than BLAS on dense ones
+MANY = 2**20  # entries of a sparse matrix in memory from which its products use the compiled loop
 FAN_IN = 4  # number of partial sums that one task of the tree adds up
 
 
@@ -302,18 +304,27 @@ def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """Compute ``X @ B`` in float64 for a thin dense B (p x k)."""
+    if _has_many_entries(X):
+        return sparse_times(X, B)
     B = asarray_like(X, B)
     return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
 
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """Compute ``X.T @ B`` in float64 for a thin dense B (N x k)."""
+    if _has_many_entries(X):
+        return sparse_times(X.T, B)
     B = asarray_like(X, B)
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         out += as_float(block).T @ B[rows]
 
     return to_numpy(reduce_rows(X, update, (X.shape[1], B.shape[1])))
+
+
+def _has_many_entries(X) -> bool:
+    """Return whether X is a sparse matrix in memory with so many entries that the compiled product is faster."""
+    return is_sparse(X) and X.format in ("csr", "csc") and X.nnz >= MANY and X.dtype in (np.float32, np.float64)
 
 
 def scaled_rows(X, factors: np.ndarray):

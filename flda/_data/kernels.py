@@ -197,3 +197,94 @@ def _flips():
                             out[c, j, first + f] += sums[j, f]
 
     return compiled(flips)
+
+
+def sparse_times(X, B: np.ndarray) -> np.ndarray:
+    """Compute ``X @ B`` in float64 for a CSR or CSC matrix X (n x p) and a thin dense B (p x k).
+
+    Unlike the product of scipy, the loop needs no copy of X in float64, and it uses all threads.
+    """
+    import numba
+
+    B, n_threads = np.ascontiguousarray(B, dtype=np.float64), numba.get_num_threads()
+    # every thread takes about as many entries as the others
+    ends = np.searchsorted(X.indptr, np.linspace(0, X.nnz, n_threads + 1)[1:])
+    bounds = np.append(0, np.minimum(ends, len(X.indptr) - 1))
+    bounds[-1] = len(X.indptr) - 1
+    parts = (1 if X.format == "csr" else n_threads, X.shape[0], B.shape[1])
+    out = np.empty(parts) if X.format == "csr" else np.zeros(parts)
+    loop = _times_by_rows() if X.format == "csr" else _times_by_columns()
+    with ONE_AT_A_TIME:
+        loop(X.data, X.indices, X.indptr, bounds, B, out, n_threads)
+    return out.sum(axis=0) if len(out) > 1 else out[0]
+
+
+@cache
+def _times_by_rows():
+    """Compile the loop on first use."""
+    import numba
+
+    def times(data, columns, indptr, bounds, B, out, n_threads):
+        k = B.shape[1]
+        for thread in numba.prange(n_threads):
+            row = np.empty(k)
+            for i in range(bounds[thread], bounds[thread + 1]):
+                if k == 1:  # a sum in a register
+                    total = 0.0
+                    for e in range(indptr[i], indptr[i + 1]):
+                        total += np.float64(data[e]) * B[np.uintp(columns[e]), 0]
+                    out[0, i, 0] = total
+                    continue
+                row[:] = 0
+                for e in range(indptr[i], indptr[i + 1]):
+                    x, other = np.float64(data[e]), B[np.uintp(columns[e])]
+                    for c in range(k):
+                        row[c] += x * other[c]
+                out[0, i] = row
+
+    return compiled(times)
+
+
+@cache
+def _times_by_columns():
+    """Compile the loop on first use."""
+    import numba
+
+    def times(data, rows, indptr, bounds, B, out, n_threads):
+        k = B.shape[1]
+        for thread in numba.prange(n_threads):  # every thread has sums of its own
+            sums = out[thread]
+            for j in range(bounds[thread], bounds[thread + 1]):
+                own = B[j]
+                for e in range(indptr[j], indptr[j + 1]):
+                    x, row = np.float64(data[e]), sums[np.uintp(rows[e])]
+                    for c in range(k):
+                        row[c] += x * own[c]
+
+    return compiled(times)
+
+
+def sums_and_squares(block, codes: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the entries of a CSR block, and their squares, within each group of rows: two arrays, C x p, in float64."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.append(0, np.cumsum(np.bincount(codes, minlength=n_groups)))
+    sums, squares = np.zeros((2, n_groups, block.shape[1]))
+    with ONE_AT_A_TIME:
+        _sums_and_squares()(block.data, block.indices, block.indptr, order, starts, sums, squares)
+    return sums, squares
+
+
+@cache
+def _sums_and_squares():
+    """Compile the loop on first use."""
+    import numba
+
+    def add(data, indices, indptr, order, starts, sums, squares):
+        for c in numba.prange(len(starts) - 1):  # no two threads have the same group
+            for i in order[starts[c] : starts[c + 1]]:
+                for e in range(indptr[i], indptr[i + 1]):
+                    x, j = np.float64(data[e]), np.uintp(indices[e])
+                    sums[c, j] += x
+                    squares[c, j] += x * x
+
+    return compiled(add)

@@ -36,12 +36,11 @@ def log_normalise(
     array([[1., 2.],
            [0., 0.]])
     """
-    if counts.dtype.kind != "f":
-        counts = counts.astype(np.float64)
-    total = np.asarray(counts.sum(axis=1)).ravel()
+    X = sp.csr_matrix(counts, dtype=None if counts.dtype.kind == "f" else np.float64, copy=True)
+    X.sum_duplicates()  # this also sorts the genes of every cell, or every later step would
+    total = np.asarray(X.sum(axis=1)).ravel()
     factor = np.divide(target_sum, total, out=np.zeros_like(total), where=total > 0)
-    X = sp.csr_matrix(sp.diags(factor) @ counts)
-    X.data = np.log1p(X.data)
+    X.data = np.log1p(np.repeat(factor, np.diff(X.indptr)) * X.data)
     if base is not None:
         X.data /= np.log(base)
     return X

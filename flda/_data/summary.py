@@ -19,6 +19,9 @@ from .arrays import (
     row_blocks,
 )
 from .device import OnDevice, asarray_like, is_device, to_numpy
+from .kernels import sums_and_squares
+
+COMPILED = 2**17  # entries of a sparse block from which the compiled loop is faster
 
 
 class NonFiniteError(ValueError):
@@ -96,8 +99,9 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         block = canonical(block)
-        out[:S, :p] += block_sums(block, codes[rows], S)
-        out[S : 2 * S, :p] += block_sums(_squared(block), codes[rows], S)
+        sums, squares = _sums_and_squares(block, codes[rows], S)
+        out[:S, :p] += sums
+        out[S : 2 * S, :p] += squares
         # the last column takes what is known of the rows as a whole
         detected = _detected(block)
         logs = np.bincount(codes[rows], np.log(np.maximum(detected, 1)), S)
@@ -119,6 +123,13 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
     counts_like = bool(X.dtype.kind != "b" and total[-2, 0] == 0 and total[-1, 0] > 0)
     sums, squares = (np.ascontiguousarray(total[k * S : (k + 1) * S, :p]) for k in range(2))
     return Summary(sums, squares, counts_like, bool(total[-3, 0] < 0), total[:S, p].copy())
+
+
+def _sums_and_squares(block, codes: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the rows of a block, and their squares, within each sample, on the GPU if the block is there."""
+    if is_sparse(block) and block.nnz >= COMPILED:
+        return sums_and_squares(block, codes, n_samples)
+    return block_sums(block, codes, n_samples), block_sums(_squared(block), codes, n_samples)
 
 
 def _detected(block) -> np.ndarray:

@@ -36,7 +36,7 @@ logger = get_logger(__name__)
 
 SINGLE_FROM = 1000  # cells from which the Gram matrix is summed in single precision
 SINGLE_ERROR = 1e-4  # largest share of a residual that a correction may leave; above, double precision is needed
-CORRECTED = 1e-8  # relative residual from which one correction more is the last
+CORRECTED = 1e-13  # relative residual that a correction is expected to leave, from which it is the last one
 # largest relative error of the noise by one random vector; that of the noise itself is 4 to 1,000 times less, because
 # errors of single entries average out in a trace
 NOISE_ERROR = 1e-7
@@ -133,7 +133,7 @@ class Dual(Solver):
             residuals = np.hstack([residuals, signs])
             inner = factored.solve(residuals)
             genes = within.genes_of(inner)
-            while size > CORRECTED and scale > 0:
+            while scale > 0:
                 error = residuals - (1 - g) * within.cells_of(genes / target) - g * inner
                 if size == 1 and g < 1:
                     # z is solved for as y, and its error is (1 - g) E y, with E the error of Kc. To first order that of
@@ -147,6 +147,8 @@ class Dual(Solver):
                     return None
                 inner = inner + factored.solve(error)
                 genes = within.genes_of(inner)
+                if size * size / before <= CORRECTED:  # every correction shrinks the residual as much as the one before
+                    break
             return genes[:, :k]
 
         def apply(B: np.ndarray, residuals: np.ndarray) -> np.ndarray:

@@ -77,9 +77,7 @@ def rnamix(data_dir: str | os.PathLike | None = None) -> AnnData:
     for column in ("mixture", "protocol", "mix"):
         obs[column] = obs[column].astype("category")
     var = pd.DataFrame({"spike_in": [g.startswith("ERCC-") for g in genes]}, index=genes)
-    X = X.tocsr()
-    X.sort_indices()  # or every later step would sort a copy
-    return from_counts(X, obs, var)
+    return from_counts(X.tocsr(), obs, var)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

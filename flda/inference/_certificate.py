@@ -51,8 +51,8 @@ from .._logging import get_logger, quiet
 from .._progress import each
 from ..estimators import FLDA, checked_cells, donor_codes
 from ..estimators._flda import SOLVE
-from ..estimators._solved import Solved
 from ..estimators._prepare import refuse_donors
+from ..estimators._solved import Solved
 from ..metrics._ratios import RatioSums
 from ._alignment import Alignment
 

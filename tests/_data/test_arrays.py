@@ -24,7 +24,9 @@ def tolerance(kind):
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_products_with_thin_matrices(store, kind):
+@pytest.mark.parametrize("many", [1, arrays.MANY])
+def test_products_with_thin_matrices(store, kind, many, monkeypatch):
+    monkeypatch.setattr(arrays, "MANY", many)
     right, left = RNG.normal(size=(40, 3)), RNG.normal(size=(150, 2))
     matrix, near = stored(store, X), {"atol": 100 * tolerance(kind)}
     np.testing.assert_allclose(arrays.times(matrix, right), X @ right, **near)

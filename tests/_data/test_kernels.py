@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from flda._data.kernels import add_flips, add_sparse_gram, residual_columns
+from flda._data.kernels import add_flips, add_sparse_gram, residual_columns, sparse_times, sums_and_squares
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
@@ -47,3 +47,28 @@ def test_sums_of_flips_of_groups(F):
     for c in range(4):
         expected[c, :9] += X[codes == c].T @ signs[codes == c]
     np.testing.assert_allclose(out, expected)
+
+
+@pytest.mark.parametrize("kind", [sp.csr_array, sp.csc_matrix])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 5])
+def test_products_of_sparse_matrices(kind, dtype, k):
+    rng = np.random.default_rng(0)
+    dense = (rng.exponential(size=(60, 23)) * (rng.random((60, 23)) < 0.3)).astype(dtype)
+    dense[:7] = dense[:, 4] = 0  # empty rows at the edge of a part, and an empty column
+    X, B = kind(dense), rng.normal(size=(23, k))
+    np.testing.assert_allclose(sparse_times(X, B), dense.astype(float) @ B, rtol=1e-13, atol=1e-14)
+    V = np.asfortranarray(rng.normal(size=(60, k)))
+    np.testing.assert_allclose(sparse_times(X.T, V), dense.T.astype(float) @ V, rtol=1e-13, atol=1e-14)
+    assert sparse_times(kind((0, 23), dtype=dtype), B).shape == (0, k)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_sums_and_squares_of_groups(dtype):
+    rng = np.random.default_rng(0)
+    dense = rng.poisson(0.5, size=(50, 9)).astype(dtype)
+    codes = rng.choice([0, 1, 3], size=50)  # no row is in group 2
+    of_group = np.eye(4)[codes].T
+    sums, squares = sums_and_squares(sp.csr_array(dense), codes, 4)
+    np.testing.assert_array_equal(sums, of_group @ dense)
+    np.testing.assert_array_equal(squares, of_group @ dense.astype(float) ** 2)

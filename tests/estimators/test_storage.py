@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
+from flda._data import arrays, summary
 from flda._data.summary import NonFiniteError
 
 from array_kinds import BLOCKS, DEVICE, IN_BLOCKS, SINGLE, dask_of, kinds
@@ -36,9 +37,11 @@ CASES = [
     ("kind", "n_genes", "options"), CASES, ids=[" ".join([k, *map(str, o.values())]) for k, _, o in CASES]
 )
 @pytest.mark.parametrize("thin", [False, True])
-def test_every_kind_of_array_gives_the_same_fit(store, kind, n_genes, options, thin):
+def test_every_kind_of_array_gives_the_same_fit(store, kind, n_genes, options, thin, monkeypatch):
     X, y = problem(200, n_genes, (2, 3))
     if thin:
+        monkeypatch.setattr(arrays, "MANY", 1)  # with the compiled loops that large matrices use
+        monkeypatch.setattr(summary, "COMPILED", 1)
         X[np.random.default_rng(0).random(X.shape) > 0.1] = 0
     X = X.astype(np.float32).astype(np.float64)  # what every kind can hold
     expected, model = FLDA(**options).fit(X, y), FLDA(**options).fit(store(X), y)
