@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import TypeVar
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from tqdm.auto import tqdm
+
+from ._data.threads import one_blas_thread
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,4 +66,5 @@ def each(
     context = contextvars.copy_context()
     run = Parallel(n_jobs=n_jobs, return_as="generator", prefer="threads")
     results = run(delayed(context.copy().run)(function, item) for item in items)
-    yield from progress(results, desc=desc, total=total)
+    with one_blas_thread() if effective_n_jobs(n_jobs) > 1 else nullcontext():
+        yield from progress(results, desc=desc, total=total)

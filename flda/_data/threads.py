@@ -5,14 +5,21 @@ a machine with few cores the threads of one BLAS get in the way of those of the 
 matrix, which consists of many small products, then takes several times as long as with one thread.
 """
 
-from contextlib import AbstractContextManager
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
-    """Return a context in which every BLAS uses one thread."""
+    """Return a context in which every BLAS uses one thread.
+
+    The number of threads is one setting of the whole process, which threads of Python would change under each other. So
+    only the main thread changes it, and the context of another thread does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()
     return _controller().limit(limits=1, user_api="blas")
 
 
