@@ -43,8 +43,8 @@ def run(script: Path) -> None:
     notebook.metadata["language_info"] = {"name": "python"}
     target = script.with_suffix(".ipynb")
     jupytext.write(notebook, target)
-    used = processor_seconds() - before
-    print(f"{target.name}  {seconds:.0f} s, {used:.0f} s of processors  {target.stat().st_size / 1000:.0f} kB", flush=True)
+    used, size = processor_seconds() - before, target.stat().st_size / 1000
+    print(f"{target.name}  {seconds:.0f} s, {used:.0f} s of processors, {size:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":
