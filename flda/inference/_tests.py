@@ -330,12 +330,12 @@ def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
 def _announce_few(table: pd.DataFrame) -> None:
     """Warn of effects with few distinct resamples, once for all effects that have the same units."""
     few = table[table["n_distinct"] < FEW_FLIPS]
-    for (n_distinct, n_units, unit), alike in few.groupby(["n_distinct", "n_units", "unit"], sort=False):
+    for (distinct, n_units, unit), alike in few.groupby(["n_distinct", "n_units", "unit"], sort=False):
         names = alike["effect"].tolist()
         subject = f"{names[0]} has" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} each have"
         warn(
-            f"{subject} only {n_distinct:.0f} different resamples of {n_units} {unit}s, so no p-value can be below "
-            f"{1 / n_distinct:.3g}; read the certificate, and the order of the genes by F."
+            f"{subject} only {distinct:.0f} different resamples of {n_units} {unit}s, so no p-value can be below "
+            f"{1 / distinct:.3g}; read the certificate, and the order of the genes by F."
         )
 
 
