@@ -55,5 +55,14 @@ class LinkNames(SphinxTransform):
                 link += literal
 
 
+def link_to_the_copies(app, docname, source):
+    """Turn links that hold in the repository into those between the pages, where the tutorials are in this folder."""
+    if docname.startswith("tutorials/"):
+        source[0] = source[0].replace("](../docs/", "](../")
+    else:
+        source[0] = source[0].replace("](../tutorials/", "](tutorials/")
+
+
 def setup(app):
     app.add_transform(LinkNames)
+    app.connect("source-read", link_to_the_copies)

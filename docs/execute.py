@@ -5,6 +5,7 @@ generated from them. Needs the extra ``tutorials``. The studies need their data:
 """
 
 import re
+import resource
 import sys
 import time
 from pathlib import Path
@@ -18,9 +19,15 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "tutorials", ROOT / "docs" / "studies")
 
 
+def processor_seconds() -> float:
+    """Processor time of all kernels that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run(script: Path) -> None:
     notebook = jupytext.read(script)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), processor_seconds()
     NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(script.parent)}}).execute()
     seconds = time.perf_counter() - start
     for number, cell in enumerate(notebook.cells):
@@ -36,7 +43,8 @@ def run(script: Path) -> None:
     notebook.metadata["language_info"] = {"name": "python"}
     target = script.with_suffix(".ipynb")
     jupytext.write(notebook, target)
-    print(f"{target.name}  {seconds:.0f} s  {target.stat().st_size / 1000:.0f} kB", flush=True)
+    used, size = processor_seconds() - before, target.stat().st_size / 1000
+    print(f"{target.name}  {seconds:.0f} s, {used:.0f} s of processors, {size:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def draw() -> None:
     for ax, snr in zip(axes[0], SNR, strict=True):
         for mean, color in zip((0, difference(snr)), COLORS, strict=True):
             ax.fill_between(x, norm.pdf(x, mean), color=color, alpha=0.55, linewidth=0)
-        ax.set_title(f"SNR {snr:g}: {overlap(snr):.0%} on the right side", fontsize=9)
+        ax.set_title(f"SNR {snr:g}: {100 * overlap(snr):.3g} % on the right side", fontsize=9)
     for ax, crosstalk in zip(axes[1], CROSSTALK, strict=True):
         for mean, color in zip((0, difference(8)), COLORS, strict=True):
             for side, style in ((-0.5, "-"), (0.5, "--")):

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -85,11 +86,48 @@ def test_the_readme_is_short_and_ci_finds_its_commands():
     assert tests == 'python3.11 -m pip install -e ".[test]" && python3.11 -m pytest'
 
 
-def test_links_of_the_readme_lead_somewhere():
+def prose(path):
+    """The Markdown of a page or of a notebook, without blocks of code."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchor(heading):
+    """What a heading is called in a link."""
+    return re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading.lower())).strip().replace(" ", "-")
+
+
+PAGES = [
+    path
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/api/*.md",
+        "docs/studies/*.ipynb",
+        "tutorials/*.ipynb",
+        "benchmarks/*.md",
+    )
+    for path in sorted(ROOT.glob(pattern))
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_links_lead_somewhere_in_the_repository(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        name, _, place = target.partition("#")
+        if not name.startswith("http"):
+            there = page.parent / name if name else page
+            assert there.exists(), target
+            assert "docs/tutorials" not in str(there), f"{target}: a copy, which is not in the repository"
+            assert not place or place in map(anchor, re.findall(r"^#+ (.*)$", prose(there), re.MULTILINE)), target
+
+
+def test_the_readme_links_to_what_newcomers_ask_first():
     targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text("utf-8"))
-    assert targets
-    for target in targets:
-        assert (ROOT / target).exists(), target
+    assert {"docs/questions.md", "docs/real_data.md", "docs/workflow.md", "docs/limits.md"} <= set(targets)
 
 
 def test_tutorials_are_listed_and_pages_exist():

@@ -89,8 +89,12 @@ def test_the_citation_names_both_papers_and_the_paper_cites_what_it_lists():
     paper, library = ((ROOT / "paper" / name).read_text("utf-8") for name in ("paper.md", "paper.bib"))
     cited = set(re.findall(r"@([\w]+)", paper.split("---", 2)[2]))
     assert cited == set(re.findall(r"^@\w+\{(\w+),", library, re.MULTILINE))
-    for part in ("Summary", "Statement of need", "State of the field"):
+    for part in (  # those that the Journal of Open Source Software asks for
+        "Summary", "Statement of need", "State of the field", "Software design", "Research impact statement",
+        "AI usage disclosure", "Acknowledgements", "References",
+    ):  # fmt: skip
         assert f"# {part}\n" in paper
+    assert 750 <= len(paper.split("---", 2)[2].split()) <= 1750
 
 
 def test_the_recipe_has_the_requirements_of_the_project():
@@ -126,6 +130,9 @@ def test_the_workflow_runs_what_ci_runs():
     (pythons,) = (step["with"]["python-version"].split() for step in steps if "setup-python" in step.get("uses", ""))
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert set(pythons) == set(re.findall(r"python_of (\d\.\d+)", script)) == {"3.11", "3.13"}
+    page = (ROOT / "docs" / "versions.md").read_text("utf-8")
+    tested = next(line.split("|")[2] for line in page.splitlines() if line.startswith("| Python"))
+    assert set(re.findall(r"3\.\d\d", tested)) == set(pythons)
 
 
 def test_ci_runs_tests_that_exist():

@@ -17,7 +17,7 @@
 # **Data: simulated T4/T5 cells, not real ones.** There are 3,557 cells and 2,000 genes with planted effects, and
 # nothing is downloaded. For the real cells of Kurmangaliyev et al. (2019), run `flda datasets fetch gse126139` on the
 # command line and replace the line marked *the one line to change*. [What you should see on the real
-# data](../t4t5_real.md) says what to compare with.
+# data](../docs/t4t5_real.md) says what to compare with.
 #
 # T4 and T5 neurons of the fly's eye come in eight types. The dendrite lies in one of two neuropils (T4 or T5), and the
 # axon ends in one of four layers (a, b, c or d). Every type of dendrite occurs with every layer of the axon, so one can

@@ -73,8 +73,8 @@ mask.values
 # ## What signs are worth: one linear neuron
 #
 # The neuron has 60 possible inputs, of which 10 are connected. We observe between 20 and 200 noisy responses. With 40
-# responses there are fewer observations than weights. Known signs nevertheless recover the weights without any other
-# constraint.
+# responses there are fewer observations than weights. Known signs alone nevertheless bring the weights close to the true
+# ones (correlation 0.92).
 
 
 # %%

@@ -120,7 +120,8 @@ measured
 #   faster.
 # * With more than some ten thousand genes, take a subset with `mask_var="highly_variable"`, because the scatter matrix
 #   is genes x genes.
-# * Effect tests need the data in memory. They allow more than 8,000 cells, or more than 8,000 genes, but not both.
+# * Effect tests read the data in blocks, too, whatever their size. Their time grows with `n_resamples`: 199 are enough
+#   for a first look.
 # * Certificates refit everything in every fold. They take five to ten times as long as the fit.
 #
 # ## The GPU

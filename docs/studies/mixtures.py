@@ -59,6 +59,10 @@ certificate[["snr", "se_snr", "crosstalk", "accuracy"]].round(2)
 flda.pl.certificate(adata);
 
 # %% [markdown]
+# Two axes hold nearly all of the mixture, as they must. The third has an SNR of 4: presumably the logarithm bends the
+# plane of the mixtures a little.
+
+# %% [markdown]
 # ## Which genes differ?
 #
 # Genes are asked for by `F` here: does the gene differ between any amounts? `flda.tl.rank_genes` would choose few

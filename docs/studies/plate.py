@@ -78,7 +78,8 @@ by_dose = scores["BRAF or MEK_1"].groupby([adata.obs["drug"], adata.obs["dose"]]
 by_dose.loc[by_dose.mean(axis=1).nlargest(8).index].round(1)
 
 # %% [markdown]
-# Each well was scored by a fit without it and without a tenth of the other wells. Three things can be seen.
+# Each well was scored by a fit without it and without a tenth of the other wells. Inhibitors of BRAF and MEK lie on the
+# right; the table has the drugs with the largest means. Three things can be seen.
 #
 # * Some "other" wells lie among the inhibitors of BRAF and MEK. Six of them are all wells of BRD-K24496482, for which
 #   the file gives no other name. Its profile is that of such an inhibitor, although the contrast counted it to the

@@ -30,6 +30,7 @@
 # %%
 import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 
 import flda
 from flda.circuits import decompose_connectivity
@@ -42,10 +43,11 @@ shares = decompose_connectivity(neurons, factors)
 shares.drop(columns=["df", "n_neurons", "n_distinct", "n_distinct_within"]).round(3)
 
 # %% [markdown]
-# `share` is of the differences between the means of types, `share_neurons` of all differences between neurons.
-# The p-values of the dendrite's inputs and the axon's outputs are the smallest that eight types allow: 1/35 for two
-# dendrites, 1/105 for four axons. The interaction has a large p-value beside main effects of this size, whatever it is;
-# see the certificate below.
+# `share` is of the differences between the means of types, `share_neurons` of all differences between neurons, and
+# `expected` is the share of an absent effect. `pval` exchanges all types, `pval_within` only those that share the
+# level of the other factor. The p-values of the dendrite's inputs and the axon's outputs are the smallest that eight
+# types allow: 1/35 for two dendrites, 1/105 for four axons. The interaction has a large p-value beside main effects of
+# this size, whatever it is; see the certificate below.
 #
 # ## The weighting is a choice
 #
@@ -70,7 +72,9 @@ chosen.round(3)
 ordered = weighted.sort_values("direction", kind="stable").pivot_table(
     "share", ["direction", "weighting"], "effect", sort=False
 )
-ax = ordered.set_index(ordered.index.map(", ".join)).plot.barh(stacked=True, figsize=(6, 2.8), width=0.8)
+shades = sns.color_palette("colorblind", 3)
+named = ordered.set_index(ordered.index.map(", ".join))
+ax = named.plot.barh(stacked=True, figsize=(6, 2.8), width=0.8, color=shades)
 ax.set(xlabel="share of the differences between types", ylabel="", xlim=(0, 1))
 ax.invert_yaxis()
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False);

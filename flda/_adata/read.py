@@ -157,13 +157,20 @@ def check_values(adata: AnnData, layer: str | None, found: Summary, *, allow_cou
             "counts."
         )
     if found.negative:
-        others = [f"layers[{n!r}]" for n in adata.layers if n is not None and n != layer]
+        others = [
+            f"layers[{n!r}]" for n in adata.layers if n not in (None, layer, "counts") and _has_fractions(adata, n)
+        ]
         others += ["adata.raw.to_adata()"] if adata.raw is not None else []
         elsewhere = f" If log-normalised values are in {' or '.join(others)}, fit these." if others else ""
         warn(
             f"{name} holds negative values, as after scanpy.pp.scale or regressing out; axes and tests are those of "
             f"these values, and fold changes are missing for genes with a negative group mean.{elsewhere}"
         )
+
+
+def _has_fractions(adata: AnnData, layer: str) -> bool:
+    """Whether a layer can hold log-normalised values: it is neither logical nor of whole numbers by its type."""
+    return np.dtype(getattr(adata.layers[layer], "dtype", float)).kind == "f"
 
 
 def depth(adata: AnnData, layer: str | None) -> tuple[np.ndarray, str] | None:

@@ -159,11 +159,11 @@ def effect_tests(
     rows, nulls, genes = [], {}, []
     for effect in (e for e in wanted if e in found):
         row, null, of_genes = found[effect]
-        _announce_few(effect, row)
         rows.append({"effect": effect.name, **row})
         nulls[effect.name] = null
         genes.append(of_genes.assign(effect=effect.name))
     table = pd.DataFrame(rows)
+    _announce_few(table)
     table.insert(5, "pval_adj", _holm(table["pval"].to_numpy()))
     null = pd.DataFrame({name: pd.Series(values) for name, values in nulls.items()})
     every = pd.concat(genes, ignore_index=True)
@@ -327,12 +327,15 @@ def _effects(design: Design, effects: Sequence[str] | None) -> list[Effect]:
     return [names[name] for name in wanted]
 
 
-def _announce_few(effect: Effect, row: dict) -> None:
-    """Warn if there are few distinct resamples."""
-    if row["n_distinct"] < FEW_FLIPS:
+def _announce_few(table: pd.DataFrame) -> None:
+    """Warn of effects with few distinct resamples, once for all effects that have the same units."""
+    few = table[table["n_distinct"] < FEW_FLIPS]
+    for (distinct, n_units, unit), alike in few.groupby(["n_distinct", "n_units", "unit"], sort=False):
+        names = alike["effect"].tolist()
+        subject = f"{names[0]} has" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} each have"
         warn(
-            f"{effect.name} has only {row['n_distinct']:.0f} different resamples of its {row['n_units']} "
-            f"{row['unit']}s, so no p-value can be below {1 / row['n_distinct']:.2g}."
+            f"{subject} only {distinct:.0f} different resamples of {n_units} {unit}s, so no p-value can be below "
+            f"{1 / distinct:.3g}; read the certificate, and the order of the genes by F."
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from anndata import AnnData
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullLocator
 
 from .. import get
@@ -20,6 +20,7 @@ from ._common import BLUE, GREY, ORANGE, annotate, check_axis, finish, hatch, he
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PALE = "#a6cbe3"
 STABLE = 0.8  # selection frequency above which a gene counts as stable, here and in the report
 
 
@@ -129,12 +130,12 @@ def path(
     table = table[table["axis"] == axis].sort_values("n_genes")
     ax = new_axes(ax, 4.6, 3.2)
     lines = {
-        "objective, fitted cells": ("eigenvalue", GREY, "--", "s"),
-        "SNR, held out": ("snr", BLUE, "-", "o"),
-        "cross-talk, held out": ("crosstalk", ORANGE, "-", "^"),
+        "objective, fitted cells": ("eigenvalue", GREY, "--", "s", 9),  # seen also where the SNR lies on it
+        "SNR, held out": ("snr", BLUE, "-", "o", 5),
+        "cross-talk, held out": ("crosstalk", ORANGE, "-", "^", 5),
     }
-    for label, (column, color, style, marker) in lines.items():
-        ax.plot(table["n_genes"], table[column], style, color=color, marker=marker, markersize=5, label=label)
+    for label, (column, color, style, marker, size) in lines.items():
+        ax.plot(table["n_genes"], table[column], style, color=color, marker=marker, markersize=size, label=label)
     ax.axhline(table["dense_eigenvalue"].iloc[-1], color=GREY, linestyle=":", label="objective, all genes")
     ax.set_xscale("log")
     ax.set_xticks(table["n_genes"], [str(n) for n in table["n_genes"]])
@@ -200,13 +201,18 @@ def stability(
     effect = selected.loc[selected["axis"] == axis, "effect"].iloc[0]
     table = table[table["effect"] == effect].sort_values(["frequency", "gene"], ascending=[False, True]).head(n_genes)
     chosen = table["gene"].isin(selected.loc[selected["axis"] == axis, "gene"])
-    ax = new_axes(ax, 4.2, 1.0 + 0.2 * len(table))
-    ax.barh(np.arange(len(table)), table["frequency"], color=np.where(chosen, BLUE, "#a6cbe3"))
+    ax = new_axes(ax, 5.4, 1.0 + 0.2 * len(table))
+    ax.barh(np.arange(len(table)), table["frequency"], color=np.where(chosen, BLUE, PALE))
     ax.set_yticks(np.arange(len(table)), table["gene"].map(words))
-    ax.invert_yaxis()
     ax.axvline(STABLE, color="black", linewidth=0.8, linestyle=":")
     ax.set_xlim(0, 1)
+    ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel("share of halves that select the gene")
+    meaning = {"selected on all cells": BLUE, "not selected": PALE}
+    ax.legend(
+        handles=[Patch(color=shade, label=label) for label, shade in meaning.items()], frameon=False, fontsize=8,
+        loc="upper left", bbox_to_anchor=(1, 1),
+    )  # fmt: skip
     ax.set_title(words(axis), fontsize=10)
     ax.tick_params(axis="y", labelsize=7.5, length=0)
     sns.despine(ax=ax, left=True)

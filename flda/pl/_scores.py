@@ -153,15 +153,17 @@ def _pair(
     known = level_colors(adata, color, obs)
     levels = obs[color].astype(str).to_numpy()
     ax.scatter(
-        xy[order, 0], xy[order, 1], s=np.clip(3000 / len(xy), 2, 18), linewidths=0, alpha=0.5, rasterized=True,
-        c=[known.get(levels[i], MISSING) for i in order],
+        xy[order, 0], xy[order, 1], s=np.clip(3000 / len(xy), 2, 18), linewidths=0, alpha=_alpha(len(xy), 0.5),
+        rasterized=True, c=[known.get(levels[i], MISSING) for i in order],
     )  # fmt: skip
     columns = list(dict.fromkeys([*factors, color]))
     groups = obs.groupby(columns, observed=True, dropna=False).ngroup().to_numpy()
     means = pd.DataFrame(xy).groupby([levels, groups]).mean()
+    several = len(means) < len(xy)  # where every cell is a group of its own, its point is the mean
     for level, shade in known.items():
-        mean = means.loc[level]
-        ax.scatter(mean[0], mean[1], s=50, color=shade, edgecolors="black", linewidths=1, label=words(level), zorder=3)
+        mean = means.loc[level] if several else means.iloc[:0]
+        edge: dict[str, Any] = {"edgecolors": "black", "linewidths": 1} if several else {"linewidths": 0}
+        ax.scatter(mean[0], mean[1], s=50, color=shade, label=words(level), zorder=3, **edge)
     ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     _legend(ax, color, len(known))
@@ -203,9 +205,9 @@ def _one_axis(
     jitter = rng.uniform(-1, 1, len(drawn)) * (0.4 * step or 0.25 * gap)
     shaded = scale is not None and title not in factors
     points = ax.scatter(
-        center.to_numpy()[drawn] + jitter, table["score"].to_numpy()[drawn], s=np.clip(2000 / len(drawn), 1.5, 9),
+        center.to_numpy()[drawn] + jitter, table["score"].to_numpy()[drawn], s=np.clip(2000 / len(drawn), 1.5, 18),
         c=scale[labelled][drawn] if scale is not None and shaded else [known[v] for v in table["color"].iloc[drawn]],
-        linewidths=0, alpha=0.7 if shaded else 0.35, rasterized=True,
+        linewidths=0, alpha=0.7 if shaded else _alpha(len(drawn), 0.35), rasterized=True,
     )  # fmt: skip
     if shaded:
         _scale(ax, points, str(title))
@@ -267,6 +269,11 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
     out = cells["mean"].mean().to_frame("mean")
     out["half"] = student.ppf(0.975, max(free, 1)) * np.sqrt(cells["noise"].sum()) / cells.size()
     return out.reset_index()
+
+
+def _alpha(n: int, least: float) -> float:
+    """Opacity of n points: few are seen one by one, many as a cloud."""
+    return float(np.clip(150 / max(n, 1), least, 0.8))
 
 
 def _legend(ax: Axes, title: str, n: int) -> None:

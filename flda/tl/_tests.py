@@ -57,8 +57,8 @@ def effect_tests(
     Raises
     ------
     ValueError
-        If an effect varies between donors and a level has fewer than three donors, if the data are too large, or if the
-        fit has simulated cells. ``adata`` is then left as it was.
+        If fewer than two donors give the contrast of an effect, if no group has two cells where that is needed, or if
+        the fit has simulated cells. ``adata`` is then left as it was.
 
     Examples
     --------

@@ -268,8 +268,11 @@ def test_one_donor_is_refused_and_few_are_announced(recwarn):
     X, y, donors = paired(rng, 1)
     with pytest.raises(ValueError, match="donor"):
         effect_tests(FLDA(), X, y, donors)
-    effect_tests(FLDA(), *paired(rng, 3))
-    assert "4 different" in " ".join(str(w.message) for w in recwarn)
+    table = effect_tests(FLDA(), *paired(rng, 3)).table
+    (said,) = [str(w.message) for w in recwarn if "resamples" in str(w.message)]  # once for all effects
+    assert "4 different" in said
+    assert "0.25" in said
+    assert all(effect in said for effect in table["effect"])
 
 
 def test_holm():

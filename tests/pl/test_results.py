@@ -67,3 +67,6 @@ def test_stability_of_all_axes_and_of_one(adata):
     shades = {gene: bar.get_facecolor() for gene, bar in zip(table["gene"], ax.patches, strict=True)}
     assert len({shades[g] for g in own & set(shades)}) == 1
     assert shades["none of the selected"] not in {shades[g] for g in own & set(shades)}
+    of_selected, of_others = (handle.get_facecolor() for handle in ax.get_legend().get_patches())
+    assert of_others == shades["none of the selected"]
+    assert {of_selected} == {shades[g] for g in own & set(shades)}

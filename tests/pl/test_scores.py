@@ -83,6 +83,19 @@ def test_what_one_axis_puts_where(adata, axis, color, by, levels):
     assert texts(ax.get_legend().get_texts()) == levels
 
 
+def test_cells_that_are_groups_of_their_own_have_no_second_mark():
+    adata = flda.datasets.t4t5_simulated(n_obs=120, n_vars=50)
+    adata.obs["well"] = pd.Categorical([f"well{i % 15:02d}" for i in range(120)])
+    adata.obs["dose"] = pd.Categorical(np.arange(120) // 15)
+    flda.tl.flda(adata, ["well", "dose"], interactions=None, shrinkage=0.5)
+    ax = flda.pl.scores(adata, "well_1", "dose_1", color="axon")
+    assert [len(c.get_offsets()) for c in ax.collections] == [120, 0, 0, 0, 0]
+    assert texts(ax.get_legend().get_texts()) == list("abcd")
+    for cloud, level in zip(ax.collections[1:], "abcd", strict=True):  # the legend has the colours of the cells
+        own = ax.collections[0].get_facecolor()[:, :3]
+        assert np.isclose(own, cloud.get_facecolor()[0, :3]).all(axis=1).sum() == (adata.obs["axon"] == level).sum()
+
+
 def test_held_out_scores_are_drawn_and_said_to_be(adata):
     with pytest.raises(ValueError, match=r"X_flda_held_out.*flda\.tl\.held_out_scores"):
         flda.pl.scores(adata, held_out=True)

@@ -137,12 +137,17 @@ def test_unused_categories_are_dropped(adata):
     assert adata.obsm["X_flda"].shape[1] == 7
 
 
-def test_zero_cells_and_negative_values_are_data(adata):
+def test_zero_cells_and_negative_values_are_data(adata, recwarn):
     dense = adata.X.toarray()
     dense[:5] = 0
+    adata.layers["logs"], adata.layers["detected"] = adata.X, adata.X > 0
     adata.X = dense - dense.mean(axis=0)
     flda.tl.flda(adata, FACTORS, shrinkage=0.3)
     assert np.isfinite(adata.obsm["X_flda"]).all()
+    (said,) = [str(w.message) for w in recwarn if "negative" in str(w.message)]
+    assert "layers['logs']" in said
+    assert "counts" not in said, "raw counts are no log-normalised values"
+    assert "detected" not in said
 
 
 def test_counts_are_refused_unless_they_are_meant(adata):
