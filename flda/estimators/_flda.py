@@ -16,6 +16,7 @@ from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import Design, effect_components, effect_penalties, make_design
 from .._design.effects import Effect
+from .._design.entry import check_same_cells, donor_codes, label_frame
 from .._design.formula import parse_formula
 from .._design.samples import sample_units, samples_in_error
 from .._error.adjusted import adjusted
@@ -26,7 +27,6 @@ from .._solve.prediction import Calibration, Prior, discriminants
 from .._solve.within import Within
 from ..metrics import largest_signs, patterns
 from ._input import checked_matrix, row_names
-from ._labels import check_same_cells, donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas
 from ._solved import Axes, Prepared, Solved, axis_row

@@ -16,9 +16,10 @@ from .._data import arrays, entry
 from .._data.device import to_host
 from .._data.summary import summarise
 from .._design.effects import Effect
+from .._design.entry import checked_cells, donor_codes
 from .._design.samples import sample_units
 from .._error.log_rates import LogRateFlips, log_rate_flips_of_donors
-from ..estimators import FLDA, checked_cells, donor_codes
+from ..estimators import FLDA
 from ._tests import _effects, _run, effect_tests
 
 MOST = 0.5  # share of the genes that must keep an interaction for the scale not to explain it

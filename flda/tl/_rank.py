@@ -240,6 +240,9 @@ def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
         own = next(e for e in design.effects if e.name == effect)
         side = design.fitted(own) @ (model.means_ @ u)
         below = side < 0 if own in design.named else side <= 0  # other groups have no part in a contrast
+        if not below.any() or not (side > 0).any():  # the groups do not differ on this axis
+            out.append(np.full(linear.shape[1], np.nan))
+            continue
         up, down = linear[side > 0].mean(axis=0), linear[below].mean(axis=0)
         out.append(np.log2((up + PSEUDOCOUNT) / (down + PSEUDOCOUNT)))
     return np.column_stack(out)
