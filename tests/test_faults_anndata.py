@@ -402,6 +402,19 @@ def test_warnings_stay_with_the_step_that_gave_them():
     assert not any("no label" in text for text in Record(adata).warnings)
 
 
+def test_later_steps_do_not_repeat_what_the_fit_has_said():
+    adata = BASE[~((BASE.obs["axon"] == "d") & (BASE.obs["dendrite"] == "T5"))].copy()
+    with pytest.warns(flda.FLDAWarning, match="left out"):
+        flda.tl.flda(adata, FACTORS, shrinkage=0.5)
+    texts = Record(adata).warnings
+    with warnings.catch_warnings(action="error"):
+        STEPS["certify"](adata)
+        LONG["choose_penalty"](adata)
+    assert Record(adata).warnings == texts
+    with pytest.warns(flda.FLDAWarning, match="left out"):  # but a call outside of the steps does
+        flda.FLDA(shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
+
+
 def locked(M):
     """The matrix with memory that cannot be written to."""
     for part in (M.data, M.indices, M.indptr) if sp.issparse(M) else (M,):

@@ -79,7 +79,12 @@ def locked(value):
 def state(value):
     """A hash of the content; flags and blocks that libraries keep beside it are no part of it."""
     if isinstance(value, ad.AnnData):
-        parts = [value.X, *(value.layers[name] for name in BASE.layers), value.obs[list(BASE.obs)], value.var[list(BASE.var)]]
+        parts = [
+            value.X,
+            *(value.layers[name] for name in BASE.layers),
+            value.obs[list(BASE.obs)],
+            value.var[list(BASE.var)],
+        ]
         return [state(part) for part in parts]
     if isinstance(value, dict):
         return {name: state(part) for name, part in value.items()}

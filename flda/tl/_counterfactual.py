@@ -196,10 +196,11 @@ def certify_counterfactual(
     >>> table["reading"].iloc[0]
     'better than no change; the same as the additive mean'
     """
-    step = Step("certify_counterfactual", adata, key, copy)
+    step = Step("certify_counterfactual", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
-    table = inference.certify_counterfactual(
-        fitted.dense(), fitted.X, fitted.labels, fitted.donors,
-        change=change, group_means=group_means, random_state=random_state,
-    )  # fmt: skip
+    with step.refit():
+        table = inference.certify_counterfactual(
+            fitted.dense(), fitted.X, fitted.labels, fitted.donors,
+            change=change, group_means=group_means, random_state=random_state,
+        )  # fmt: skip
     return step.write(counterfactual_certificate=table)
