@@ -115,7 +115,7 @@ def test_scatter_has_the_expectation_of_the_noise():
 
 def test_type_three_tests_of_least_squares():
     """With one variance for all groups, F is that of ordinary least squares with sum-to-zero coding."""
-    smf = pytest.importorskip("statsmodels.formula.api")
+    smf = pytest.importorskip("statsmodels.formula.api", reason="needs the extra scanpy")
     from statsmodels.stats.anova import anova_lm
 
     from flda._data.summary import summarise
