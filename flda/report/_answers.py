@@ -13,7 +13,7 @@ from anndata import AnnData
 from .._adata.record import Record
 from ..pl._common import number
 from ..pl._results import STABLE
-from ._axes import verdicts
+from ._axes import resamples, verdicts
 
 N_GENES = 10
 N_NAMED = 6  # names in a list before it is cut
@@ -109,9 +109,8 @@ def _with_error(row: pd.Series) -> str:
 
 def _tests(table: pd.DataFrame) -> str:
     rows = [f"{row.effect} p = {row.pval_adj:.2g}" for row in table.itertuples()]
-    count = int(table.iloc[0]["n_resamples"])
     units = ", ".join(dict.fromkeys(table["unit"].astype(str)))
-    return f"Tests of the effects, adjusted over effects: {listed(rows)} ({count} resamples; unit: {units})."
+    return f"Tests of the effects, adjusted over effects: {listed(rows)} ({resamples(table)}; unit: {units})."
 
 
 def _purity(record: Record) -> Answer:
@@ -196,8 +195,8 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
     gaps = ranking.loc[ranking["selected"]].groupby("axis", sort=False)["optimality_gap"].first().dropna()
     if gap := ", ".join(f"{axis} {_percent(gaps[axis])}" for axis in order if axis in gaps):
         details.append(
-            f"So much larger can the eigenvalue be at most with another choice of as many genes: {gap}. 0 % means that "
-            "no other choice is better on these cells; it does not say that new cells would select the same genes."
+            f"With another choice of as many genes the eigenvalue can be larger by at most: {gap}. 0 % means that no "
+            "other choice is better on these cells; it does not say that new cells would select the same genes."
         )
     if not ranking["selected"].any():
         details.insert(

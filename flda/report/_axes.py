@@ -40,12 +40,12 @@ def verdicts(record: Record) -> list[Verdict]:
     table = record.certificate if "certificate" in record else pd.DataFrame(columns=["axis", "genes"])
     rows = table[table["genes"] == "all"].drop_duplicates("axis").set_index("axis")
     pvals = record.tests["table"].set_index("effect")["pval_adj"] if "tests" in record else pd.Series(dtype=float)
-    stable = _stability(record)
+    stable = selection_frequencies(record)
     means = _group_scores(record)
     out = []
     for axis, effect in zip(record.axis_names, record.axes["effect"], strict=True):
         row = rows.loc[axis] if axis in rows.index else None
-        light, numbers = _judge(row, pvals.get(effect, np.nan), stable.get(effect, np.nan))
+        light, numbers = _judge(row, pvals.get(effect, np.nan), stable.get(axis, np.nan))
         sentence = _sentence(record, axis, effect, means)
         if light in ("red", "grey"):  # what fitted cells show need not hold for others
             sentence = f"On the fitted cells, {sentence}"
@@ -74,18 +74,22 @@ def _judge(row: pd.Series | None, pval: float, frequency: float) -> tuple[str, s
     return light, ", ".join([said, *parts])
 
 
-def _stability(record: Record) -> dict[str, float]:
-    """Median selection frequency of the selected genes of every effect."""
+def selection_frequencies(record: Record) -> dict[str, float]:
+    """Median selection frequency of the selected genes of every axis."""
     if "stability" not in record or "sparse_axes" not in record:
         return {}
-    frequency, loadings = record.frequency, record.sparse_loadings
-    axes = record.sparse_axes
-    out = {}
-    for effect in dict.fromkeys(axes["effect"]):
-        chosen = (loadings[axes.loc[axes["effect"] == effect, "axis"]] != 0).any(axis=1)
+    frequency, loadings, out = record.frequency, record.sparse_loadings, {}
+    for axis, effect in zip(record.sparse_axis_names, record.sparse_axes["effect"], strict=True):
+        chosen = loadings[axis] != 0
         if effect in frequency and chosen.any():
-            out[effect] = float(frequency.loc[chosen, effect].median())
+            out[axis] = float(frequency.loc[chosen, effect].fillna(0.0).median())
     return out
+
+
+def resamples(table: pd.DataFrame) -> str:
+    """The number of resamples of the tests of effects, which is smaller where there are few different ones."""
+    low, high = int(table["n_resamples"].min()), int(table["n_resamples"].max())
+    return f"{high} resamples" if low == high else f"{low} to {high} resamples"
 
 
 def _group_scores(record: Record) -> pd.DataFrame:
@@ -206,7 +210,7 @@ def methods(record: Record) -> str:
         table = record.tests["table"]
         units = _and(list(dict.fromkeys(table["unit"].astype(str))))
         said.append(
-            f"Effects and genes were tested with {int(table['n_resamples'].max())} resamples (unit: {units}); p-values "
+            f"Effects and genes were tested with {resamples(table)} (unit: {units}); p-values "
             "of genes were adjusted for the false discovery rate."
         )
     if "stability" in record:

@@ -83,3 +83,20 @@ def test_methods_say_what_was_done_and_nothing_else(adata):
     assert "halves" not in text
     flda.tl.effect_tests(adata, n_resamples=9)
     assert "9 resamples (unit: cell)" in methods(Record(adata))
+
+
+def test_the_light_of_an_axis_counts_its_own_genes(adata):
+    """Genes of axon_1 are stable, and those of the other axes are not."""
+    table = flda.get.certificate_df(adata)
+    table.loc[table["axis"].isin(["axon_1", "axon_2"]), ["snr", "se_snr", "crosstalk"]] = [9, 1, 0.1]
+    record = Record(adata)
+    own = record.sparse_loadings.index[record.sparse_loadings["axon_1"] != 0]
+    genes = pd.DataFrame({"effect": "axon", "gene": record.gene_names})
+    genes["frequency"] = np.where(genes["gene"].isin(own), 1.0, 0.2)
+    params = {"n_resamples": 50, "n_bootstraps": 0, "unit": "cell"}
+    write(adata, "flda", certificate=table)
+    write(adata, "flda", stability={"genes": genes, "params": params})
+    found = {v.axis: v for v in verdicts(Record(adata))}
+    assert found["axon_1"].light == "green"
+    assert "100 %" in found["axon_1"].numbers
+    assert found["axon_2"].light == "yellow"
