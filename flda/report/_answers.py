@@ -119,9 +119,10 @@ def _purity(record: Record) -> Answer:
         return Answer(question, "Unknown: no certificate was computed.")
     first = best.iloc[0]
     others = {e: first[f"snr_{e}"] for e in record.rivals(first["effect"])[1:] if f"snr_{e}" in best}
+    share = _share(first)
     headline = (
-        f"{_share(first)} of the variance between groups on {first['axis']} belongs to {first['effect']}; "
-        f"its cross-talk is {number(first['crosstalk'])} times the variance within groups"
+        f"{share[0].upper()}{share[1:]} of the variance between groups on {first['axis']} belongs to "
+        f"{first['effect']}; its cross-talk is {number(first['crosstalk'])} times the variance within groups"
     )
     if others and max(others.values()) > 0:
         worst = max(others, key=lambda e: others[e])
@@ -237,8 +238,8 @@ def _stability(record: Record, ranking: pd.DataFrame) -> Answer:
     how = f"Measured on {int(run['n_resamples'])} halves of the {run['unit']}s."
     if int(run["n_bootstraps"]):
         how += (
-            " Intervals of loadings (uns) are for the genes that one half selects, and come from the other half, so "
-            "they keep their level for every gene."
+            " The intervals of loadings in the results are for the genes that one half selects, and come from the "
+            "other half, so they keep their level for every gene."
         )
     return Answer(question, lines[0] + ".", (*(f"{line}." for line in lines[1:]), how))
 

@@ -14,6 +14,7 @@ from ..pl._results import STABLE
 
 CLEAR = 0.9  # share of the variance between levels that a split in two must explain to be called a separation
 MANY = 5  # levels that a sentence names
+MOST_AT_ONE_END = 3
 OWN_SHARE = 0.8  # share of the axis's own effect in signal and cross-talk that a green light needs
 LEVEL = 0.05  # of adjusted p-values
 RULE = (
@@ -133,13 +134,19 @@ def _main(axis: str, factor: str, margin: pd.Series) -> str:
         if len(names) <= MANY:
             return f"{axis} orders the levels of {factor}: {' > '.join(names)}."
         return (
-            f"{axis} orders the levels of {factor}, with {', '.join(names[:2])} at one end and "
-            f"{', '.join(names[:-3:-1])} at the other."
+            f"{axis} orders the levels of {factor}, with {_end(names, values)} at one end and "
+            f"{_end(names[::-1], -values[::-1])} at the other."
         )
     place = {str(level): i for i, level in enumerate(margin.index)}
     few, rest = sorted((sorted(part, key=place.__getitem__) for part in (names[:cut], names[cut:])), key=len)
     others = ", ".join(rest) if len(rest) <= MANY else f"the {len(rest)} other levels of {factor}"
     return f"{axis} separates {', '.join(few)} from {others}."
+
+
+def _end(names: list[str], values: np.ndarray) -> str:
+    """The first of some levels in falling order: those that lie at least half as far from the mean as the first."""
+    far = values - values.mean() >= (values[0] - values.mean()) / 2
+    return ", ".join(names[: min(int(far.sum()), MOST_AT_ONE_END)])
 
 
 def _interaction(axis: str, own: list[str], margin: pd.Series) -> str:

@@ -29,6 +29,10 @@ def made(levels, of_group, n=12):
         ({"k": 0, "l": 30, "m": 0, "n": 0}, "a_1 separates l from k, m, n."),
         ({"k": 30, "l": 0, "m": 30, "n": 0}, "a_1 separates k, m from l, n."),
         ({"k": 0, "l": 10, "m": 20, "n": 30}, ("k > l > m > n.", "n > m > l > k.")),
+        (
+            dict(zip("klmnopq", [0, 20, 1, -20, 0, -1, -18], strict=True)),
+            ("with l at one end and n, q at the other.", "with n, q at one end and l at the other."),
+        ),
         (dict(zip("klmnopq", [0, 0, 0, 0, 30, 0, 0], strict=True)), "a_1 separates o from the 6 other levels of a."),
     ],
 )
