@@ -1,8 +1,9 @@
-"""What a results folder holds after ``flda run`` is killed, terminated or finds no room: the old result or the new.
+"""What a results folder holds after ``flda run`` is killed or cannot write on: the old result or the new.
 
 Every trial starts ``flda run --overwrite`` on a folder that holds an earlier result, disturbs it at a random moment
 (half of the moments lie in the last tenth of its time, in which files are written), and reads the folder: it must be
 exactly the earlier result or a complete new one, and a following undisturbed run must leave nothing beside it.
+Where file systems can be mounted, the folder is one of its own, which becomes read-only at such a moment, too.
 
     python benchmarks/file_safety.py --trials 10
 """
@@ -18,12 +19,13 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import flda
@@ -73,10 +75,27 @@ def moment(seconds: float, rng: random.Random) -> float:
     return rng.uniform(0.9 * seconds, 1.05 * seconds) if rng.random() < 0.5 else rng.uniform(0, 0.9 * seconds)
 
 
-def trials(n: int, seed: int, work: Path) -> tuple[Counter, list[str]]:
+def remount(folder: Path, how: str) -> bool:
+    """Make a file system read-only or writable again; returns whether that was possible."""
+    return subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], capture_output=True).returncode == 0
+
+
+@contextlib.contextmanager
+def file_system() -> Iterator[tuple[Path, bool]]:
+    """A temporary folder, and whether it is a file system of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True)
+        try:
+            yield Path(folder), done.returncode == 0
+        finally:
+            if done.returncode == 0:
+                subprocess.run(["umount", folder], check=True)
+
+
+def trials(n: int, seed: int, work: Path, mounted: bool) -> tuple[Counter, list[str]]:
     """Disturb runs in every way; returns how often each outcome was seen, and what the commands said."""
     rng, found, said = random.Random(seed), Counter(), []
-    cells, out, log = work / "cells.h5ad", work / "results", work / "log"
+    cells, out, log = work / "cells.h5ad", work / "results", work.with_name(f"{work.name}.log")
     flda.datasets.t4t5_simulated(n_obs=300, n_vars=60).write_h5ad(cells)
 
     def wait(process: int) -> int:
@@ -92,7 +111,7 @@ def trials(n: int, seed: int, work: Path) -> tuple[Counter, list[str]]:
     def check(kind: str, changed_seed: int) -> None:
         nonlocal old
         now = state(out)
-        beside = sorted(p.name for p in work.iterdir() if p not in (cells, out, log))
+        beside = sorted(p.name for p in work.iterdir() if p not in (cells, out))
         outcome = "old" if now == old else now if now in ("absent", "torn") else "new"
         found[kind, outcome, "temporary folder beside it" if beside else "nothing beside it"] += 1
         if outcome == "new":
@@ -114,7 +133,22 @@ def trials(n: int, seed: int, work: Path) -> tuple[Counter, list[str]]:
         check("no room for a file", trial)
         if code:
             said.append(log.read_text().strip().splitlines()[-1] if log.stat().st_size else "(no room for the log)")
+        if not mounted:
+            continue
+        process, until = run(trial), time.perf_counter() + moment(seconds, rng)
+        code = None
+        while code is None:
+            time.sleep(0.001)
+            if time.perf_counter() > until and remount(work, "ro"):  # not while a file is open for writing
+                code = wait(process)
+            elif (ended := os.waitpid(process, os.WNOHANG)) != (0, 0):
+                code = os.waitstatus_to_exitcode(ended[1])
+        remount(work, "rw")
+        check("read-only", trial)
+        if code:
+            said.append(log.read_text().strip().splitlines()[-1])
     assert wait(run(n + 1)) == 0, log.read_text()
+    log.unlink()
     check("at the end, undisturbed", n + 1)
     return found, sorted(set(said))
 
@@ -126,10 +160,10 @@ if __name__ == "__main__":
     args = parser.parse_args()
     with contextlib.redirect_stdout(io.StringIO()):
         main(["datasets", "list"])  # imports what the command line needs
-    with tempfile.TemporaryDirectory() as folder:
-        counts, messages = trials(args.trials, args.seed, Path(folder))
+    with file_system() as (folder, mounted):
+        counts, messages = trials(args.trials, args.seed, folder, mounted)
         for (kind, outcome, beside), n in sorted(counts.items()):
             print(f"{kind:<26} {outcome:<7} {beside:<28} {n}")
-        print("messages without room:", *[m.replace(folder, "") for m in messages], sep="\n  ")
+        print("messages:", *[m.replace(str(folder), "") for m in messages], sep="\n  ")
     if any(outcome not in ("old", "new") for _, outcome, _ in counts):
         sys.exit("a result was lost")

@@ -150,6 +150,12 @@ def content(adata: ad.AnnData) -> str:
     return joblib.hash((parts, pca)) + "".join(texts)
 
 
+def first_levels(adata: ad.AnnData) -> dict[str, object]:
+    """Return a level of the first factor that the AnnData has."""
+    factor = next(name for name in NAMES if name in adata.obs)
+    return {factor: adata.obs[factor].dropna().iloc[0]}
+
+
 def steps(rng: np.random.Generator, key: str) -> list[tuple[str, object]]:
     """Return the calls after the fit, in random order."""
     every = [
@@ -163,13 +169,20 @@ def steps(rng: np.random.Generator, key: str) -> list[tuple[str, object]]:
         ("rank_genes_df", lambda a: flda.get.rank_genes_df(a, key=key)),
         ("variance_df", lambda a: flda.get.variance_df(a, key=key)),
         ("pl.scores", lambda a: flda.pl.scores(a, key=key)),
+        ("panel", lambda a: flda.tl.panel(a, int(rng.integers(1, 6)), key=key)),
+        ("stability", lambda a: flda.tl.stability(a, n_resamples=2, n_bootstraps=2, key=key)),
+        ("counterfactual", lambda a: flda.tl.counterfactual(a, first_levels(a), key=key)),
+        ("gene_sets", lambda a: flda.tl.gene_sets(a, SETS, n_resamples=3, min_genes=1, key=key)),
+        ("gene_tests_df", lambda a: flda.get.gene_tests_df(a, key=key)),
+        ("report.render", lambda a: flda.report.render(a, figures=[], key=key)),
         ("change", None),
         ("change", None),
     ]
-    return [every[i] for i in rng.permutation(len(every))[: rng.integers(2, 7)]]
+    return [every[i] for i in rng.permutation(len(every))[: rng.integers(2, 9)]]
 
 
-READS_DATA = {"rank_genes", "effect_tests", "held_out_scores", "certify"}
+SETS = pd.DataFrame({"source": [*"aaabb"], "target": [f"g{j}" for j in (0, 1, 2, 1, 3)]})
+READS_DATA = {"rank_genes", "effect_tests", "held_out_scores", "certify", "panel", "stability", "gene_sets"}
 
 
 def change(rng: np.random.Generator, adata: ad.AnnData, factor: str) -> ad.AnnData:

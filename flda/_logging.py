@@ -10,12 +10,13 @@ import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 
 # a context variable, not the level of the logger, because threads that fit in parallel must not silence each other
 _SILENT: ContextVar[bool] = ContextVar("flda_silent", default=False)
 _HEARD: ContextVar[list[str] | None] = ContextVar("flda_heard", default=None)  # warnings since the last call of listen
+_SAID: ContextVar[frozenset[str]] = ContextVar("flda_said", default=frozenset())  # warnings that are not repeated
 _PASSED_ON = ("flda", "sklearn", "joblib", "contextlib")  # packages that are never the user's
 
 
@@ -54,6 +55,8 @@ def warn(text: str) -> None:
     heard = _HEARD.get()
     if heard is not None and text not in heard:
         heard.append(text)
+    if text in _SAID.get():
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_ON:
         level, frame = level + 1, frame.f_back
@@ -65,6 +68,16 @@ def listen() -> list[str]:
     heard: list[str] = []
     _HEARD.set(heard)
     return heard
+
+
+@contextlib.contextmanager
+def said_before(texts: Iterable[str]) -> Iterator[None]:
+    """Show none of these warnings again within this context; :func:`listen` still hears them."""
+    token = _SAID.set(frozenset(texts))
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
 
 
 @contextlib.contextmanager

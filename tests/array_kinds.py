@@ -52,7 +52,7 @@ EXACT = [k for k in KINDS if k != "float32"]
 
 def dask_of(X, rows, columns=None):
     """A dask array with chunks of so many rows; sparse matrices have chunks of CSR."""
-    da = pytest.importorskip("dask.array")
+    da = pytest.importorskip("dask.array", reason="needs the extra dask")
     if not sp.issparse(X):
         return da.from_array(X, chunks=(rows, columns or X.shape[1]))
     blocks = [da.from_array(X[i : i + rows], chunks=-1, asarray=False) for i in range(0, X.shape[0], rows)]

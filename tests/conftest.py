@@ -66,7 +66,11 @@ def small_blocks(monkeypatch):
 @pytest.fixture(params=["stand-in", pytest.param("GPU", marks=array_kinds.NEEDS_GPU)])
 def cupy(request, monkeypatch, small_blocks):
     """Cupy: a stand-in that refuses to mix host and device, and the real one where there is a GPU."""
-    return fake_cupy.install(monkeypatch) if request.param == "stand-in" else pytest.importorskip("cupy")
+    return (
+        fake_cupy.install(monkeypatch)
+        if request.param == "stand-in"
+        else pytest.importorskip("cupy", reason="needs cupy and a GPU")
+    )
 
 
 @pytest.fixture

@@ -265,12 +265,19 @@ def obs(name):
     return changed
 
 
+def obs_value(name, value):
+    def changed(adata):
+        adata.obs[name] = value
+
+    return changed
+
+
 def call(function, **options):
     return lambda adata: function(adata, **options)
 
 
 def fit(**options):
-    return call(flda.tl.flda, factors=FACTORS, **{**FIT, **options})
+    return call(flda.tl.flda, **{"factors": FACTORS, **FIT, **options})
 
 
 def ranked(adata):
@@ -312,6 +319,8 @@ REFUSED = {
     "no such layer": (None, fit(layer="logs"), "'logs'"),
     "interactions=False": (None, fit(interactions=False), "interactions"),
     "interactions=True": (None, fit(interactions=True), "interactions"),
+    "the donor as a factor": (None, fit(factors=["dendrite", "donor"], donor="donor"), "'donor'"),
+    "no label at all": (obs_value("donor", None), fit(donor="donor"), "'donor' has no label"),
     "no factors": (None, call(flda.tl.flda, factors=[]), "factor"),
     "a factor and nuisance": (None, fit(nuisance=["axon"]), "'axon'"),
     "a simulated mark as a factor": (obs(MARK), call(flda.tl.flda, factors=[MARK]), MARK),
@@ -400,6 +409,51 @@ def test_warnings_stay_with_the_step_that_gave_them():
     adata.obs["axon"] = adata.obs["axon"].fillna("a")
     fit()(adata)
     assert not any("no label" in text for text in Record(adata).warnings)
+
+
+def test_two_columns_of_one_name_are_refused():
+    twice = pd.concat([BASE.obs, BASE.obs[["axon"]]], axis=1)
+    sentence(lambda: fit()(ad.AnnData(BASE.X, twice, BASE.var)), "obs", "'axon'")
+
+
+def test_levels_that_differ_in_spaces_are_said():
+    adata = BASE.copy()
+    adata.obs["axon"] = [f"{level}{' ' * (i % 2)}" for i, level in enumerate(adata.obs["axon"])]
+    with pytest.warns(flda.FLDAWarning, match=r"'a' and 'a '"):
+        fit()(adata)
+
+
+def test_new_cells_need_names_of_genes_that_are_unique():
+    reference, adata = REFERENCE.copy(), BASE.copy()
+    reference.var_names = [BASE.var_names[1], *BASE.var_names[1:]]
+    for step in (flda.tl.predict, flda.tl.transform):
+        sentence(lambda step=step: step(adata, reference), BASE.var_names[1])
+
+
+def test_a_gene_colours_the_scores(fitted, figures):
+    gene = fitted.var_names[4]
+    for axes in ((), ("axon_1",), ("axon_1", "axon_2")):
+        ax = flda.pl.scores(fitted, *axes, color=gene)
+        assert ax.figure.axes[-1].get_ylabel() == gene
+        drawn = np.sort(
+            np.concatenate([np.asarray(c.get_array()).ravel() for c in ax.collections if c.get_array() is not None])
+        )
+        cells = fitted.obs["axon"].notna() if axes == ("axon_1",) else slice(None)
+        np.testing.assert_allclose(drawn, np.sort(fitted[cells, gene].X.ravel()))
+    sentence(lambda: flda.pl.scores(fitted, color="zz"), "'zz'")
+
+
+def test_later_steps_do_not_repeat_what_the_fit_has_said():
+    adata = BASE[~((BASE.obs["axon"] == "d") & (BASE.obs["dendrite"] == "T5"))].copy()
+    with pytest.warns(flda.FLDAWarning, match="left out"):
+        flda.tl.flda(adata, FACTORS, shrinkage=0.5)
+    texts = Record(adata).warnings
+    with warnings.catch_warnings(action="error"):
+        STEPS["certify"](adata)
+        LONG["choose_penalty"](adata)
+    assert Record(adata).warnings == texts
+    with pytest.warns(flda.FLDAWarning, match="left out"):  # but a call outside of the steps does
+        flda.FLDA(shrinkage=0.5).fit(adata.X, adata.obs[FACTORS])
 
 
 def locked(M):

@@ -40,6 +40,7 @@ def project(adata: AnnData, record: Record, B: np.ndarray) -> np.ndarray:
     """
     check_adata(adata)
     record.check_genes()
+    read.check_gene_names(record.adata)
     read.check_gene_names(adata)
     layer = record.params["layer"]
     X = read.checked_expression(adata, layer)

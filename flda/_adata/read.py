@@ -30,6 +30,8 @@ def labels(adata: AnnData, columns: Sequence[str]) -> pd.DataFrame:
             near = difflib.get_close_matches(str(name), [str(c) for c in obs.columns], n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has {list(obs.columns)}."
             raise ValueError(f"obs has no column {name!r}; {hint}")
+        if isinstance(obs[name], pd.DataFrame):
+            raise ValueError(f"obs has more than one column {name!r}; rename all but one of them, or leave them out.")
     if len(set(columns)) < len(columns):
         raise ValueError(f"a column is named twice in {list(columns)}; name each column once.")
     return obs[list(columns)]
@@ -313,10 +315,15 @@ def read_cells(
     labelled = table.notna().all(axis=1).to_numpy()
     if donors is not None:
         labelled = labelled & donors.notna().to_numpy()
+    if not len(labelled):
+        raise ValueError("adata has no cells.")
     if not labelled.any():
-        raise ValueError(f"no cell has a label in every one of {list(table)}.")
+        columns = {**dict(table.items()), **({} if donors is None else {donor: donors})}
+        empty = [name for name, column in columns.items() if column.isna().all()]
+        which = f"; {', '.join(map(repr, empty))} has no label at all" if empty else ""
+        raise ValueError(f"no cell has a label in every one of {list(map(str, columns))}{which}.")
     if not labelled.all() and not again:
-        missing = [c for c in table if table[c].isna().any()]
+        missing = [str(c) for c in table if table[c].isna().any()]
         warn(
             f"{np.sum(~labelled)} of {adata.n_obs} cells have no label in {missing or [donor]}; they get scores but "
             "take no part in the fit."

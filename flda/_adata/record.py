@@ -73,6 +73,8 @@ class Slot(Generic[T]):
     def stored(self, record: Record) -> Any:
         """What is stored, or an error that names the call to run."""
         if not self.exists(record.adata, record.key):
+            if self.call != FIT and self.where in ("var", "varm"):
+                Record.within_sd.stored(record)  # of a fit that lost its genes, the fit is what is missing
             if self.call == FIT and self.where != "uns":
                 raise ValueError(
                     f"adata.uns[{record.key!r}] describes a fit, but {self.spelled(record.key)} is not there, as after "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .._design.effects import SEPARATOR
-from .._logging import get_logger, listen
+from .._logging import get_logger, listen, said_before
 from .keys import OWN, check_adata, check_name, check_seed, check_writable, is_fit, prediction_name, ranking_params
 from .read import in_memory
 from .record import SLOTS, Record
@@ -133,6 +134,11 @@ class Step:
         self._heard = listen()
         self._name, self._key, self._copy, self._adata = name, key, copy, adata
         self._written: list[str] = []
+
+    def refit(self) -> AbstractContextManager[None]:
+        """Within, the step fits again what the fit has fitted, and does not repeat the warnings of other steps."""
+        warned = self._adata.uns[self._key].get("warned", {})
+        return said_before(text for name, texts in warned.items() if name != self._name for text in texts)
 
     def put(self, **fields: Any) -> AnnData:
         """Store fields, with the arguments of :func:`write`; returns the AnnData that holds them."""

@@ -181,6 +181,14 @@ def row_blocks(X, n_bytes: int | None = None) -> Iterator[tuple[slice, Any]]:
         yield rows, _rows_of(X, rows)
 
 
+def collected(X):
+    """Return a matrix that is read in blocks as one in memory, sparse if its blocks are; and others unchanged."""
+    if in_memory(X):
+        return X
+    blocks = [block for _, block in row_blocks(X)]
+    return sp.vstack(blocks, format="csr") if is_sparse(blocks[0]) else np.concatenate(blocks)
+
+
 def reduce_rows(
     X,
     update: Callable[[np.ndarray, slice, Any], None],

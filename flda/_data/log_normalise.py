@@ -49,6 +49,8 @@ def log_normalise(
 def undo_log(values: np.ndarray, base: float | None = None) -> np.ndarray:
     """Invert the logarithm of :func:`log_normalise`, which leaves the scaled counts.
 
+    Values too large for the logarithm of a count become infinite.
+
     Parameters
     ----------
     values
@@ -61,4 +63,5 @@ def undo_log(values: np.ndarray, base: float | None = None) -> np.ndarray:
     >>> undo_log(np.array([1.0, 2.0]), base=2)
     array([1., 3.])
     """
-    return np.expm1(values if base is None else values * np.log(base))
+    with np.errstate(over="ignore"):
+        return np.expm1(values if base is None else values * np.log(base))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .._logging import warn
 from .effects import SEPARATOR
 
 # columns of our own tables that stand beside those of the factors, and the last row of the table of variances
@@ -20,6 +21,17 @@ def check_factor_name(name: object) -> None:
         )
     if name in RESERVED:
         raise ValueError(f"factor name {name!r} is that of a column of the tables of results; rename it.")
+
+
+def warn_of_spaces(name: object, levels: np.ndarray) -> None:
+    """Warn of two levels that differ only in spaces around their text, which is hardly ever meant."""
+    seen: dict[str, str] = {}
+    for level in levels:
+        if isinstance(level, str) and (other := seen.setdefault(level.strip(), level)) is not level:
+            warn(
+                f"levels {other!r} and {level!r} of {name!r} differ only in spaces and are fitted as two levels; if "
+                "they are one, call str.strip() on the column first."
+            )
 
 
 def encode(column: pd.Series, *, called_numeric: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -51,6 +63,7 @@ def encode(column: pd.Series, *, called_numeric: bool = False) -> tuple[np.ndarr
                 f"Call it a number with numeric=[{name!r}], bin it with pandas.cut, or make it categorical if the "
                 "numbers are labels."
             )
+    warn_of_spaces(name, levels)
     if len(levels) < 2:
         raise ValueError(
             f"factor {name!r} has one level (class), {levels[0]!r}; a factor needs two or more, so leave it out."

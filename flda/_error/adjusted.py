@@ -21,6 +21,7 @@ import numpy as np
 from .._data import arrays
 from .._data.device import asarray_like, to_numpy
 from .._design.covariates import Covariates
+from .._solve.slopes import check_variation
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ def adjusted(X, covariates: Covariates, codes: np.ndarray, sums: np.ndarray, squ
         Sample of each cell, (N,).
     sums, squares
         Sum of the cells of every sample, and of their squares, S x p.
+
+    Raises
+    ------
+    ValueError
+        If a covariate does not vary within samples.
     """
     Z, (S, p) = covariates.values, sums.shape
     q, counts = Z.shape[1], np.bincount(codes, minlength=S)
@@ -106,6 +112,7 @@ def adjusted(X, covariates: Covariates, codes: np.ndarray, sums: np.ndarray, squ
     cross = to_numpy(arrays.reduce_rows(X, update, (q * S, p))).reshape(q, S, p)
     means = arrays.group_sums(Z, codes, S) / np.maximum(counts, 1)[:, None]
     Y = Z - means[codes]
+    check_variation(covariates, Y)
     products = cross.sum(axis=1) - means.T @ sums  # sum of y x'
     slopes = np.linalg.solve(Y.T @ Y, products)
     inner = np.stack([Z[codes == s].T @ Z[codes == s] for s in range(S)])

@@ -59,22 +59,27 @@ class Deviations:
         self.covariates, self.means = covariates, means if centred else np.zeros_like(means)
         self.Y = Z - self.means[codes]
         self.A = self.Y.T @ (weights[:, None] * self.Y)
-        for effect, columns in covariates.columns.items():
-            rest = np.delete(np.arange(len(self.A)), np.r_[columns])
-            others = self.Y[:, rest] @ np.linalg.lstsq(self.Y[:, rest], self.Y[:, columns], rcond=None)[0]
-            left = np.linalg.svd(self.Y[:, columns] - others, compute_uv=False)[-1]
-            if left <= LEAST_VARIATION * np.linalg.norm(Z[:, columns]):
-                raise ValueError(
-                    f"the covariate {effect.name!r} hardly varies between cells of one group (and donor) beside the "
-                    "other covariates, so its slope cannot be estimated; leave it out, bin it into a factor, or, if it "
-                    "differs between donors only, fit one row per donor (pseudobulk samples)."
-                )
+        check_variation(covariates, self.Y)
         taken = np.sum(np.linalg.inv(self.A) * (self.Y.T @ (weights[:, None] ** 2 * self.Y)))
         if taken >= 1:
             raise ValueError(
                 f"{len(self.A)} columns of covariates leave no degree of freedom within groups; use fewer covariates."
             )
         self.factor = float(1 / (1 - taken))
+
+
+def check_variation(covariates: Covariates, Y: np.ndarray) -> None:
+    """Refuse covariates whose deviations Y (N x q) from the means of samples do not identify their slopes."""
+    for effect, columns in covariates.columns.items():
+        rest = np.delete(np.arange(Y.shape[1]), np.r_[columns])
+        others = Y[:, rest] @ np.linalg.lstsq(Y[:, rest], Y[:, columns], rcond=None)[0]
+        left = np.linalg.svd(Y[:, columns] - others, compute_uv=False)[-1]
+        if left <= LEAST_VARIATION * np.linalg.norm(covariates.values[:, columns]):
+            raise ValueError(
+                f"the covariate {effect.name!r} hardly varies between cells of one group (and donor) beside the other "
+                "covariates, so its slope cannot be estimated; leave it out, bin it into a factor, or, if it differs "
+                "between donors only, fit one row per donor (pseudobulk samples)."
+            )
 
 
 @dataclass(frozen=True)

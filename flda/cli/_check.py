@@ -85,7 +85,8 @@ def donors(obs: pd.DataFrame, factors: list[str], donor: str | None) -> Iterator
         per_level = known.groupby(factor, observed=True)[donor].nunique()
         kind = "between donors" if (per_donor == 1).all() else "within donors"
         few = "; a test needs 3 donors of every level" if kind == "between donors" and per_level.min() < 3 else ""
-        yield f"{factor} varies {kind}, with {per_level.min()} to {per_level.max()} donors per level{few}"
+        low, high = per_level.min(), per_level.max()
+        yield f"{factor} varies {kind}, with {low if low == high else f'{low} to {high}'} donors per level{few}"
 
 
 def seconds(adata: AnnData, codes: np.ndarray, fit: Callable[[AnnData], Any], folds: int) -> tuple[float, str]:

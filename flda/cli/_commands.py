@@ -256,8 +256,11 @@ def predict(args: argparse.Namespace) -> None:
         reference, adata = _read(args.file), _read(args.new)
         record = _record(reference, args.file, args.key)
         tl.predict(adata, reference, prior=args.prior, key=args.key)
-        columns: dict[str, Any] = {"cell": adata.obs_names}
-        for factor in record.params["factors"]:
+        factors, first = record.params["factors"], "cell"
+        while first in factors:
+            first += "_name"
+        columns: dict[str, Any] = {first: adata.obs_names}
+        for factor in factors:
             predicted, probabilities = predictions(adata, args.key, factor)
             columns[factor] = np.asarray(predicted)
             columns |= {f"{factor}: {level}": probabilities[:, j] for j, level in enumerate(predicted.categories)}
@@ -395,7 +398,7 @@ def _is_panel(path: Path) -> bool:
 
 def _is_prediction(path: Path) -> bool:
     names = _columns(path)
-    return len(names) > 2 and names[0] == "cell" and names[2].startswith(f"{names[1]}: ")
+    return len(names) > 2 and names[0].removesuffix("_name") == "cell" and names[2].startswith(f"{names[1]}: ")
 
 
 def _columns(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite
 from .._design.design import Design, effect_penalties, make_design
 from .._design.effects import Effect
+from .._design.entry import check_same_cells, donor_codes, label_frame
 from .._design.formula import parse_formula
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
@@ -23,7 +24,6 @@ from .._solve.objective import Noise, Objective
 from .._solve.prediction import Calibration, Prior, discriminants
 from ..metrics import largest_signs, patterns
 from ._input import checked_matrix, row_names
-from ._labels import check_same_cells, donor_codes, label_frame
 from ._predictor import Predictor, priors_of
 from ._prepare import precision_column, prepared_cells, prepared_units
 from ._shrinkage import GRID, cross_validate, ledoit_wolf, oas, usable_folds

@@ -223,7 +223,7 @@ class PanelFLDA(FLDA):
 
     def _find_axes(self, solved: Solved) -> Axes:
         genes, problem, prepared = self._choose_genes(solved), self._problem, solved.prepared
-        lost = losses(problem, genes) / problem.value(genes)
+        lost = _share(losses(problem, genes), np.full(len(genes), problem.value(genes)))
         order = np.argsort(-lost, kind="stable")
         self.panel_ = genes[order]
         self.panel_table_ = pd.DataFrame(
@@ -237,7 +237,12 @@ class PanelFLDA(FLDA):
         )
         here, dense = problem.information(problem.products(genes)), problem.information(solved.K)
         self.information_ = pd.DataFrame(
-            {"effect": [e.name for e in self._weights], "information": here, "all_genes": dense, "share": here / dense}
+            {
+                "effect": [e.name for e in self._weights],
+                "information": here,
+                "all_genes": dense,
+                "share": _share(here, dense),
+            }
         )
         own = {name: value for name, value in self.get_params().items() if name in FLDA().get_params()}
         model = FLDA(**{**own, "solver": "auto"})
@@ -286,3 +291,8 @@ def _indices(include: Sequence[int], p: int) -> np.ndarray:
     if len(np.unique(found)) < len(found):
         raise ValueError("include names a gene twice.")
     return np.sort(found)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return the share of each part in its whole, or NaN of a whole that is zero: an effect without any difference."""
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

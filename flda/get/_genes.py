@@ -102,7 +102,8 @@ def rank_genes_df(
     for axis, own in zip(axes["axis"], axes["effect"], strict=True):
         if effect is not None and own != effect:
             continue
-        loading, dense_score = loadings[axis].to_numpy(), record.loadings[axis].to_numpy() * sd
+        loading = loadings[axis].to_numpy() + 0.0  # no minus before a zero
+        dense_score = record.loadings[axis].to_numpy() * sd
         share, kind = specificity(F[record.rivals(own)], own, df)
         table = pd.DataFrame(
             {

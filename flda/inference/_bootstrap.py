@@ -19,6 +19,7 @@ from scipy.stats import t
 
 from .._data import arrays
 from .._design.design import Design
+from .._design.entry import checked_cells, donor_codes
 from .._design.samples import Samples, between_factors, donor_strata
 from .._design.splits import Split
 from .._logging import warn
@@ -29,7 +30,7 @@ from .._solve.refit import Refit
 from .._solve.rows import MatrixRows
 from .._solve.slopes import with_slopes
 from .._solve.within import Within, target_diagonal
-from ..estimators import SparseFLDA, checked_cells, donor_codes
+from ..estimators import SparseFLDA
 
 N_TRIES = 100  # random halves of the donors that are tried until both have all groups
 FEW_DONORS = 5  # with fewer donors per half and level, intervals are announced to be too narrow

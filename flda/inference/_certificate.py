@@ -46,10 +46,11 @@ from sklearn.metrics import recall_score
 
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.entry import checked_cells, donor_codes
 from .._design.splits import HoldOut, Split, hold_out
 from .._logging import get_logger, quiet
 from .._progress import each
-from ..estimators import FLDA, checked_cells, donor_codes
+from ..estimators import FLDA
 from ..estimators._flda import SOLVE
 from ..estimators._prepare import refuse_donors
 from ..estimators._solved import Solved

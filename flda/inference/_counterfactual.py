@@ -40,11 +40,12 @@ from scipy.stats import t as student
 
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.entry import checked_cells, donor_codes
 from .._error.weights import group_weights
 from .._logging import warn
 from .._progress import each
 from .._solve.prior import FactorialMeans
-from ..estimators import FLDA, checked_cells, donor_codes
+from ..estimators import FLDA
 from ..estimators._counterfactual import counterfactual_groups
 from ._block_means import BlockMeans
 

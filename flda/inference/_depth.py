@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 
 from .._data.summary import summarise
 from .._design.design import make_design
+from .._design.entry import checked_cells, label_frame
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
-from ..estimators import checked_cells, label_frame
 
 
 def depth_check(X, y, *, depth: ArrayLike | None = None) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from .._data import arrays
 from .._data.summary import summarise
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.entry import checked_cells
 from .._design.samples import Samples, sample_units
 from .._error.directed import DirectedCells, DirectedDonors
 from .._error.flips import group_squares
@@ -25,7 +26,6 @@ from .._progress import progress
 from .._solve.group_space import GroupSpace, NoDirectionError
 from .._solve.solver import Inverse
 from ..estimators import FLDA
-from ..estimators._labels import checked_cells
 from ..estimators._solved import Solved
 from ._tests import TIE
 

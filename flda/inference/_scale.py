@@ -16,9 +16,10 @@ from .._data import arrays, entry
 from .._data.device import to_host
 from .._data.summary import summarise
 from .._design.effects import Effect
+from .._design.entry import checked_cells, donor_codes
 from .._design.samples import sample_units
 from .._error.log_rates import LogRateFlips, log_rate_flips_of_donors
-from ..estimators import FLDA, checked_cells, donor_codes
+from ..estimators import FLDA
 from ._tests import _effects, _run, effect_tests
 
 MOST = 0.5  # share of the genes that must keep an interaction for the scale not to explain it
@@ -77,7 +78,7 @@ def scale_check(
     X, y, donor
         As in :func:`effect_tests`.
     counts
-        Raw counts of the same cells and genes, N x p, in memory.
+        Raw counts of the same cells and genes, N x p; those on disk or in dask are read into memory.
     depth
         Total counts of every cell, (N,), positive. Without it, they are those of the genes in ``counts``.
     effects
@@ -96,7 +97,7 @@ def scale_check(
     Raises
     ------
     ValueError
-        If there is no interaction to check, or ``counts`` are not raw counts in memory.
+        If there is no interaction to check, or ``counts`` are not raw counts.
 
     References
     ----------
@@ -125,11 +126,10 @@ def scale_check(
             "there is no interaction to check"
             + (f" among {list(effects)}." if effects is not None else "; fit with interactions='all' or name some.")
         )
-    counts = to_host(entry.matrix(counts, "counts"))
+    counts = entry.matrix(counts, "counts")
     if counts.shape != X.shape:
         raise ValueError(f"counts has the shape {counts.shape} and X has {X.shape}; give the same cells and genes.")
-    if not arrays.in_memory(counts):
-        raise ValueError("counts must be in memory; read them first, for example with adata.to_memory().")
+    counts = to_host(arrays.collected(counts))
     seed = int(np.random.default_rng(random_state).integers(2**31))
     samples = sample_units(design, donors)
     size = _sizes(counts, depth)

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._design.design import Design
+from .._design.entry import checked_cells, donor_codes
 from .._design.samples import donor_strata
 from .._design.splits import Split
 from .._progress import each
-from ..estimators import SparseFLDA, checked_cells, donor_codes
+from ..estimators import SparseFLDA
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite, summarise
 from .._design.design import Design
 from .._design.effects import Effect
+from .._design.entry import checked_cells, donor_codes
 from .._design.samples import sample_units
 from .._error.adjusted import adjusted
 from .._error.flips import CellFlips, DonorFlips
@@ -24,7 +25,7 @@ from .._error.signs import n_distinct
 from .._error.units import donor_units, left_out
 from .._logging import warn
 from .._progress import progress
-from ..estimators import FLDA, checked_cells, donor_codes
+from ..estimators import FLDA
 from ..estimators._prepare import refuse_donors
 
 METHODS = ("auto", "flips", "permutation")

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from .._design.design import Design
 from .._design.effects import Effect
+from ._input import Labels, given_design, scored_cells
 from ._ratios import mean_products
 
 N_BINS = 10  # number of bins in the papers
@@ -36,7 +38,7 @@ def effect_shares(T: np.ndarray, within: np.ndarray, design: Design) -> pd.DataF
     -------
     DataFrame with one row per effect, a last row ``within``, and one column per axis. Each column sums to one.
     """
-    table = effect_variances(T, within, design)
+    table = effect_variances(np.asarray(T, dtype=float), np.asarray(within, dtype=float), design)
     return table / table.sum()
 
 
@@ -50,7 +52,7 @@ def effect_variances(T: np.ndarray, within: np.ndarray, design: Design) -> pd.Da
     return pd.DataFrame(rows).T
 
 
-def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> pd.DataFrame:
+def explained_variance(scores: ArrayLike, design: Design | Labels, donors: ArrayLike | None = None) -> pd.DataFrame:
     """Compute the share of every effect in the variance of each axis, without the noise of the means.
 
     Parameters
@@ -65,15 +67,15 @@ def explained_variance(scores: np.ndarray, design: Design, donors: np.ndarray | 
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from flda._design.design import make_design
-    >>> design = make_design(pd.DataFrame({"A": ["p", "p", "p", "q", "q", "q"]}))
-    >>> explained_variance(np.array([[0.0], [1.0], [2.0], [4.0], [5.0], [6.0]]), design).round(3)[0].tolist()
+    >>> labels = pd.DataFrame({"A": ["p", "p", "p", "q", "q", "q"]})
+    >>> explained_variance(np.array([[0.0], [1.0], [2.0], [4.0], [5.0], [6.0]]), labels).round(3)[0].tolist()
     [0.793, 0.207]
     """
+    scores, design, donors = scored_cells(scores, design, donors)
     return effect_shares(*mean_products(scores, design, donors), design)
 
 
-def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS) -> pd.DataFrame:
+def mutual_information(scores: ArrayLike, design: Design | Labels, *, bins: int = N_BINS) -> pd.DataFrame:
     """Compute the mutual information, in bits, of each axis with every effect.
 
     The scores on an axis are cut into equally wide bins. For a main effect this is the mutual information of the bins
@@ -85,10 +87,8 @@ def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS
 
     Parameters
     ----------
-    scores
-        Scores of cells, (N, k).
-    design
-        The design of these cells.
+    scores, design
+        As in :func:`mean_products`.
     bins
         Number of equally wide bins between the smallest and the largest score.
 
@@ -96,6 +96,9 @@ def mutual_information(scores: np.ndarray, design: Design, *, bins: int = N_BINS
     -------
     DataFrame with one row per effect and one column per axis.
     """
+    scores, design, _ = scored_cells(scores, design)
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise ValueError(f"bins={bins!r} must be a whole number of at least 1.")
     out: dict[str, np.ndarray] = {}
     weights = (1 / design.counts)[design.codes] / design.n_groups
     n_effective = 1 / np.sum(weights**2)  # the number of equally weighted cells with the same noise
@@ -121,13 +124,15 @@ def modularity(information: pd.DataFrame) -> np.ndarray:
     -------
     One value per axis, (k,). NaN for an axis without any information, or if the design has a single effect.
     """
-    values = np.sort(np.maximum(information.to_numpy(), 0), axis=0)[::-1]
+    values = np.sort(np.maximum(np.asarray(information, dtype=float), 0), axis=0)[::-1]
     best = values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(best > 0, 1 - np.sum(values[1:] ** 2, axis=0) / (best**2 * (len(values) - 1)), np.nan)
 
 
-def mutual_information_gap(information: pd.DataFrame, design: Design, blocks: Mapping[int, str] | None = None) -> float:
+def mutual_information_gap(
+    information: pd.DataFrame, design: Design | Labels, blocks: Mapping[int, str] | None = None
+) -> float:
     """Compute the mutual information gap (Chen et al., NeurIPS 2018).
 
     It is the mean over effects of (information of the best axis - that of the second best) / entropy of the effect.
@@ -147,7 +152,7 @@ def mutual_information_gap(information: pd.DataFrame, design: Design, blocks: Ma
     -------
     The mean over effects.
     """
-    gaps = []
+    gaps, design = [], given_design(design)
     for effect in design.contrasts:
         row = np.maximum(information.loc[effect.name], 0)
         if blocks is not None:

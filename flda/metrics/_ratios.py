@@ -25,16 +25,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._data.arrays import group_sums, indicator
 from .._design.design import Design
+from .._design.entry import donor_codes
 from .._design.samples import Samples, sample_units
+from ._input import Labels, finite, given_design, scored_cells
 
 MOST_RHO = 2 / 3  # largest relative variance of V that is corrected, which is that of 3 degrees of freedom
 
 
 def mean_products(
-    scores: np.ndarray, design: Design, donors: np.ndarray | None = None
+    scores: ArrayLike, design: Design | Labels, donors: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the products ``t_c t_d`` of the true group means t without bias, and the within-group variance.
 
@@ -52,9 +55,10 @@ def mean_products(
     scores
         Scores of cells, (N, k).
     design
-        The design of these cells.
+        The design of these cells, such as ``model.design_``; or their labels, in any form that :meth:`flda.FLDA.fit`
+        takes, whose design then has all interactions.
     donors
-        Donor of each cell as an integer, (N,).
+        Donor of each cell, (N,).
 
     Returns
     -------
@@ -63,6 +67,7 @@ def mean_products(
     within
         Variance among the cells of a group, donors included, averaged over groups, (k,).
     """
+    scores, design, donors = scored_cells(scores, design, donors)
     if design.unit_model is not None:
         means = design.unit_model.group_means(scores)
         v = np.sum(design.unit_model.residuals(scores) ** 2, axis=0) / design.unit_model.df
@@ -95,7 +100,7 @@ def without_covariates(scores: np.ndarray, design: Design, samples: np.ndarray) 
 
 
 def total_products(
-    sums: np.ndarray, squares: np.ndarray, design: Design, donors: np.ndarray | None = None
+    sums: ArrayLike, squares: ArrayLike, design: Design | Labels, donors: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute :func:`mean_products` of every gene, summed over genes, from sums and squares alone.
 
@@ -113,6 +118,9 @@ def total_products(
     -------
     T (1, C, C) and the within-group variance (1,).
     """
+    sums, squares = finite(sums, "sums"), np.asarray(squares, dtype=float)
+    design = given_design(design)
+    donors, _ = donor_codes(donors, len(design.codes))
     if design.unit_model is not None:
         weights = np.bincount(design.codes, design.unit_model.root**2, design.n_groups)
         own = sums / weights[:, None]
@@ -127,7 +135,7 @@ def total_products(
     return T[None], np.array([v.mean()])
 
 
-def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def effect_snr(scores: ArrayLike, design: Design | Labels, donors: ArrayLike | None = None) -> dict[str, np.ndarray]:
     """Estimate the signal-to-noise ratio (SNR) of every effect in the scores on each axis.
 
     The SNR of effect S is its mean square ``t' Q_S t`` in the true group means t, over the within-group variance. Both
@@ -147,12 +155,12 @@ def effect_snr(scores: np.ndarray, design: Design, donors: np.ndarray | None = N
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from flda._design.design import make_design
-    >>> design = make_design(pd.DataFrame({"A": ["p", "p", "p", "q", "q", "q"]}))
-    >>> snr = effect_snr(np.array([[0.0], [1.0], [2.0], [4.0], [5.0], [6.0]]), design)
+    >>> labels = pd.DataFrame({"A": ["p", "p", "p", "q", "q", "q"]})
+    >>> snr = effect_snr(np.array([[0.0], [1.0], [2.0], [4.0], [5.0], [6.0]]), labels)
     >>> round(float(snr["A"][0]), 3)  # means 1 and 5, variance 1: mean square 8, less 1/3 for noise
     7.667
     """
+    scores, design, donors = scored_cells(scores, design, donors)
     T, v = mean_products(scores, design, donors)
     v = np.where(v > 0, v, np.nan)
     return {e.name: np.einsum("cd,kcd->k", design.scatter_weights(e), T) / v for e in design.judged}

@@ -85,7 +85,7 @@ def scores(
         if name is not None:
             check_axis(name, names)
     factors, obs = record.params["factors"], in_memory(adata.obs)
-    labels(adata, list(dict.fromkeys([*factors, *([] if color is None else [color])])))  # they have to be there
+    labels(adata, list(dict.fromkeys([*factors, *([] if color is None or color in adata.var_names else [color])])))
     of_effect = dict(zip(names, map(record.factors_of, axes["effect"]), strict=True))
     if held_out is None:
         held_out = "held_out_scores" in record

@@ -27,7 +27,7 @@ def scaled_total(adata: AnnData, Y: sp.csr_matrix) -> float:
     found.data = undo_log(found.data, _log_base(adata))
     totals = np.asarray(found.sum(axis=1)).ravel()
     found.data = np.log1p(found.data)
-    if abs(log_normalise(Y, totals) - found).max() > LOG_TOLERANCE:
+    if not np.isfinite(totals).all() or abs(log_normalise(Y, totals) - found).max() > LOG_TOLERANCE:
         raise ValueError(
             "X is not the log-normalised form of the counts, so it cannot be computed for new cells. Recompute it with "
             "scanpy.pp.normalize_total and scanpy.pp.log1p, or pass counts in X with layer=None."

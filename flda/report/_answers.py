@@ -13,7 +13,7 @@ from anndata import AnnData
 from .._adata.record import Record
 from ..pl._common import number
 from ..pl._results import STABLE
-from ._axes import verdicts
+from ._axes import resamples, verdicts
 
 N_GENES = 10
 N_NAMED = 6  # names in a list before it is cut
@@ -109,9 +109,8 @@ def _with_error(row: pd.Series) -> str:
 
 def _tests(table: pd.DataFrame) -> str:
     rows = [f"{row.effect} p = {row.pval_adj:.2g}" for row in table.itertuples()]
-    count = int(table.iloc[0]["n_resamples"])
     units = ", ".join(dict.fromkeys(table["unit"].astype(str)))
-    return f"Tests of the effects, adjusted over effects: {listed(rows)} ({count} resamples; unit: {units})."
+    return f"Tests of the effects, adjusted over effects: {listed(rows)} ({resamples(table)}; unit: {units})."
 
 
 def _purity(record: Record) -> Answer:
@@ -120,9 +119,10 @@ def _purity(record: Record) -> Answer:
         return Answer(question, "Unknown: no certificate was computed.")
     first = best.iloc[0]
     others = {e: first[f"snr_{e}"] for e in record.rivals(first["effect"])[1:] if f"snr_{e}" in best}
+    share = _share(first)
     headline = (
-        f"{_share(first)} of the variance between groups on {first['axis']} belongs to {first['effect']}; "
-        f"its cross-talk is {number(first['crosstalk'])} times the variance within groups"
+        f"{share[0].upper()}{share[1:]} of the variance between groups on {first['axis']} belongs to "
+        f"{first['effect']}; its cross-talk is {number(first['crosstalk'])} times the variance within groups"
     )
     if others and max(others.values()) > 0:
         worst = max(others, key=lambda e: others[e])
@@ -196,8 +196,8 @@ def _genes(record: Record, ranking: pd.DataFrame) -> Answer:
     gaps = ranking.loc[ranking["selected"]].groupby("axis", sort=False)["optimality_gap"].first().dropna()
     if gap := ", ".join(f"{axis} {_percent(gaps[axis])}" for axis in order if axis in gaps):
         details.append(
-            f"So much larger can the eigenvalue be at most with another choice of as many genes: {gap}. 0 % means that "
-            "no other choice is better on these cells; it does not say that new cells would select the same genes."
+            f"With another choice of as many genes the eigenvalue can be larger by at most: {gap}. 0 % means that no "
+            "other choice is better on these cells; it does not say that new cells would select the same genes."
         )
     if not ranking["selected"].any():
         details.insert(
@@ -238,8 +238,8 @@ def _stability(record: Record, ranking: pd.DataFrame) -> Answer:
     how = f"Measured on {int(run['n_resamples'])} halves of the {run['unit']}s."
     if int(run["n_bootstraps"]):
         how += (
-            " Intervals of loadings (uns) are for the genes that one half selects, and come from the other half, so "
-            "they keep their level for every gene."
+            " The intervals of loadings in the results are for the genes that one half selects, and come from the "
+            "other half, so they keep their level for every gene."
         )
     return Answer(question, lines[0] + ".", (*(f"{line}." for line in lines[1:]), how))
 

@@ -14,6 +14,7 @@ from ..pl._results import STABLE
 
 CLEAR = 0.9  # share of the variance between levels that a split in two must explain to be called a separation
 MANY = 5  # levels that a sentence names
+MOST_AT_ONE_END = 3
 OWN_SHARE = 0.8  # share of the axis's own effect in signal and cross-talk that a green light needs
 LEVEL = 0.05  # of adjusted p-values
 RULE = (
@@ -40,12 +41,12 @@ def verdicts(record: Record) -> list[Verdict]:
     table = record.certificate if "certificate" in record else pd.DataFrame(columns=["axis", "genes"])
     rows = table[table["genes"] == "all"].drop_duplicates("axis").set_index("axis")
     pvals = record.tests["table"].set_index("effect")["pval_adj"] if "tests" in record else pd.Series(dtype=float)
-    stable = _stability(record)
+    stable = selection_frequencies(record)
     means = _group_scores(record)
     out = []
     for axis, effect in zip(record.axis_names, record.axes["effect"], strict=True):
         row = rows.loc[axis] if axis in rows.index else None
-        light, numbers = _judge(row, pvals.get(effect, np.nan), stable.get(effect, np.nan))
+        light, numbers = _judge(row, pvals.get(effect, np.nan), stable.get(axis, np.nan))
         sentence = _sentence(record, axis, effect, means)
         if light in ("red", "grey"):  # what fitted cells show need not hold for others
             sentence = f"On the fitted cells, {sentence}"
@@ -74,18 +75,22 @@ def _judge(row: pd.Series | None, pval: float, frequency: float) -> tuple[str, s
     return light, ", ".join([said, *parts])
 
 
-def _stability(record: Record) -> dict[str, float]:
-    """Median selection frequency of the selected genes of every effect."""
+def selection_frequencies(record: Record) -> dict[str, float]:
+    """Median selection frequency of the selected genes of every axis."""
     if "stability" not in record or "sparse_axes" not in record:
         return {}
-    frequency, loadings = record.frequency, record.sparse_loadings
-    axes = record.sparse_axes
-    out = {}
-    for effect in dict.fromkeys(axes["effect"]):
-        chosen = (loadings[axes.loc[axes["effect"] == effect, "axis"]] != 0).any(axis=1)
+    frequency, loadings, out = record.frequency, record.sparse_loadings, {}
+    for axis, effect in zip(record.sparse_axis_names, record.sparse_axes["effect"], strict=True):
+        chosen = loadings[axis] != 0
         if effect in frequency and chosen.any():
-            out[effect] = float(frequency.loc[chosen, effect].median())
+            out[axis] = float(frequency.loc[chosen, effect].fillna(0.0).median())
     return out
+
+
+def resamples(table: pd.DataFrame) -> str:
+    """The number of resamples of the tests of effects, which is smaller where there are few different ones."""
+    low, high = int(table["n_resamples"].min()), int(table["n_resamples"].max())
+    return f"{high} resamples" if low == high else f"{low} to {high} resamples"
 
 
 def _group_scores(record: Record) -> pd.DataFrame:
@@ -129,13 +134,19 @@ def _main(axis: str, factor: str, margin: pd.Series) -> str:
         if len(names) <= MANY:
             return f"{axis} orders the levels of {factor}: {' > '.join(names)}."
         return (
-            f"{axis} orders the levels of {factor}, with {', '.join(names[:2])} at one end and "
-            f"{', '.join(names[:-3:-1])} at the other."
+            f"{axis} orders the levels of {factor}, with {_end(names, values)} at one end and "
+            f"{_end(names[::-1], -values[::-1])} at the other."
         )
     place = {str(level): i for i, level in enumerate(margin.index)}
     few, rest = sorted((sorted(part, key=place.__getitem__) for part in (names[:cut], names[cut:])), key=len)
     others = ", ".join(rest) if len(rest) <= MANY else f"the {len(rest)} other levels of {factor}"
     return f"{axis} separates {', '.join(few)} from {others}."
+
+
+def _end(names: list[str], values: np.ndarray) -> str:
+    """The first of some levels in falling order: those that lie at least half as far from the mean as the first."""
+    far = values - values.mean() >= (values[0] - values.mean()) / 2
+    return ", ".join(names[: min(int(far.sum()), MOST_AT_ONE_END)])
 
 
 def _interaction(axis: str, own: list[str], margin: pd.Series) -> str:
@@ -206,7 +217,7 @@ def methods(record: Record) -> str:
         table = record.tests["table"]
         units = _and(list(dict.fromkeys(table["unit"].astype(str))))
         said.append(
-            f"Effects and genes were tested with {int(table['n_resamples'].max())} resamples (unit: {units}); p-values "
+            f"Effects and genes were tested with {resamples(table)} (unit: {units}); p-values "
             "of genes were adjusted for the false discovery rate."
         )
     if "stability" in record:

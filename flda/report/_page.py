@@ -222,7 +222,8 @@ def _axes(record: Record) -> str:
         small_table(shown)
         + '<p class="note">SNR is the signal-to-noise ratio: the variance of the axis\'s own effect on held-out cells, '
         "in units of the variance within groups. Cross-talk is the same ratio, summed over all other effects. Own "
-        "share is the SNR divided by the sum of SNR and cross-talk. Se is the standard error of an estimate.</p>"
+        "share is the SNR divided by the sum of SNR and cross-talk. Se is the standard error of an estimate. The noise "
+        "of the means is subtracted, so the estimate of an effect that is absent can lie below zero.</p>"
     )
 
 

@@ -80,8 +80,9 @@ def certify(
         if not genes or not set(genes) <= set(models):
             raise ValueError(f"genes={genes}: name some of {list(models)}, which are the axes that there are.")
         models = {name: models[name] for name in genes}
-    table = certify_together(
-        models, fitted.X, fitted.labels, fitted.donors,
-        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state, n_jobs=n_jobs,
-    )  # fmt: skip
+    with step.refit():
+        table = certify_together(
+            models, fitted.X, fitted.labels, fitted.donors,
+            n_folds=n_folds, n_repeats=n_repeats, random_state=random_state, n_jobs=n_jobs,
+        )  # fmt: skip
     return step.write(certificate=table)

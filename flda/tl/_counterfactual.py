@@ -198,10 +198,11 @@ def certify_counterfactual(
     >>> table["reading"].iloc[0]
     'better than no change; the same as the additive mean'
     """
-    step = Step("certify_counterfactual", adata, key, copy)
+    step = Step("certify_counterfactual", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
-    table = inference.certify_counterfactual(
-        fitted.dense(), fitted.X, fitted.labels, fitted.donors,
-        change=change, group_means=group_means, random_state=random_state, n_jobs=n_jobs,
-    )  # fmt: skip
+    with step.refit():
+        table = inference.certify_counterfactual(
+            fitted.dense(), fitted.X, fitted.labels, fitted.donors,
+            change=change, group_means=group_means, random_state=random_state, n_jobs=n_jobs,
+        )  # fmt: skip
     return step.write(counterfactual_certificate=table)

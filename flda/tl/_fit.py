@@ -213,6 +213,11 @@ def flda(
         "use_raw": False,
     }
     check_storable(params)
+    if donor in factors:
+        raise ValueError(
+            f"donor={donor!r} is also a factor, and no spread between donors can judge a difference between donors; "
+            "make it nuisance instead of a factor, or leave donor out."
+        )
     genes = read.gene_mask(adata, mask_var)
     read.warn_of_unused_choice(adata, mask_var)
     cells = read.read_cells(adata, factors, nuisance, donor, layer, genes, device, weights=column)

@@ -72,9 +72,10 @@ def path(
     models = {str(k): fitted.sparse(n_genes=k, mode=mode, shrinkage=fitted.shrinkage) for k in sizes}
     with quiet():
         table = models[str(sizes[-1])].path(fitted.X, fitted.labels, sizes, fitted.donors).drop(columns="genes")
-    held_out = certify_together(
-        models, fitted.X, fitted.labels, fitted.donors,
-        n_folds=n_folds, random_state=fitted.record.params["random_state"],
-    )  # fmt: skip
+    with step.refit():
+        held_out = certify_together(
+            models, fitted.X, fitted.labels, fitted.donors,
+            n_folds=n_folds, random_state=fitted.record.params["random_state"],
+        )  # fmt: skip
     held_out = held_out.assign(n_genes=held_out["genes"].astype(np.int64))[["n_genes", "axis", "snr", "crosstalk"]]
     return step.write(path=table.merge(held_out, on=["n_genes", "axis"], how="left"))

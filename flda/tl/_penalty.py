@@ -74,10 +74,11 @@ def choose_penalty(
     """
     step = Step("choose_penalty", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
-    chosen, table = inference.choose_penalty(
-        fitted.dense(), fitted.X, fitted.labels, fitted.donors, crosstalk=crosstalk, penalties=penalties,
-        n_folds=n_folds, n_repeats=n_repeats, random_state=random_state, n_jobs=n_jobs,
-    )  # fmt: skip
+    with step.refit():
+        chosen, table = inference.choose_penalty(
+            fitted.dense(), fitted.X, fitted.labels, fitted.donors, crosstalk=crosstalk, penalties=penalties,
+            n_folds=n_folds, n_repeats=n_repeats, random_state=random_state, n_jobs=n_jobs,
+        )  # fmt: skip
     params = {
         "crosstalk": crosstalk, "penalties": [float(p) for p in penalties],
         "n_folds": n_folds, "n_repeats": n_repeats, "random_state": random_state,

@@ -214,7 +214,7 @@ def _of_groups(model: SparseFLDA, record: Record, base: float | None) -> dict[st
         return None
     counts = np.bincount(code)[:, None]
     means = arrays.group_sums(model.means_, code, len(groups)) / counts  # nuisance levels count the same
-    linear = np.where((means >= 0).all(axis=0), undo_log(means, base), np.nan)
+    linear = _undone(means, base)
     others = (linear.sum(axis=0) - linear) / (len(groups) - 1)
     changes = np.log2((linear + PSEUDOCOUNT) / (others + PSEUDOCOUNT))
     sd = record.within_sd.to_numpy()
@@ -234,15 +234,21 @@ def _log_fold_changes(model: SparseFLDA, base: float | None) -> np.ndarray:
 
     ``base`` is that of the logarithm in the expression, None for e.
     """
-    with np.errstate(over="ignore"):
-        linear = undo_log(model.means_, base)
-    known = (model.means_ >= 0).all(axis=0) & np.isfinite(linear).all(axis=0)
-    linear = np.where(known, linear, np.nan)
+    linear = _undone(model.means_, base)
     design, out = model.design_, []
     for effect, u in zip(model.axes_["effect"], model.components_, strict=True):
         own = next(e for e in design.effects if e.name == effect)
         side = design.fitted(own) @ (model.means_ @ u)
         below = side < 0 if own in design.named else side <= 0  # other groups have no part in a contrast
+        if not below.any() or not (side > 0).any():  # the groups do not differ on this axis
+            out.append(np.full(linear.shape[1], np.nan))
+            continue
         up, down = linear[side > 0].mean(axis=0), linear[below].mean(axis=0)
         out.append(np.log2((up + PSEUDOCOUNT) / (down + PSEUDOCOUNT)))
     return np.column_stack(out)
+
+
+def _undone(means: np.ndarray, base: float | None) -> np.ndarray:
+    """Scaled counts of group means, C x p; NaN for genes with a mean that no logarithm of counts has."""
+    linear = undo_log(means, base)
+    return np.where((means >= 0).all(axis=0) & (linear < 1e300).all(axis=0), linear, np.nan)

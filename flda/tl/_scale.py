@@ -11,6 +11,7 @@ from .. import inference
 from .._adata import read
 from .._adata.fitted import Fitted
 from .._adata.results import Step
+from .._data import arrays
 from .._data.device import to_host
 from .._docs import documented
 
@@ -57,7 +58,7 @@ def scale_check(
     Raises
     ------
     ValueError
-        If there is no such layer, it does not hold raw counts in memory, there is no interaction to check, or the fit
+        If there is no such layer, it does not hold raw counts, there is no interaction to check, or the fit
         has simulated cells. ``adata`` is then left as it was.
 
     Examples
@@ -78,7 +79,7 @@ def scale_check(
             f"adata.layers[{layer!r}] = adata.X.copy()."
         )
     counts = to_host(read.checked_expression(adata, layer))[fitted.cells]
-    depth = np.asarray(counts.sum(axis=1), dtype=float).ravel()
+    depth = arrays.times(counts, np.ones((counts.shape[1], 1))).ravel()
     found = inference.scale_check(
         fitted.dense(), fitted.X, fitted.labels, fitted.donors,
         counts=counts[:, fitted.record.genes], depth=depth,

@@ -80,9 +80,10 @@ def stability(
     step = Step("stability", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
     model, data = fitted.sparse(shrinkage=fitted.shrinkage), (fitted.X, fitted.labels, fitted.donors)
-    halves = inference.stability_selection(
-        model, *data, n_resamples=n_resamples, random_state=random_state, n_jobs=n_jobs
-    )
+    with step.refit():
+        halves = inference.stability_selection(
+            model, *data, n_resamples=n_resamples, random_state=random_state, n_jobs=n_jobs
+        )
     names = fitted.record.gene_names
 
     def named(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,9 +93,10 @@ def stability(
     found: dict[str, Any] = {"genes": named(halves.genes), "params": params}
     if n_bootstraps:
         try:
-            intervals = inference.bootstrap(
-                model, *data, n_resamples=n_bootstraps, random_state=random_state, n_jobs=n_jobs
-            )
+            with step.refit():
+                intervals = inference.bootstrap(
+                    model, *data, n_resamples=n_bootstraps, random_state=random_state, n_jobs=n_jobs
+                )
         except NoHalvesError as error:
             warn(f"no intervals: {error}")
         else:

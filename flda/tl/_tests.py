@@ -71,11 +71,12 @@ def effect_tests(
     """
     step = Step("effect_tests", adata, key, copy, random_state)
     fitted = Fitted.read(adata, key)
-    found = inference.effect_tests(
-        fitted.dense(), fitted.X, fitted.labels, fitted.donors,
-        effects=[effects] if isinstance(effects, str) else effects,
-        n_resamples=n_resamples, method=method, random_state=random_state,
-    )  # fmt: skip
+    with step.refit():
+        found = inference.effect_tests(
+            fitted.dense(), fitted.X, fitted.labels, fitted.donors,
+            effects=[effects] if isinstance(effects, str) else effects,
+            n_resamples=n_resamples, method=method, random_state=random_state,
+        )  # fmt: skip
     of_genes = found.genes.pivot(index="gene", columns="effect").reindex(range(fitted.X.shape[1]))
     pvals = {c: of_genes[c].reindex(columns=fitted.record.effects_with_axes) for c in ("pval", "pval_adj", "pval_max")}
     return step.write(tests={"table": found.table, "null": found.null}, **pvals)

@@ -14,7 +14,7 @@ def poisson_counts(dtype=np.float32):
 
 @pytest.mark.parametrize("base", [None, 2, 10])
 def test_it_computes_what_scanpy_computes(base):
-    sc = pytest.importorskip("scanpy")
+    sc = pytest.importorskip("scanpy", reason="needs the extra scanpy")
     counts = poisson_counts()[:4]
     adata = AnnData(counts.copy())
     sc.pp.normalize_total(adata, target_sum=TARGET_SUM)

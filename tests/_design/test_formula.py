@@ -9,7 +9,7 @@ import pytest
 from flda import FLDA
 from flda._design.formula import is_formula, parse_formula
 
-pytest.importorskip("formulaic")
+pytest.importorskip("formulaic", reason="needs the extra formula")
 
 TABLE = pd.DataFrame(
     {

@@ -86,7 +86,7 @@ def test_one_donor_is_measured_by_its_cells(caplog):
 
 def test_a_balanced_split_plot_is_the_mixed_model_of_statsmodels():
     """Donors are whole plots with a genotype, and conditions vary within them: squared t of the mixed model by REML."""
-    smf = pytest.importorskip("statsmodels.formula.api")
+    smf = pytest.importorskip("statsmodels.formula.api", reason="needs the extra scanpy")
     rng = np.random.default_rng(3)
     rows = [(d, "wt" if d < 6 else "mut", c) for d in range(12) for c in ("ctrl", "stim")]
     y = pd.DataFrame(rows, columns=["donor", "genotype", "condition"])

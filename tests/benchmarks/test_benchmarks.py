@@ -129,6 +129,6 @@ def test_speed(name, cells):
 def test_scale(name, tmp_path):
     path = scale.store(tmp_path / "data.h5ad", 400, 100)
     if name == "scanpy_pca":
-        pytest.importorskip("scanpy")
+        pytest.importorskip("scanpy", reason="needs the extra scanpy")
     _, work = scale.MEASURES[name](path)
     work()

@@ -176,3 +176,16 @@ def test_help_loads_none_of_the_analysis():
     code = "import sys; from flda.cli import main\ntry: main(['--help'])\nexcept SystemExit: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"anndata", "pandas", "matplotlib", "scipy.stats", "numba"} & set(done.stdout.split())
+
+
+def test_predict_keeps_the_names_of_cells_beside_a_factor_called_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    adata = flda.datasets.t4t5_simulated(120, 60)
+    adata.obs["cell"] = adata.obs["dendrite"]
+    flda.tl.flda(adata, ["cell", "axon"], shrinkage=0.5, interactions=None)
+    adata.write_h5ad("fit.h5ad")
+    for _ in range(2):  # the second time it replaces what it has written
+        assert main(["predict", "fit.h5ad", "fit.h5ad", "--overwrite"]) == 0
+    table = pd.read_csv("fit_predictions.csv")
+    assert table.iloc[:, 0].tolist() == adata.obs_names.tolist()
+    assert (table["cell"] == adata.obs["cell"].to_numpy()).mean() > 0.9

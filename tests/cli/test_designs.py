@@ -19,7 +19,7 @@ def file(tmp_path):
 
 
 def test_run(file, tmp_path, capsys):
-    pytest.importorskip("formulaic")
+    pytest.importorskip("formulaic", reason="needs the extra formula")
     out = tmp_path / "out"
     contrast = "top of b=drug:b,dose:8 vs drug:b,dose:0"
     options = ["--n-genes", "2", "--shrinkage", "0.2", "--folds", "2", "--permutations", "19"]

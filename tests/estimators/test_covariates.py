@@ -115,7 +115,7 @@ def test_scatter_has_the_expectation_of_the_noise():
 
 def test_type_three_tests_of_least_squares():
     """With one variance for all groups, F is that of ordinary least squares with sum-to-zero coding."""
-    smf = pytest.importorskip("statsmodels.formula.api")
+    smf = pytest.importorskip("statsmodels.formula.api", reason="needs the extra scanpy")
     from statsmodels.stats.anova import anova_lm
 
     from flda._data.summary import summarise
@@ -237,3 +237,13 @@ def test_trend_of_a_covariate_is_refused():
     X, y = aged()
     with pytest.raises(ValueError, match=r"'age'.*covariate.*degree"):
         FLDA(nuisance=["age"], numeric={"age": "trend"}).fit(X, y)
+
+
+@pytest.mark.parametrize("call", [FLDA.fit, effect_tests])
+def test_a_covariate_that_does_not_vary_within_samples_is_refused_by_name(call):
+    """Groups have several cells, and a donor has one cell of each group."""
+    X, y = aged(48)
+    y["A"], y["B"] = np.tile(["a", "b"], 24), np.tile(["x", "x", "y", "y"], 12)
+    donor = np.repeat(np.arange(12), 4)
+    with pytest.raises(ValueError, match=r"'age.linear' hardly varies.*donor"):
+        call(FLDA(shrinkage=0.5, **AGE), X, y, donor)

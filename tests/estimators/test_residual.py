@@ -117,7 +117,7 @@ def test_folds_are_least_squares_on_the_training_units(table, names):
 
 @pytest.mark.parametrize("names", CASES)
 def test_the_f_of_a_gene_is_that_of_statsmodels(table, names):
-    smf = pytest.importorskip("statsmodels.formula.api")
+    smf = pytest.importorskip("statsmodels.formula.api", reason="needs the extra scanpy")
     from statsmodels.stats.anova import anova_lm
 
     X, y = table

@@ -128,7 +128,7 @@ def test_bool_and_integer_expression():
 
 @pytest.fixture
 def cluster(n_workers):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="needs the extra dask")
     with (
         distributed.LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as local,
         distributed.Client(local) as client,

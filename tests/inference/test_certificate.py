@@ -1,7 +1,6 @@
 """What axes show on cells, or donors, that they were not fitted on."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -202,9 +201,8 @@ def test_nothing_between_paired_donors_is_nothing(n_donors):
     assert abs(table["snr"].mean()) < 2.5 * table["snr"].std() / np.sqrt(60)
 
 
+@pytest.mark.data
 def test_uch_gets_a_certificate():
-    if "FLDA_DATA_DIR" not in os.environ:
-        pytest.skip("FLDA_DATA_DIR, the folder of the downloaded data sets, is not set")
     adata = uch()
     table = certify(
         FLDA(shrinkage=0.25, interactions=None),

@@ -75,7 +75,7 @@ def test_ordinary_data_are_silent():
 
 
 def test_cell_types_of_blood_are_silent():
-    scanpy = pytest.importorskip("scanpy")
+    scanpy = pytest.importorskip("scanpy", reason="needs the extra scanpy")
     import warnings
 
     with warnings.catch_warnings():

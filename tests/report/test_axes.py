@@ -29,6 +29,10 @@ def made(levels, of_group, n=12):
         ({"k": 0, "l": 30, "m": 0, "n": 0}, "a_1 separates l from k, m, n."),
         ({"k": 30, "l": 0, "m": 30, "n": 0}, "a_1 separates k, m from l, n."),
         ({"k": 0, "l": 10, "m": 20, "n": 30}, ("k > l > m > n.", "n > m > l > k.")),
+        (
+            dict(zip("klmnopq", [0, 20, 1, -20, 0, -1, -18], strict=True)),
+            ("with l at one end and n, q at the other.", "with n, q at one end and l at the other."),
+        ),
         (dict(zip("klmnopq", [0, 0, 0, 0, 30, 0, 0], strict=True)), "a_1 separates o from the 6 other levels of a."),
     ],
 )
@@ -83,3 +87,20 @@ def test_methods_say_what_was_done_and_nothing_else(adata):
     assert "halves" not in text
     flda.tl.effect_tests(adata, n_resamples=9)
     assert "9 resamples (unit: cell)" in methods(Record(adata))
+
+
+def test_the_light_of_an_axis_counts_its_own_genes(adata):
+    """Genes of axon_1 are stable, and those of the other axes are not."""
+    table = flda.get.certificate_df(adata)
+    table.loc[table["axis"].isin(["axon_1", "axon_2"]), ["snr", "se_snr", "crosstalk"]] = [9, 1, 0.1]
+    record = Record(adata)
+    own = record.sparse_loadings.index[record.sparse_loadings["axon_1"] != 0]
+    genes = pd.DataFrame({"effect": "axon", "gene": record.gene_names})
+    genes["frequency"] = np.where(genes["gene"].isin(own), 1.0, 0.2)
+    params = {"n_resamples": 50, "n_bootstraps": 0, "unit": "cell"}
+    write(adata, "flda", certificate=table)
+    write(adata, "flda", stability={"genes": genes, "params": params})
+    found = {v.axis: v for v in verdicts(Record(adata))}
+    assert found["axon_1"].light == "green"
+    assert "100 %" in found["axon_1"].numbers
+    assert found["axon_2"].light == "yellow"

@@ -71,7 +71,7 @@ def test_every_form_gives_the_same(fitted, tmp_path, small_blocks, storage):
     expected = by_hand(fitted, "T4")
     adata = fitted.copy()
     if storage == "dask":
-        da = pytest.importorskip("dask.array")
+        da = pytest.importorskip("dask.array", reason="needs the extra dask")
         adata.X = da.from_array(fitted.X.toarray(), chunks=(50, 20))
     elif storage == "backed":
         adata.write_h5ad(tmp_path / "x.h5ad")

@@ -26,7 +26,7 @@ def adata():
 
 
 def test_formula_equals_factors(adata):
-    pytest.importorskip("formulaic")
+    pytest.importorskip("formulaic", reason="needs the extra formula")
     again = dosed()
     flda.tl.flda(again, "~ drug * dose + batch", **OPTIONS)
     np.testing.assert_allclose(again.varm["flda"], adata.varm["flda"], rtol=1e-12)

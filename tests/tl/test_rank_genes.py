@@ -192,3 +192,27 @@ def test_optimality_gap_is_in_the_ranking_and_the_sparse_axes(adata):
     np.testing.assert_array_equal(table["optimality_gap"], axes[table["axis"]])
     flda.tl.rank_genes(adata, n_genes=5, gap_effort=0)
     assert flda.get.rank_genes_df(adata)["optimality_gap"].isna().all()
+
+
+@pytest.mark.parametrize("factor", [50.0, 1e6])
+def test_values_too_large_for_logs_have_no_fold_changes(adata, factor):
+    adata.X = adata.X.toarray()
+    adata.X[:, :2] = factor * (1 + adata.X[:, :2])
+    flda.tl.flda(adata, FACTORS, shrinkage=0.5)
+    flda.tl.rank_genes(adata, n_genes=3, gap_effort=0)  # NumPy's warnings are errors in tests
+    record = adata.uns["rank_genes_flda"]
+    for axis in record["names"].dtype.names:
+        changes = pd.Series(record["logfoldchanges"][axis], record["names"][axis])[adata.var_names]
+        assert np.isfinite(changes[2:]).all()
+        assert changes[:2].isna().all() == (factor > 1e3)
+
+
+def test_groups_that_do_not_differ_have_no_fold_changes():
+    labels = pd.DataFrame({"a": list("xy") * 12, "b": list("uuvv") * 6}, index=[f"c{i}" for i in range(24)])
+    X = np.zeros((24, 3))
+    X[:, 1] = labels["a"] == "x"  # the levels of b have equal means
+    adata = ad.AnnData(X, labels)
+    flda.tl.flda(adata, ["a", "b"], shrinkage=0.5, interactions=None, allow_counts=True)
+    flda.tl.rank_genes(adata, n_genes=1, gap_effort=0)  # NumPy's warnings are errors in tests
+    assert np.isnan(adata.uns["rank_genes_flda"]["logfoldchanges"]["b_1"]).all()
+    assert np.isfinite(adata.uns["rank_genes_flda"]["logfoldchanges"]["a_1"]).all()

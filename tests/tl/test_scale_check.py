@@ -6,6 +6,8 @@ import flda
 from flda import FLDA, inference
 from flda.report._answers import answers
 
+from array_kinds import dask_of
+
 FACTORS = ["dendrite", "axon"]
 
 
@@ -32,6 +34,15 @@ def test_it_is_that_of_the_function(fitted):
     flda.tl.certify(certified, n_folds=2)
     said = answers(certified, flda.get.rank_genes_df(certified))
     assert found.table["reading"].iloc[0] in " ".join(said[0].details)
+
+
+@pytest.mark.parametrize("form", [lambda X: dask_of(X, 90), lambda X: dask_of(X.toarray(), 90)])
+def test_counts_that_are_read_in_blocks(fitted, form):
+    other = fitted.copy()
+    other.layers["counts"] = form(other.layers["counts"])
+    for adata in (fitted, other):
+        flda.tl.scale_check(adata, n_resamples=19)
+    pd.testing.assert_frame_equal(flda.get.scale_check_df(other), flda.get.scale_check_df(fitted))
 
 
 def test_without_counts_the_layer_is_named(fitted):

@@ -25,8 +25,8 @@ def test_tools_read_from_disk(adata, tmp_path, storage):
     path = tmp_path / ("x.zarr" if "zarr" in storage else "x.h5ad")
     getattr(adata, f"write_{path.suffix[1:]}")(path)
     if storage.startswith("lazy"):
-        pytest.importorskip("xarray")
-        pytest.importorskip("dask")
+        pytest.importorskip("xarray", reason="needs the extra dask")
+        pytest.importorskip("dask", reason="needs the extra dask")
         disk = ad.experimental.read_lazy(path)
     else:
         disk = ad.read_h5ad(path, backed="r")

@@ -1,4 +1,4 @@
-"""Conversion of X, y and groups (donors) from every form that users have them in."""
+"""The entry for labels and donors, and for X beside them, from every form that users have them in."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def checked_cells(X, y, donor=None) -> tuple[Any, pd.DataFrame]:
     return X, labels
 
 
-def check_same_cells(X, y, donor=None) -> None:
+def check_same_cells(X, y, donor=None, names: tuple[str, str] = ("X", "y")) -> None:
     """Refuse X, y and donors that name the same cells in different orders."""
-    entry.check_rows(X, y, ("X", "y"))
-    entry.check_rows(y, donor, ("y", "groups (donors)"))
+    entry.check_rows(X, y, names)
+    entry.check_rows(y, donor, (names[1], "groups (donors)"))
 
 
 def donor_codes(groups, n_cells: int) -> tuple[np.ndarray | None, np.ndarray | None]:
