@@ -36,6 +36,7 @@ import flda
 from flda import FLDA, SparseFLDA
 from flda._data import arrays
 from flda._design.design import make_design
+from flda._solve import within
 from flda._solve.within import Within, target_diagonal
 
 G = 0.3  # fixed shrinkage of every fit here
@@ -222,7 +223,7 @@ def measure(name: str, data: Path, repeats: int) -> dict[str, float]:
 def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
     """Count the cells of all blocks of X, or of some of its cells, that are visited."""
     seen: list[int] = []
-    row_blocks = arrays.row_blocks
+    row_blocks, sparse_times, scatter_times = arrays.row_blocks, arrays.sparse_times, within.scatter_times
 
     def counting(X, n_bytes=None):
         for rows, block in row_blocks(X, n_bytes):
@@ -230,11 +231,20 @@ def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
                 seen.append(rows.stop - rows.start)
             yield rows, block
 
-    arrays.row_blocks = counting
+    def counting_products(X, B):  # of a whole matrix, or of its transpose
+        if shape[1] in X.shape:
+            seen.append(X.shape[0] if X.shape[1] == shape[1] else X.shape[1])
+        return sparse_times(X, B)
+
+    def counting_scatter(X, *rest):
+        seen.append(X.shape[0])
+        return scatter_times(X, *rest)
+
+    arrays.row_blocks, arrays.sparse_times, within.scatter_times = counting, counting_products, counting_scatter
     try:
         yield seen
     finally:
-        arrays.row_blocks = row_blocks
+        arrays.row_blocks, arrays.sparse_times, within.scatter_times = row_blocks, sparse_times, scatter_times
 
 
 def in_child(name: str, data: Path, repeats: int = 3) -> dict[str, float]:

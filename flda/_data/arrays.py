@@ -312,7 +312,7 @@ def group_sums(X, codes: np.ndarray, n_groups: int) -> np.ndarray:
 
 def times(X, B: np.ndarray) -> np.ndarray:
     """Compute ``X @ B`` in float64 for a thin dense B (p x k)."""
-    if _has_many_entries(X):
+    if has_many_entries(X):
         return sparse_times(X, B)
     B = asarray_like(X, B)
     return map_rows(X, lambda rows, block: as_float(block) @ B, B.shape[1])
@@ -320,7 +320,7 @@ def times(X, B: np.ndarray) -> np.ndarray:
 
 def transposed_times(X, B: np.ndarray) -> np.ndarray:
     """Compute ``X.T @ B`` in float64 for a thin dense B (N x k)."""
-    if _has_many_entries(X):
+    if has_many_entries(X):
         return sparse_times(X.T, B)
     B = asarray_like(X, B)
 
@@ -330,7 +330,7 @@ def transposed_times(X, B: np.ndarray) -> np.ndarray:
     return to_numpy(reduce_rows(X, update, (X.shape[1], B.shape[1])))
 
 
-def _has_many_entries(X) -> bool:
+def has_many_entries(X) -> bool:
     """Return whether X is a sparse matrix in memory with so many entries that the compiled product is faster."""
     return is_sparse(X) and X.format in ("csr", "csc") and X.nnz >= MANY and X.dtype in (np.float32, np.float64)
 

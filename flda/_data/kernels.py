@@ -207,10 +207,7 @@ def sparse_times(X, B: np.ndarray) -> np.ndarray:
     import numba
 
     B, n_threads = np.ascontiguousarray(B, dtype=np.float64), numba.get_num_threads()
-    # every thread takes about as many entries as the others
-    ends = np.searchsorted(X.indptr, np.linspace(0, X.nnz, n_threads + 1)[1:])
-    bounds = np.append(0, np.minimum(ends, len(X.indptr) - 1))
-    bounds[-1] = len(X.indptr) - 1
+    bounds = _shares(X.indptr, n_threads)
     parts = (1 if X.format == "csr" else n_threads, X.shape[0], B.shape[1])
     out = np.empty(parts) if X.format == "csr" else np.zeros(parts)
     loop = _times_by_rows() if X.format == "csr" else _times_by_columns()
@@ -260,6 +257,65 @@ def _times_by_columns():
                     x, row = np.float64(data[e]), sums[np.uintp(rows[e])]
                     for c in range(k):
                         row[c] += x * own[c]
+
+    return compiled(times)
+
+
+def scatter_times(X, B: np.ndarray, shift: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute ``S = diag(weights) (X B - shift)`` and ``X' S`` for a CSR matrix X in one pass over its entries.
+
+    Parameters
+    ----------
+    X
+        Cells x genes, CSR.
+    B, shift, weights
+        Arrays p x k, N x k and N.
+
+    Returns
+    -------
+    ``X' S``, p x k, and S, N x k.
+    """
+    import numba
+
+    n_threads = numba.get_num_threads()
+    B, scores = np.ascontiguousarray(B, dtype=np.float64), np.empty((X.shape[0], B.shape[1]))
+    out = np.zeros((n_threads, *B.shape))
+    with ONE_AT_A_TIME:
+        _scatter_times()(
+            X.data, X.indices, X.indptr, _shares(X.indptr, n_threads), B, shift, weights, scores, out, n_threads
+        )
+    return out.sum(axis=0), scores
+
+
+def _shares(indptr: np.ndarray, n_threads: int) -> np.ndarray:
+    """Cut the rows of a matrix into one range for each thread, with about as many entries each."""
+    n = len(indptr) - 1
+    ends = np.searchsorted(indptr, np.linspace(0, indptr[-1], n_threads + 1)[1:-1])
+    return np.concatenate([[0], np.minimum(ends, n), [n]])
+
+
+@cache
+def _scatter_times():
+    """Compile the loop on first use."""
+    import numba
+
+    def times(data, columns, indptr, bounds, B, shift, weights, scores, out, n_threads):
+        k = B.shape[1]
+        for thread in numba.prange(n_threads):  # every thread has sums of its own
+            sums = out[thread]
+            for i in range(bounds[thread], bounds[thread + 1]):
+                row = scores[i]
+                row[:] = 0
+                for e in range(indptr[i], indptr[i + 1]):
+                    x, other = np.float64(data[e]), B[np.uintp(columns[e])]
+                    for c in range(k):
+                        row[c] += x * other[c]
+                for c in range(k):
+                    row[c] = weights[i] * (row[c] - shift[i, c])
+                for e in range(indptr[i], indptr[i + 1]):  # the entries of the cell are still in the cache
+                    x, other = np.float64(data[e]), sums[np.uintp(columns[e])]
+                    for c in range(k):
+                        other[c] += x * row[c]
 
     return compiled(times)
 

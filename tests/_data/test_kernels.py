@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from flda._data.kernels import add_flips, add_sparse_gram, residual_columns, sparse_times, sums_and_squares
+from flda._data.kernels import (
+    add_flips,
+    add_sparse_gram,
+    residual_columns,
+    scatter_times,
+    sparse_times,
+    sums_and_squares,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
@@ -61,6 +68,11 @@ def test_products_of_sparse_matrices(kind, dtype, k):
     V = np.asfortranarray(rng.normal(size=(60, k)))
     np.testing.assert_allclose(sparse_times(X.T, V), dense.T.astype(float) @ V, rtol=1e-13, atol=1e-14)
     assert sparse_times(kind((0, 23), dtype=dtype), B).shape == (0, k)
+    shift, weights = rng.normal(size=(60, k)), rng.random(60)
+    products, scores = scatter_times(X.tocsr(), B, shift, weights)
+    expected = weights[:, None] * (dense.astype(float) @ B - shift)
+    np.testing.assert_allclose(scores, expected, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(products, dense.T.astype(float) @ expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
