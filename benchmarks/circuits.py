@@ -4,13 +4,15 @@
     python benchmarks/circuits.py --quick        # one seed, 3 kernels, a few minutes
     python benchmarks/circuits.py targets notes  # parts
     python benchmarks/circuits_t4t5.py && python benchmarks/circuits_optimisers.py
-    python benchmarks/circuits_figures.py
+    python benchmarks/circuits_figures.py        # figures, and the tables of RESULTS.md as text
 
-Parts: targets (signs and L1, 3 and 28 kernels, without noise), noise (the same with noise), arms (signs and L1, L1,
-signs, neither), white (a stimulus that hardly drives the hidden units), notes (how often the warnings are right),
-wrong_signs. Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it runs and skips the rows
-that the file already has. Each fit is one call of ``recover_circuit`` with its defaults; the arms without L1 set
-``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
+Parts: targets (signs and L1, 3 and 28 kernels, without noise, three seeds), notes (how often the warnings are right),
+white (a stimulus that hardly drives the hidden units), limit (what a perfect choice of the penalty, or the true
+synapses given, would recover of circuit 1), arms (signs and L1, L1, signs, neither: three seeds with 3 kernels, one with more,
+5,500 samples where 1,400 with noise are few), wrong_signs. About two and a half hours of one core in all, of which arms
+with 28 kernels take most. Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it runs, the
+telling rows first, and skips the rows that the file already has. Each fit is one call of ``recover_circuit`` with its
+defaults; the arms without L1 set ``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
 """
 
 from __future__ import annotations
@@ -18,19 +20,25 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flda.circuits import recover_circuit, simulate, support_recovery, system_recovery
+from flda.circuits import CircuitModel, recover_circuit, simulate, support_recovery, system_recovery
 
 OUT = Path(__file__).parent / "results"
 CIRCUITS = ["1", "2", "3A", "3B"]
 ARMS = {"signs and L1": (True, True), "L1": (False, True), "signs": (True, False), "neither": (False, False)}
 KEYS = ["circuit", "kernels", "n", "noise", "stimulus", "arm", "seed"]
 TRUTH = 7  # seed of the weights of circuit 1
+# kernels, samples and noise of the part arms, the telling ones first
+CELLS = [(3, 340, 0.0), (28, 1400, 0.0), (3, 1400, 0.3), (28, 1400, 0.3), (28, 340, 0.0), (3, 340, 0.3), (8, 340, 0.0)]
+CELLS += [(28, 5500, 0.3), (3, 1400, 0.1), (28, 1400, 0.1), (16, 1400, 0.0), (8, 1400, 0.3), (16, 340, 0.0)]
+CELLS += [(28, 340, 0.1), (28, 340, 0.3), (28, 5500, 0.1)]
+CELLS += [cell for cell in product((3, 8, 16), (340, 1400), (0.0, 0.1, 0.3)) if cell not in CELLS]
 
 
 def jobs(part: str, quick: bool) -> list[tuple]:
@@ -41,14 +49,15 @@ def jobs(part: str, quick: bool) -> list[tuple]:
         if not quick:
             cells += [(c, 28, 340) for c in CIRCUITS] + [(c, 28, 1400) for c in CIRCUITS]
         return [(c, k, n, 0.0, "smooth", "signs and L1", s) for (c, k, n), s in product(cells, seeds)]
-    if part == "noise":
-        kernels, samples = ([3], [340, 1400]) if quick else ([3, 28], [340, 1400, 5500])
-        cells = product(kernels, samples, (0.1, 0.3), CIRCUITS, seeds)
-        return [(c, k, n, noise, "smooth", "signs and L1", s) for k, n, noise, c, s in cells]
     if part == "arms":
-        kernels, samples = ([3], [340]) if quick else ([3, 8, 16, 28], [340, 1400, 5500])
-        cells = product(kernels, samples, (0.0, 0.1, 0.3), CIRCUITS, ARMS, seeds)
-        return [(c, k, n, noise, "smooth", arm, s) for k, n, noise, c, arm, s in cells]
+        cells = [(3, 340, 0.0)] if quick else CELLS
+        chosen = [(k, n, noise, s) for s in seeds for k, n, noise in cells if s == 0 or k == 3]
+        return [
+            (c, k, n, noise, "smooth", arm, s)
+            for k, n, noise, s in chosen
+            for c, arm in product(CIRCUITS, ARMS)
+            if n < 5500 or "L1" in arm
+        ]
     if part == "white":
         return [("2", 3, 1400, 0.0, "white", arm, s) for arm, s in product(ARMS, seeds)]
     cells = [(3, 60, 0.0), (3, 340, 0.1), (3, 340, 0.3), (3, 1400, 0.1), (3, 1400, 0.3), (8, 340, 0.0), (8, 340, 0.1)]
@@ -98,6 +107,36 @@ def run(part: str, quick: bool, only: dict) -> None:
         print({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}, flush=True)
 
 
+def limit(quick: bool) -> None:
+    """Circuit 1 with noise: the default, the best penalty of a ladder by the truth, and the true synapses given."""
+    path = OUT / f"circuits_limit{'_quick' if quick else ''}.csv"
+    retina = simulate.retina_circuit("1", n_kernels=3, random_state=TRUTH)
+    true = retina.model.parameters(retina.truth)
+    masks = [np.where(retina.truth[c.name] != 0, c.signs, 0.0) for c in retina.model.connections]
+    given = CircuitModel(
+        retina.model.populations,
+        [replace(c, signs=mask) for c, mask in zip(retina.model.connections, masks, strict=True)],
+    )
+    rows = []
+    for noise, seed in product((0.1, 0.3), range(1 if quick else 8)):
+        X, y = retina.sample(1400, noise=noise, random_state=10 + seed)
+        found = recover_circuit(retina.model, X, y, random_state=seed, halves=False)
+        ladder = ceiling(X, y) * 6e-3 * 10 ** (0.5 * np.arange(-4, 4))
+        fits = [recover_circuit(retina.model, X, y, penalties=[p], random_state=seed, halves=False) for p in ladder]
+        known = recover_circuit(given, X, y, penalties=[0.0], random_state=seed, halves=False)
+        recovered = [system_recovery(f.weights, retina.truth) for f in fits]
+        rows.append(
+            {
+                "noise": noise, "seed": seed, "n_synapses": int((true != 0).sum()),
+                "default": system_recovery(found.weights, retina.truth), "best_penalty": max(recovered),
+                "share_of_ceiling": ladder[int(np.argmax(recovered))] / ceiling(X, y),
+                "synapses_given": system_recovery(known.weights, retina.truth),
+            }
+        )  # fmt: skip
+        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+        print(rows[-1], flush=True)
+
+
 def wrong_signs(quick: bool) -> None:
     """Recovery and fit if some signs are wrong, and whether the validation R^2 would show it to a user."""
     path = OUT / f"circuits_wrong_signs{'_quick' if quick else ''}.csv"
@@ -124,9 +163,9 @@ def wrong_signs(quick: bool) -> None:
 
 
 def main() -> None:
-    parts = ["targets", "notes", "white", "noise", "arms", "wrong_signs"]
+    parts = ["targets", "notes", "white", "limit", "arms", "wrong_signs"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=parts, help="targets, notes, white, noise, arms, wrong_signs")
+    parser.add_argument("parts", nargs="*", default=parts, help=", ".join(parts))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--circuits", nargs="+", dest="circuit")
     parser.add_argument("--kernels", nargs="+", type=int)
@@ -135,8 +174,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("flda").setLevel(logging.ERROR)
     for part in args.parts:
-        if part == "wrong_signs":
-            wrong_signs(args.quick)
+        if part in ("wrong_signs", "limit"):
+            {"wrong_signs": wrong_signs, "limit": limit}[part](args.quick)
         else:
             run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise")})
 
