@@ -6,9 +6,10 @@
 shallow: 5 layers of width 64 on scikit-learn's digits, 300 steps. deep: 50 layers, 300 steps. longer: 50 layers, 3,000
 steps, the authors of Nero's case, from two starts: weights that keep the variance from layer to layer, and the uniform
 ones within 1 / sqrt(inputs) that frameworks draw by default. shapes: one learning rate over depths 2 to 20 and widths
-16 to 64, 1,000 steps; the authors of Madam report that its rate needs no tuning. integer: Madam with 12, 10 and 8 bits. memory: bytes
-that weights and state take, read from the arrays. circuit: circuit 2 of the retina, 3 kernels, 1,400 samples, signs and
-L1. Every part writes ``results/circuits_optimisers_<part>.csv``; longer and shapes skip the rows that it already has.
+16 to 64, 1,000 steps; the authors of Madam report that its rate needs no tuning. integer: Madam with 12, 10 and 8 bits.
+memory: bytes that weights and state take, read from the arrays. circuit: circuit 2 of the retina, 3 kernels, 1,400
+samples, signs and L1. Every part writes ``results/circuits_optimisers_<part>.csv``; longer and shapes skip the rows that
+it already has.
 """
 
 from __future__ import annotations
