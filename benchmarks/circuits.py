@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -107,59 +108,69 @@ def run(part: str, quick: bool, only: dict) -> None:
         print({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}, flush=True)
 
 
+def recorded(part: str, quick: bool, jobs: Iterable[dict], fit: Callable[[dict], dict]) -> None:
+    """Append a row for each job that the table of the part does not have."""
+    path = OUT / f"circuits_{part}{'_quick' if quick else ''}.csv"
+    known = pd.read_csv(path) if path.exists() else None
+    for job in jobs:
+        if known is not None and np.logical_and.reduce([np.isclose(known[k], v) for k, v in job.items()]).any():
+            continue
+        row = job | fit(job)
+        pd.DataFrame([row]).to_csv(
+            path, mode="a", header=not path.exists(), index=False, float_format="%.6g", lineterminator="\n"
+        )
+        print(row, flush=True)
+
+
 def limit(quick: bool) -> None:
     """Circuit 1 with noise: the default, the best penalty of a ladder by the truth, and the true synapses given."""
-    path = OUT / f"circuits_limit{'_quick' if quick else ''}.csv"
     retina = simulate.retina_circuit("1", n_kernels=3, random_state=TRUTH)
-    true = retina.model.parameters(retina.truth)
     masks = [np.where(retina.truth[c.name] != 0, c.signs, 0.0) for c in retina.model.connections]
     given = CircuitModel(
         retina.model.populations,
         [replace(c, signs=mask) for c, mask in zip(retina.model.connections, masks, strict=True)],
     )
-    rows = []
-    for noise, seed in product((0.1, 0.3), range(1 if quick else 8)):
-        X, y = retina.sample(1400, noise=noise, random_state=10 + seed)
-        found = recover_circuit(retina.model, X, y, random_state=seed, halves=False)
-        ladder = ceiling(X, y) * 6e-3 * 10 ** (0.5 * np.arange(-4, 4))
-        fits = [recover_circuit(retina.model, X, y, penalties=[p], random_state=seed, halves=False) for p in ladder]
-        known = recover_circuit(given, X, y, penalties=[0.0], random_state=seed, halves=False)
-        recovered = [system_recovery(f.weights, retina.truth) for f in fits]
-        rows.append(
-            {
-                "noise": noise, "seed": seed, "n_synapses": int((true != 0).sum()),
-                "default": system_recovery(found.weights, retina.truth), "best_penalty": max(recovered),
-                "share_of_ceiling": ladder[int(np.argmax(recovered))] / ceiling(X, y),
-                "synapses_given": system_recovery(known.weights, retina.truth),
-            }
-        )  # fmt: skip
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-        print(rows[-1], flush=True)
+
+    def one(job: dict) -> dict:
+        X, y = retina.sample(1400, noise=job["noise"], random_state=10 + job["seed"])
+        shares = 6e-3 * 10 ** (0.5 * np.arange(-4, 3))
+        options = [(retina.model, None), (given, [0.0]), *((retina.model, [p]) for p in shares * ceiling(X, y))]
+        fits = [
+            recover_circuit(model, X, y, penalties=penalties, random_state=job["seed"], halves=False)
+            for model, penalties in options
+        ]
+        default, known, *rungs = (system_recovery(f.weights, retina.truth) for f in fits)
+        return {
+            "default": default, "best_penalty": max(rungs), "share_of_ceiling": shares[int(np.argmax(rungs))],
+            "synapses_given": known,
+        }  # fmt: skip
+
+    pairs = product((0.3, 0.1), range(1 if quick else 8))
+    recorded("limit", quick, [{"noise": noise, "seed": seed} for noise, seed in pairs], one)
 
 
 def wrong_signs(quick: bool) -> None:
     """Recovery and fit if some signs are wrong, and whether the validation R^2 would show it to a user."""
-    path = OUT / f"circuits_wrong_signs{'_quick' if quick else ''}.csv"
     retina = simulate.retina_circuit("2", n_kernels=3)
     X, clean = retina.sample(1400, random_state=11)
     true = np.flatnonzero(retina.model.parameters(retina.truth))
-    rows = []
-    for noise, share, seed in product((0.0, 0.5), (-1.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2), range(1 if quick else 5)):
-        y = clean + noise * clean.std() * np.random.default_rng(99).normal(size=len(clean))
+
+    def one(job: dict) -> dict:
+        y = clean + job["noise"] * clean.std() * np.random.default_rng(99).normal(size=len(clean))
         signs = retina.model.signs.copy()
-        flipped = np.random.default_rng(seed).choice(len(signs), size=round(max(share, 0) * len(signs)), replace=False)
+        n_flipped = round(max(job["share"], 0) * len(signs))
+        flipped = np.random.default_rng(job["seed"]).choice(len(signs), size=n_flipped, replace=False)
         signs[flipped] *= -1
-        model = retina.model.unsigned() if share < 0 else retina.model.with_signs(signs)
-        found = recover_circuit(model, X, y, random_state=seed, halves=False)
-        rows.append(
-            {
-                "noise": noise, "share": share, "seed": seed, "true_flipped": int(np.isin(flipped, true).sum()),
-                "r_sys": system_recovery(found.weights, retina.truth),
-                "r2_validation": float(found.path.loc[found.path["chosen"], "r2_validation"].iloc[0]),
-            }
-        )  # fmt: skip
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-        print(rows[-1], flush=True)
+        model = retina.model.unsigned() if job["share"] < 0 else retina.model.with_signs(signs)
+        found = recover_circuit(model, X, y, random_state=job["seed"], halves=False)
+        return {
+            "true_flipped": int(np.isin(flipped, true).sum()),
+            "r_sys": system_recovery(found.weights, retina.truth),
+            "r2_validation": float(found.path.loc[found.path["chosen"], "r2_validation"].iloc[0]),
+        }
+
+    grid = product(range(1 if quick else 5), (0.0, 0.5), (-1.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2))
+    recorded("wrong_signs", quick, [{"noise": n, "share": share, "seed": s} for s, n, share in grid], one)
 
 
 def main() -> None:
