@@ -4,13 +4,15 @@
     python benchmarks/circuits.py --quick        # one seed, 3 kernels, a few minutes
     python benchmarks/circuits.py targets notes  # parts
     python benchmarks/circuits_t4t5.py && python benchmarks/circuits_optimisers.py
-    python benchmarks/circuits_figures.py
+    python benchmarks/circuits_figures.py        # figures, and the tables of RESULTS.md as text
 
-Parts: targets (signs and L1, 3 and 28 kernels, without noise), noise (the same with noise), arms (signs and L1, L1,
-signs, neither), white (a stimulus that hardly drives the hidden units), notes (how often the warnings are right),
-wrong_signs. Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it runs and skips the rows
-that the file already has. Each fit is one call of ``recover_circuit`` with its defaults; the arms without L1 set
-``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
+Parts: targets (signs and L1, 3 and 28 kernels, without noise, three seeds), notes (how often the warnings are right),
+white (a stimulus that hardly drives the hidden units), limit (what a perfect choice of the penalty, or the true
+synapses given, would recover of circuit 1), arms (signs and L1, L1, signs, neither: three seeds with 3 kernels, one
+with more, 5,500 samples where 1,400 with noise are few), wrong_signs. All take about two and a half hours of one core,
+most of it for the arms with 28 kernels. Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it
+runs, the telling rows first, and skips the rows that the file already has. Each fit is one call of ``recover_circuit``
+with its defaults; the arms without L1 set ``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
 """
 
 from __future__ import annotations
@@ -18,19 +20,26 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flda.circuits import recover_circuit, simulate, support_recovery, system_recovery
+from flda.circuits import CircuitModel, recover_circuit, simulate, support_recovery, system_recovery
 
 OUT = Path(__file__).parent / "results"
 CIRCUITS = ["1", "2", "3A", "3B"]
 ARMS = {"signs and L1": (True, True), "L1": (False, True), "signs": (True, False), "neither": (False, False)}
 KEYS = ["circuit", "kernels", "n", "noise", "stimulus", "arm", "seed"]
 TRUTH = 7  # seed of the weights of circuit 1
+# kernels, samples and noise of the part arms, the telling ones first
+CELLS = [(3, 340, 0.0), (28, 1400, 0.0), (3, 1400, 0.3), (28, 1400, 0.3), (28, 340, 0.0), (3, 340, 0.3), (8, 340, 0.0)]
+CELLS += [(28, 5500, 0.3), (3, 1400, 0.1), (28, 1400, 0.1), (16, 1400, 0.0), (8, 1400, 0.3), (16, 340, 0.0)]
+CELLS += [(28, 340, 0.1), (28, 340, 0.3), (28, 5500, 0.1)]
+CELLS += [cell for cell in product((3, 8, 16), (340, 1400), (0.0, 0.1, 0.3)) if cell not in CELLS]
 
 
 def jobs(part: str, quick: bool) -> list[tuple]:
@@ -41,14 +50,15 @@ def jobs(part: str, quick: bool) -> list[tuple]:
         if not quick:
             cells += [(c, 28, 340) for c in CIRCUITS] + [(c, 28, 1400) for c in CIRCUITS]
         return [(c, k, n, 0.0, "smooth", "signs and L1", s) for (c, k, n), s in product(cells, seeds)]
-    if part == "noise":
-        kernels, samples = ([3], [340, 1400]) if quick else ([3, 28], [340, 1400, 5500])
-        cells = product(kernels, samples, (0.1, 0.3), CIRCUITS, seeds)
-        return [(c, k, n, noise, "smooth", "signs and L1", s) for k, n, noise, c, s in cells]
     if part == "arms":
-        kernels, samples = ([3], [340]) if quick else ([3, 8, 16, 28], [340, 1400, 5500])
-        cells = product(kernels, samples, (0.0, 0.1, 0.3), CIRCUITS, ARMS, seeds)
-        return [(c, k, n, noise, "smooth", arm, s) for k, n, noise, c, arm, s in cells]
+        cells = [(3, 340, 0.0)] if quick else CELLS
+        chosen = [(k, n, noise, s) for s in seeds for k, n, noise in cells if s == 0 or k == 3]
+        return [
+            (c, k, n, noise, "smooth", arm, s)
+            for k, n, noise, s in chosen
+            for c, arm in product(CIRCUITS, ARMS)
+            if n < 5500 or "L1" in arm
+        ]
     if part == "white":
         return [("2", 3, 1400, 0.0, "white", arm, s) for arm, s in product(ARMS, seeds)]
     cells = [(3, 60, 0.0), (3, 340, 0.1), (3, 340, 0.3), (3, 1400, 0.1), (3, 1400, 0.3), (8, 340, 0.0), (8, 340, 0.1)]
@@ -98,35 +108,75 @@ def run(part: str, quick: bool, only: dict) -> None:
         print({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}, flush=True)
 
 
+def recorded(part: str, quick: bool, jobs: Iterable[dict], fit: Callable[[dict], dict]) -> None:
+    """Append a row for each job that the table of the part does not have."""
+    path = OUT / f"circuits_{part}{'_quick' if quick else ''}.csv"
+    known = pd.read_csv(path) if path.exists() else None
+    for job in jobs:
+        if known is not None and np.logical_and.reduce([np.isclose(known[k], v) for k, v in job.items()]).any():
+            continue
+        row = job | fit(job)
+        pd.DataFrame([row]).to_csv(
+            path, mode="a", header=not path.exists(), index=False, float_format="%.6g", lineterminator="\n"
+        )
+        print(row, flush=True)
+
+
+def limit(quick: bool) -> None:
+    """Circuit 1 with noise: the default, the best penalty of a ladder by the truth, and the true synapses given."""
+    retina = simulate.retina_circuit("1", n_kernels=3, random_state=TRUTH)
+    masks = [np.where(retina.truth[c.name] != 0, c.signs, 0.0) for c in retina.model.connections]
+    given = CircuitModel(
+        retina.model.populations,
+        [replace(c, signs=mask) for c, mask in zip(retina.model.connections, masks, strict=True)],
+    )
+
+    def one(job: dict) -> dict:
+        X, y = retina.sample(1400, noise=job["noise"], random_state=10 + job["seed"])
+        shares = 6e-3 * 10 ** (0.5 * np.arange(-4, 3))
+        options = [(retina.model, None), (given, [0.0]), *((retina.model, [p]) for p in shares * ceiling(X, y))]
+        fits = [
+            recover_circuit(model, X, y, penalties=penalties, random_state=job["seed"], halves=False)
+            for model, penalties in options
+        ]
+        default, known, *rungs = (system_recovery(f.weights, retina.truth) for f in fits)
+        return {
+            "default": default, "best_penalty": max(rungs), "share_of_ceiling": shares[int(np.argmax(rungs))],
+            "synapses_given": known,
+        }  # fmt: skip
+
+    pairs = product((0.3, 0.1), range(1 if quick else 8))
+    recorded("limit", quick, [{"noise": noise, "seed": seed} for noise, seed in pairs], one)
+
+
 def wrong_signs(quick: bool) -> None:
     """Recovery and fit if some signs are wrong, and whether the validation R^2 would show it to a user."""
-    path = OUT / f"circuits_wrong_signs{'_quick' if quick else ''}.csv"
     retina = simulate.retina_circuit("2", n_kernels=3)
     X, clean = retina.sample(1400, random_state=11)
     true = np.flatnonzero(retina.model.parameters(retina.truth))
-    rows = []
-    for noise, share, seed in product((0.0, 0.5), (-1.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2), range(1 if quick else 5)):
-        y = clean + noise * clean.std() * np.random.default_rng(99).normal(size=len(clean))
+
+    def one(job: dict) -> dict:
+        y = clean + job["noise"] * clean.std() * np.random.default_rng(99).normal(size=len(clean))
         signs = retina.model.signs.copy()
-        flipped = np.random.default_rng(seed).choice(len(signs), size=round(max(share, 0) * len(signs)), replace=False)
+        n_flipped = round(max(job["share"], 0) * len(signs))
+        flipped = np.random.default_rng(job["seed"]).choice(len(signs), size=n_flipped, replace=False)
         signs[flipped] *= -1
-        model = retina.model.unsigned() if share < 0 else retina.model.with_signs(signs)
-        found = recover_circuit(model, X, y, random_state=seed, halves=False)
-        rows.append(
-            {
-                "noise": noise, "share": share, "seed": seed, "true_flipped": int(np.isin(flipped, true).sum()),
-                "r_sys": system_recovery(found.weights, retina.truth),
-                "r2_validation": float(found.path.loc[found.path["chosen"], "r2_validation"].iloc[0]),
-            }
-        )  # fmt: skip
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-        print(rows[-1], flush=True)
+        model = retina.model.unsigned() if job["share"] < 0 else retina.model.with_signs(signs)
+        found = recover_circuit(model, X, y, random_state=job["seed"], halves=False)
+        return {
+            "true_flipped": int(np.isin(flipped, true).sum()),
+            "r_sys": system_recovery(found.weights, retina.truth),
+            "r2_validation": float(found.path.loc[found.path["chosen"], "r2_validation"].iloc[0]),
+        }
+
+    grid = product(range(1 if quick else 5), (0.0, 0.5), (-1.0, 0.0, 0.01, 0.02, 0.05, 0.1, 0.2))
+    recorded("wrong_signs", quick, [{"noise": n, "share": share, "seed": s} for s, n, share in grid], one)
 
 
 def main() -> None:
-    parts = ["targets", "notes", "white", "noise", "arms", "wrong_signs"]
+    parts = ["targets", "notes", "white", "limit", "arms", "wrong_signs"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=parts, help="targets, notes, white, noise, arms, wrong_signs")
+    parser.add_argument("parts", nargs="*", default=parts, help=", ".join(parts))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--circuits", nargs="+", dest="circuit")
     parser.add_argument("--kernels", nargs="+", type=int)
@@ -135,8 +185,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("flda").setLevel(logging.ERROR)
     for part in args.parts:
-        if part == "wrong_signs":
-            wrong_signs(args.quick)
+        if part in ("wrong_signs", "limit"):
+            {"wrong_signs": wrong_signs, "limit": limit}[part](args.quick)
         else:
             run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise")})
 

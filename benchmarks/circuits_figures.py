@@ -1,4 +1,4 @@
-"""Figures from the tables of the circuit benchmarks: results/circuits_*.png.
+"""Figures results/circuits_*.png from the tables of the circuit benchmarks, and the tables of RESULTS.md as text.
 
 python benchmarks/circuits_figures.py
 """
@@ -20,7 +20,6 @@ ARMS = {
     "L1": (ORANGE, "o", "-"),
     "neither": (ORANGE, "s", "--"),
 }
-MEASURES = {"r_sys": "system recovery", "r_supp": "support recovery", "r2_test": "test R²"}
 
 
 def band(ax, table: pd.DataFrame, x: str, y: str, label: str, color, marker: str = "o", style: str = "-") -> None:
@@ -31,27 +30,35 @@ def band(ax, table: pd.DataFrame, x: str, y: str, label: str, color, marker: str
     ax.fill_between(middle.index, groups.quantile(0.25), groups.quantile(0.75), color=color, alpha=0.15, lw=0)
 
 
-def grid(table: pd.DataFrame, kernels: int) -> None:
-    table = table[(table["noise"] == 0) & (table["kernels"] == kernels)]
-    circuits = sorted(table["circuit"].unique())
-    figure, axes = plt.subplots(
-        3, len(circuits), figsize=(2.9 * len(circuits) + 1.6, 6.4), sharex=True, sharey="row", squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for column, circuit in zip(axes.T, circuits, strict=True):
-        part = table[table["circuit"] == circuit]
-        for ax, measure in zip(column, MEASURES, strict=True):
-            for name, (color, marker, style) in ARMS.items():
-                band(ax, part[part["arm"] == name], "n", measure, name, color, marker, style)
-            ax.set(xscale="log", ylim=(-0.35, 1.05) if measure == "r2_test" else (-0.03, 1.05))
-        column[0].set_title(f"circuit {circuit}, {kernels} kernels")
-        column[-1].set_xlabel("samples")
-        column[-1].set_xticks(sorted(part["n"].unique()), [f"{n:,}" for n in sorted(part["n"].unique())])
-        column[-1].minorticks_off()
-    for ax, label in zip(axes[:, 0], MEASURES.values(), strict=True):
-        ax.set_ylabel(label)
-    axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    save(figure, f"circuits_grid_{kernels}")
+def cells(table: pd.DataFrame) -> list[tuple]:
+    """Kernels, samples and noise that some circuit has in all four arms, in order."""
+    have = table.groupby(["kernels", "n", "noise", "circuit"])["arm"].nunique()
+    return sorted(set(have[have == len(ARMS)].droplevel("circuit").index))
+
+
+def grid(table: pd.DataFrame) -> None:
+    """System recovery of every fit, a panel per circuit, where all four arms have been run."""
+    wanted = cells(table)
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), sharey=True, layout="constrained")
+    for ax, (circuit, part) in zip(axes, table.groupby("circuit"), strict=True):
+        for i, (name, (color, marker, _)) in enumerate(ARMS.items()):
+            for at, (kernels, n, noise) in enumerate(wanted):
+                own = part[(part["kernels"] == kernels) & (part["n"] == n) & (part["noise"] == noise)]
+                if own["arm"].nunique() < len(ARMS):
+                    continue
+                values = own.loc[own["arm"] == name, "r_sys"]
+                ax.plot(
+                    np.full(len(values), at + 0.16 * (i - 1.5)), values, marker, color=color, ms=6, alpha=0.8,
+                    mfc=color if marker == "o" else "white", label=name if at == 0 else None,
+                )  # fmt: skip
+        ax.set(title=f"circuit {circuit}", ylim=(-0.08, 1.06), xlim=(-0.6, len(wanted) - 0.4))
+        labels = [f"{kernels}\n{n:,}\n{noise:g}" for kernels, n, noise in wanted]
+        ax.set_xticks(range(len(wanted)), labels, fontsize=8)
+        ax.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel("system recovery")
+    axes[0].set_xlabel("kernels, samples, noise", fontsize=8)
+    axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    save(figure, "circuits_arms")
 
 
 def signs(wrong: pd.DataFrame, t4t5: pd.DataFrame) -> None:
@@ -103,6 +110,93 @@ def optimisers(tables: dict[str, pd.DataFrame]) -> None:
     save(figure, "circuits_optimisers")
 
 
+def shapes(table: pd.DataFrame) -> None:
+    """What one learning rate for all depths and widths costs, against the best rate of every shape."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, color, marker in (("madam", BLUE, "o"), ("adam", ORANGE, "s"), ("sgd", GREEN, "^")):
+        own = table[table["optimiser"] == name]
+        wide = own.pivot_table("test", ["depth", "width"], "learning_rate")
+        lost = wide.rsub(wide.max(axis=1), axis=0)
+        axes[0].plot(lost.columns, lost.max(), marker + "-", color=color, label=f"{name}, worst shape", ms=4)
+        axes[0].plot(lost.columns, lost.mean(), marker + ":", color=color, label=f"{name}, mean", ms=4)
+        best = lost.mean().idxmin()
+        by_depth = wide[best].groupby("depth").mean()
+        axes[1].plot(by_depth.index, by_depth, marker + "-", color=color, label=f"{name}, {best:.2g}", ms=4)
+    axes[0].set(xscale="log", xlabel="learning rate for all 12 shapes", ylabel="test accuracy lost to the best rate")
+    axes[1].set(xlabel="layers", ylabel="test accuracy", title="at the best rate for all shapes", ylim=(0.5, 1))
+    axes[0].legend(frameon=False, fontsize=8, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    axes[1].legend(frameon=False, fontsize=8)
+    save(figure, "circuits_shapes")
+
+
+def markdown(table: pd.DataFrame) -> None:
+    """Print a table of RESULTS.md."""
+    print("\n| " + " | ".join(map(str, table.columns)) + " |")
+    print("|" + "---|" * table.shape[1])
+    for row in table.itertuples(index=False):
+        print("| " + " | ".join(map(str, row)) + " |")
+
+
+def joined(values: pd.Series, digits: int = 2) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def tables() -> None:
+    """Print the tables of RESULTS.md."""
+    targets, arms = read("targets"), read("arms")
+    both = pd.concat([targets, arms[arms["arm"] == "signs and L1"]]).drop_duplicates(
+        ["circuit", "kernels", "n", "noise", "seed"]
+    )
+    rows = []
+    for (noise, kernels, n, circuit), own in both.groupby(["noise", "kernels", "n", "circuit"]):
+        seconds = own["cpu_seconds"]
+        rows.append(
+            {
+                "circuit": circuit, "kernels": kernels, "samples": f"{n:,}", "noise": f"{noise:g}", "fits": len(own),
+                "system recovery of each": joined(own.sort_values("seed")["r_sys"], 4),
+                "fits that warn": int((own["warnings"] > 0).sum()),
+                "processor seconds a fit": f"{seconds.min():.1f} to {seconds.max():.1f}",
+            }
+        )  # fmt: skip
+    markdown(pd.DataFrame(rows))
+    rows = []
+    for (kernels, n, noise, circuit), own in arms.groupby(["kernels", "n", "noise", "circuit"]):
+        row = {"circuit": circuit, "kernels": kernels, "samples": f"{n:,}", "noise": f"{noise:g}"}
+        for arm in ARMS:
+            row[arm] = joined(own.loc[own["arm"] == arm].sort_values("seed")["r_sys"]) or "not run"
+        medians = [own.loc[own["arm"] == arm, "r2_test"].median() for arm in ARMS]
+        row["median test R² of the arms"] = ", ".join("-" if np.isnan(m) else f"{m:.2f}" for m in medians)
+        if (own["arm"] != "signs and L1").any():
+            rows.append(row)
+    markdown(pd.DataFrame(rows))
+    if (OUT / "circuits_white.csv").exists():
+        white = read("white").groupby("arm", sort=False).agg({"r_sys": joined, "r2_test": joined, "warnings": list})
+        markdown(white.reset_index())
+    if (OUT / "circuits_limit.csv").exists():
+        limit = read("limit")
+        columns = ["default", "best_penalty", "synapses_given"]
+        markdown(limit.groupby("noise")[columns].agg(["mean", "min", "max"]).round(2).reset_index())
+        print(limit.round(2).to_string())
+    notes = read("notes")
+    low = notes["r_sys"] < 0.9
+    warned = notes["warnings"] > 0
+    print(f"\nnotes: {len(notes)} fits; below .9: {low.sum()}, warned {(low & warned).sum()}")
+    print(f"above: {(~low).sum()}, warned {(~low & warned).sum()}")
+    everything = pd.concat([notes, both]).drop_duplicates(["circuit", "kernels", "n", "noise", "seed"])
+    low, warned = everything["r_sys"] < 0.9, everything["warnings"] > 0
+    print(f"all: {len(everything)}; below .9: {low.sum()}, warned {(low & warned).sum()}")
+    print(f"above: {(~low).sum()}, warned {(~low & warned).sum()}")
+    cost = arms.groupby(["kernels", "n", "arm"])["cpu_seconds"].median().unstack().round(1)
+    markdown(cost.reset_index())
+    for part in ("shapes", "longer"):
+        if (OUT / f"circuits_optimisers_{part}.csv").exists():
+            optimisers = read(f"optimisers_{part}")
+            index = ["optimiser", "depth", "width"] if part == "shapes" else ["start", "optimiser"]
+            print("\n" + optimisers.pivot_table("test", index, "learning_rate").round(3).to_string())
+    wrong = read("wrong_signs").groupby(["noise", "share"])[["r_sys", "r2_validation"]].median().round(3)
+    markdown(wrong.reset_index())
+
+
 def save(figure, name: str) -> None:
     sns.despine(figure)
     figure.savefig(OUT / f"{name}.png", dpi=110)
@@ -114,8 +208,8 @@ def read(name: str) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    table = read("arms")
-    for kernels in np.unique(table["kernels"]):
-        grid(table, kernels)
+    grid(read("arms"))
+    shapes(read("optimisers_shapes"))
+    tables()
     signs(read("wrong_signs"), read("t4t5"))
     optimisers({part: read(f"optimisers_{part}") for part in ("deep", "shallow", "integer", "circuit")})

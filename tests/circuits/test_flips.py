@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flda.circuits import flip_unit, flippable_units, system_recovery
+from flda.circuits import flip_unit, flippable_units, simulate, system_recovery
 
 from circuit_problems import small
 
@@ -28,3 +28,19 @@ def test_known_signs_or_a_missing_path_exclude_the_flip():
     assert not flippable_units(bare, w)["direct_path"].any()
     with pytest.raises(ValueError, match="in->out"):
         flip_unit(bare, w, "hidden", 0)
+
+
+def test_a_retina_and_its_flipped_twin_respond_alike_to_new_images():
+    retina = simulate.retina_circuit("2", n_kernels=3)
+    X, y = retina.sample(100, random_state=3)
+    other, w = retina.model, retina.truth
+    units = np.flatnonzero(retina.truth["amacrine->ganglion"])
+    for unit in units:
+        other, w = flip_unit(other, w, "amacrine", unit)
+    np.testing.assert_allclose(other.predict(w, X), y, atol=1e-9 * y.std())
+    # every unit with inputs now has inputs of the other sign, and the direct synapses carry its linear part
+    assert (w["bipolar->amacrine"] == -retina.truth["bipolar->amacrine"]).all()
+    assert (w["bipolar->ganglion"] < 0).sum() == 16
+    assert system_recovery(w, retina.truth) < 0.7
+    # known signs exclude the twin: it has synapses of the wrong sign in the model that states them
+    assert (retina.model.parameters(w) * retina.model.signs < 0).any()
