@@ -468,18 +468,16 @@ class Within:
 
     def times(self, B: np.ndarray) -> np.ndarray:
         """Compute ``M_e @ B`` for p x k B in one pass over the data, without forming M_e."""
-        p, S = self.centres.shape[1], len(self.centres)
-        shift, weights = (
-            asarray_like(self.X, self.fitted(B)),
-            asarray_like(self.X, self.cell_weights[:, None]),
-        )
-        k, sample_codes = B.shape[1], self.sample_codes
-        Z = np.empty((len(sample_codes), 0)) if self.covariates is None else self.covariates.values
+        # M_e B = sum_i w_i r_i r_i' B with the residuals r_i = x_i - h_s - Gamma' z_i: the products with the x_i, less
+        # those with every h_s and with Gamma, which are the last rows of the sums
         X: Any = self.X
+        (S, p), k, sample_codes = self.centres.shape, B.shape[1], self.sample_codes
+        shift, weights = self.fitted(B), self.cell_weights
+        Z = np.empty((len(sample_codes), 0)) if self.covariates is None else self.covariates.values
         if arrays.has_many_entries(X) and X.format == "csr":
-            products, scores = scatter_times(X, B, shift, weights[:, 0])
+            products, scores = scatter_times(X, B, shift, weights)
             return products - self._fits.T @ np.vstack([arrays.group_sums(scores, sample_codes, S), Z.T @ scores])
-        B, Z = asarray_like(self.X, B), asarray_like(self.X, Z)
+        shift, weights, B, Z = (asarray_like(X, a) for a in (shift, weights[:, None], B, Z))
 
         def update(out: np.ndarray, rows: slice, block) -> None:
             block = arrays.as_float(block)
@@ -488,9 +486,7 @@ class Within:
             out[p : p + S] += arrays.block_sums(scores, sample_codes[rows], S)
             out[p + S :] += Z[rows].T @ scores
 
-        # M_e B = sum_i w_i r_i r_i' B with the residuals r_i = x_i - h_s - Gamma' z_i: the first p rows hold the part
-        # of x_i, the others those of every h_s and of Gamma
-        sums = to_numpy(arrays.reduce_rows(self.X, update, (p + S + Z.shape[1], k)))
+        sums = to_numpy(arrays.reduce_rows(X, update, (p + S + Z.shape[1], k)))
         return sums[:p] - self._fits.T @ sums[p:]
 
     def fitted(self, B: np.ndarray) -> np.ndarray:
