@@ -12,6 +12,8 @@ from .arrays import (
     block_sums,
     by_rows,
     canonical,
+    has_many_entries,
+    in_memory,
     is_dask,
     is_sparse,
     map_rows,
@@ -96,10 +98,14 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
         If X contains NaN or an infinite value.
     """
     S, p = n_samples, X.shape[1]
+    large = has_many_entries(X) or not in_memory(X)  # loading the compiled loop takes a second
 
     def update(out: np.ndarray, rows: slice, block) -> None:
         block = canonical(block)
-        sums, squares = _sums_and_squares(block, codes[rows], S)
+        if large and is_sparse(block) and block.nnz >= COMPILED:
+            sums, squares = sums_and_squares(block, codes[rows], S)
+        else:
+            sums, squares = (block_sums(values, codes[rows], S) for values in (block, _squared(block)))
         out[:S, :p] += sums
         out[S : 2 * S, :p] += squares
         # the last column takes what is known of the rows as a whole
@@ -123,13 +129,6 @@ def summarise(X, codes: np.ndarray, n_samples: int, names: np.ndarray | None = N
     counts_like = bool(X.dtype.kind != "b" and total[-2, 0] == 0 and total[-1, 0] > 0)
     sums, squares = (np.ascontiguousarray(total[k * S : (k + 1) * S, :p]) for k in range(2))
     return Summary(sums, squares, counts_like, bool(total[-3, 0] < 0), total[:S, p].copy())
-
-
-def _sums_and_squares(block, codes: np.ndarray, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the rows of a block, and their squares, within each sample, on the GPU if the block is there."""
-    if is_sparse(block) and block.nnz >= COMPILED:
-        return sums_and_squares(block, codes, n_samples)
-    return block_sums(block, codes, n_samples), block_sums(_squared(block), codes, n_samples)
 
 
 def _detected(block) -> np.ndarray:
