@@ -37,7 +37,7 @@ def scale_check(
     ----------
     {adata}
     layer
-        Layer with the raw counts, in memory.
+        Layer with the raw counts; those on disk or in dask are read into memory.
     effects
         Interactions to check, such as ``["dendrite:axon"]``. None checks all that have axes.
     n_resamples
