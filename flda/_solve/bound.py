@@ -33,6 +33,7 @@ SHARE = 0.1  # ... or less than this share of what the bound at the edges exceed
 COARSE = 0.02  # the same in the first bound of all genes
 # most of the denominator that directions may take which move there: if few directions are left without them, and else
 SMALL, LARGE, FEW_DIRECTIONS = 0.05, 0.6, 3
+FIRST_LOOK = 1e9  # work of one bound on the first cones that no limit forbids
 OVERHEAD, WORK_OF_BOUND = 1e5, 5.0  # work of a few calls, and of a bound for each gene and direction
 COST_OF_ROWS = 10.0  # work of an entry of W that is taken from its rows
 WORK_OF_DIAGONAL = 20.0  # work of a larger diagonal, for the third power of the number of genes
@@ -83,7 +84,7 @@ class Bounded:
     Attributes
     ----------
     bound
-        No support has a larger objective.
+        No support has a larger objective. It is infinite if one look at all directions takes too long.
     nodes
         Number of parts that were bounded.
     genes
@@ -315,6 +316,8 @@ def _bound_from(
     H = turn.T @ H
     H, moved = H[:n_lead], H[n_lead:] / np.sqrt(value)
     pool = np.flatnonzero(allowed)
+    if WORK_OF_BOUND * len(pool) * n_lead * 2.0 ** (n_lead - 1) > max(limit.left, FIRST_LOOK):
+        return Bounded(np.inf, limit.nodes, len(pool), None)
     moved = moved[:, pool]
     scale = 1 / np.sqrt(W.diagonal[pool] - np.einsum("mp,mp->p", moved, moved))  # in these units diag(W) is one
     H, Z, moved = H[:, pool] * scale, Z[:, pool] * scale, moved * scale

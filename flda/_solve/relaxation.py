@@ -30,6 +30,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 ABSENT = 1e-6  # a share below this is zero
 FIRST = 5  # the relaxation starts from this times k genes
+ENTRIES = 2**22  # most entries of an array of genes x directions
 FEW = 50  # genes that get a share in one round, at least
 
 
@@ -291,4 +292,6 @@ def _step(problem: Relaxable, choice: Choice, free: np.ndarray, z: np.ndarray, g
 
 def lowest(duals: Sequence[Dual], w: np.ndarray, choice: Choice) -> np.ndarray:
     """Compute the lowest bound of several duals for directions w (d x n), (n,)."""
-    return np.min([dual.bound(w, choice) for dual in duals], axis=0)
+    at_a_time = max(1, ENTRIES // len(duals[0].q))  # the bounds of a block hold an array of genes x directions
+    blocks = [w[:, start : start + at_a_time] for start in range(0, w.shape[1], at_a_time)]
+    return np.concatenate([np.min([dual.bound(block, choice) for dual in duals], axis=0) for block in blocks])

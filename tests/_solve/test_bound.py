@@ -1,8 +1,10 @@
 """The bound of the best k genes against exhaustive search."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from flda import SparseFLDA
 from flda._solve.bound import best_bound
 
 from bound_cases import Matrix, fast_optimum, optimum, random_case
@@ -80,3 +82,20 @@ def test_many_genes_are_left_out_and_the_bound_closes():
     found = best_bound(Matrix(W, ridge), H, H[:0], np.ones(600, bool), 10, value, work=1e9)
     assert found.genes < 50
     assert value * (1 - 1e-9) <= found.bound <= value * 1.02
+
+
+def test_too_many_degrees_of_freedom_for_all_directions():
+    """The orthants of 30 dimensions are a billion cones, so there is no bound; all axes still get their gap."""
+    rng = np.random.default_rng(0)
+    W = np.eye(50) + 0.1
+    found = best_bound(
+        Matrix(W, np.full(50, 0.5)), rng.normal(size=(30, 50)), np.empty((0, 50)), np.ones(50, bool), 5, 1
+    )
+    assert found.bound == np.inf
+    levels = np.repeat(np.arange(31), 3)
+    X = rng.normal(size=(93, 50)) + rng.normal(size=(31, 50))[levels]
+    model = SparseFLDA(n_genes=5, n_components=2, shrinkage=0.2, gap_effort=0.05).fit(
+        X, pd.DataFrame({"type": levels.astype(str)})
+    )
+    assert model.optimality_gap_.notna().all()
+    assert (model.optimality_gap_ >= 0).all()
