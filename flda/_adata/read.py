@@ -155,8 +155,8 @@ def check_values(adata: AnnData, layer: str | None, found: Summary, *, allow_cou
         where = "adata" if layer is None else f"adata, layer={layer!r}"
         raise ValueError(
             f"{name} looks like raw counts; FLDA expects log-normalised expression. Call scanpy.pp.normalize_total("
-            f"{where}) and scanpy.pp.log1p({where}) first, or pass allow_counts=True if these whole numbers are no "
-            "counts."
+            f"{where}) and scanpy.pp.log1p({where}) first (flda run --from-counts does), or pass allow_counts=True "
+            "(--allow-counts) if these whole numbers are no counts."
         )
     if found.negative:
         others = [

@@ -11,7 +11,7 @@ axis u in W, the row ``W u`` is added to H, with the constraint that the new axi
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from .group_space import GroupSpace, NoDirectionError
 from .objective import Terms
@@ -109,7 +109,13 @@ class Refit:
 
     def _solve(self, H: np.ndarray, W: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute eigenvalues and axes within the span of ``W^-1 H'``; rows of H after the known ones weigh nothing."""
-        Z = cho_solve(cho_factor(W), H.T)  # W_AA^-1 H_A'
+        try:
+            Z = cho_solve(cho_factor(W), H.T)  # W_AA^-1 H_A'
+        except LinAlgError:
+            raise ValueError(
+                "the scatter within groups of the selected genes is singular, as if one of them is constant or a copy "
+                "of another in the cells at hand; set shrinkage to a number above 0, or select fewer genes."
+            ) from None
         ends = np.cumsum([len(rows) for rows in self._rows])
         own, subtracted, *zero = np.split(np.eye(len(H))[: ends[-1]], ends[:-1])
         # in the metric W the ratio has no further denominator, so both objectives are differences

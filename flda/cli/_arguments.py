@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import __version__
@@ -171,35 +172,35 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--folds",
-        type=_folds,
+        type=_whole(2),
         default=FOLDS,
         metavar="N",
         help="largest number of folds of the certificate and of held-out scores (default 5)",
     )
     sub.add_argument(
         "--repeats",
-        type=int,
+        type=_whole(1),
         default=1,
         metavar="N",
         help="number of times that the certificate assigns cells to folds (default 1)",
     )
     sub.add_argument(
         "--permutations",
-        type=int,
+        type=_whole(1, or_none=True),
         default=0,
         metavar="N",
         help="also test effects and genes, with N resamples each",
     )
     sub.add_argument(
         "--stability",
-        type=int,
+        type=_whole(2, or_none=True),
         default=0,
         metavar="N",
         help="also count how often N halves of the cells select each gene",
     )
     sub.add_argument(
         "--path",
-        type=int,
+        type=_whole(1),
         nargs="+",
         metavar="K",
         help="also compare axes with these numbers of genes, which takes longer",
@@ -208,7 +209,9 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
         "--allow-counts", action="store_true", help="fit values that look like raw counts, which are refused otherwise"
     )
     sub.add_argument("--device", choices=DEVICES, default="cpu", help="cuda uses a GPU through cupy (default cpu)")
-    sub.add_argument("--seed", type=int, default=0, help="seed of folds, tests and halves (default 0)")
+    sub.add_argument(
+        "--seed", type=_whole(0, most=2**32 - 1), default=0, help="seed of folds, tests and halves (default 0)"
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
 
 
@@ -241,9 +244,9 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
         "scale every cell to 10,000 counts, and take log1p",
     )  # fmt: skip
     counts.add_argument(
-        "--min-genes", type=int, default=200, metavar="N", help="detected genes of a cell (default 200)"
+        "--min-genes", type=_whole(0), default=200, metavar="N", help="detected genes of a cell (default 200)"
     )
-    counts.add_argument("--min-cells", type=int, default=3, metavar="N", help="cells with a gene (default 3)")
+    counts.add_argument("--min-cells", type=_whole(0), default=3, metavar="N", help="cells with a gene (default 3)")
     counts.add_argument(
         "--max-mito", type=float, default=20.0, metavar="PERCENT", help="mitochondrial counts of a cell (default 20)"
     )
@@ -307,16 +310,20 @@ def _predict_options(sub: argparse.ArgumentParser) -> None:
 
 def _panel_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("file", type=Path, metavar="RESULT.h5ad")
-    sub.add_argument("--n-genes", type=int, metavar="K", help="genes of the panel; with --budget the largest number")
+    sub.add_argument(
+        "--n-genes", type=_whole(1), metavar="K", help="genes of the panel; with --budget the largest number"
+    )
     sub.add_argument("--effects", nargs="+", metavar="EFFECT", help="effects that the panel is for (default: all)")
     sub.add_argument("--include", nargs="+", default=[], metavar="GENE", help="genes that the panel holds in any case")
     sub.add_argument("--exclude", nargs="+", default=[], metavar="GENE", help="genes that may not be chosen")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes that may be chosen")
-    sub.add_argument("--min-per-axis", type=int, default=0, metavar="N", help="least number of genes for every axis")
+    sub.add_argument(
+        "--min-per-axis", type=_whole(0), default=0, metavar="N", help="least number of genes for every axis"
+    )
     sub.add_argument("--cost", metavar="COLUMN", help="var column with the cost of every gene; needs --budget")
     sub.add_argument("--budget", type=float, metavar="SUM", help="largest sum of the costs; needs --cost")
     sub.add_argument(
-        "--folds", type=_folds, default=5, metavar="N", help="largest number of folds of the certificate (default 5)"
+        "--folds", type=_whole(2), default=5, metavar="N", help="largest number of folds of the certificate (default 5)"
     )
     sub.add_argument("--no-certificate", action="store_true", help="do not judge the panel on held-out cells")
     sub.add_argument("--out", type=Path, metavar="FILE.csv", help="default: panel.csv next to the file")
@@ -328,32 +335,55 @@ def _power_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--n-cells", type=int, nargs="+", default=[10, 20, 50, 100], metavar="N", help="cells per group to try"
     )
-    sub.add_argument("--n-donors", type=int, nargs="+", metavar="D", help="donors per group to try; needs --donor")
+    sub.add_argument(
+        "--n-donors", type=_whole(1), nargs="+", metavar="D", help="donors per group to try; needs --donor"
+    )
     sub.add_argument("--purity", type=float, default=0.9, help="target for the purity of the first axes (default 0.9)")
     sub.add_argument(
         "--stability", type=float, default=0.7, help="target for the stability of the gene lists (default 0.7)"
     )
-    sub.add_argument("--n-genes", type=int, default=20, help="genes selected per axis (default 20)")
+    sub.add_argument("--n-genes", type=_whole(1), default=20, help="genes selected per axis (default 20)")
     sub.add_argument(
-        "--studies", type=int, default=20, help="simulated truths, each with two studies of every size (default 20)"
+        "--studies",
+        type=_whole(1),
+        default=20,
+        help="simulated truths, each with two studies of every size (default 20)",
     )
     sub.add_argument("--donor", metavar="COLUMN", help="obs column with the donor")
     sub.add_argument("--layer", default="counts", help="layer with raw counts (default counts; '' for X)")
     sub.add_argument("--mask-var", metavar="COLUMN", help="boolean var column of the genes to use")
     sub.add_argument("--out", type=Path, help="folder for the results; it appears only when it is complete")
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
-    sub.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+    sub.add_argument("--seed", type=_whole(0, most=2**32 - 1), default=0, help="seed (default 0)")
 
 
 def _size(text: str) -> int | str:
-    return text if text == "cv" else int(text)
+    """Read ``K`` or ``cv``."""
+    if text == "cv":
+        return text
+    try:
+        return _whole(1)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of genes; use a whole number from 1 on, or cv"
+        ) from None
 
 
-def _folds(text: str) -> int:
-    number = int(text)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{number} is too few; use 2 folds or more")
-    return number
+def _whole(least: int, *, or_none: bool = False, most: int | None = None) -> Callable[[str], int]:
+    """Return a function that reads a whole number from ``least`` on; with ``or_none`` also 0."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = -1
+        if not (least <= number <= (number if most is None else most) or (or_none and number == 0)):
+            limits = f"from {least} on" if most is None else f"from {least} to {most}"
+            none = ", or 0 for none" if or_none and least else ""
+            raise argparse.ArgumentTypeError(f"{text!r} cannot be used; use a whole number {limits}{none}")
+        return number
+
+    return read
 
 
 def _numeric(text: str) -> tuple[str, int | str]:

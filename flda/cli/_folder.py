@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -122,12 +126,46 @@ def whole_file(
 @contextlib.contextmanager
 def writing(out: Path) -> Iterator[None]:
     """Within, an error of the file system, such as a full disk, becomes one sentence that names ``out``."""
+    with _without_echo():
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _of_hdf5(error):
+                raise
+            said = UsageError(f"cannot write {out}: {_reason(error)}")
+            found: BaseException | None = error
+            while found is not None:
+                traceback.clear_frames(found.__traceback__)
+                found = found.__cause__ or found.__context__
+        else:
+            return
+        gc.collect()  # closes the files of the failed write
+    raise said
+
+
+def _of_hdf5(error: object) -> bool:
+    """Whether an error is how HDF5 says that the file system refused, which it hides in a long text."""
+    return isinstance(error, RuntimeError) and ("errno = " in str(error) or "synchronously" in str(error))
+
+
+@contextlib.contextmanager
+def _without_echo() -> Iterator[None]:
+    """Within, HDF5 does not print a traceback for every object of a file that it cannot write."""
+    hooks = sys.unraisablehook, sys.excepthook
+
+    def unraisable(found: sys.UnraisableHookArgs) -> None:
+        if not _of_hdf5(found.exc_value):
+            hooks[0](found)
+
+    def uncaught(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        if not _of_hdf5(value):
+            hooks[1](kind, value, trace)
+
+    sys.unraisablehook, sys.excepthook = unraisable, uncaught
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "synchronously" not in str(error):  # HDF5's, when it closes a file
-            raise
-        raise UsageError(f"cannot write {out}: {_reason(error)}") from error
+    finally:
+        sys.unraisablehook, sys.excepthook = hooks
 
 
 def write_csv(table: pd.DataFrame, path: Path, *, sep: str = ",", header: bool = True) -> None:

@@ -30,6 +30,7 @@ OTHERS = {  # what to do with other formats
     ".h5mu": "mudata.read(FILE)['rna'].write_h5ad('cells.h5ad') takes the RNA out of it",
     ".parquet": "anndata.AnnData(pandas.read_parquet(FILE)).write_h5ad('cells.h5ad') converts it",
 }
+PACKED = {".gz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zip": "unzip", ".tar": "tar -xf", ".tgz": "tar -xf"}
 MITOCHONDRIAL = ("MT-", "mt-", "Mt-")
 
 
@@ -49,7 +50,12 @@ def read_data(path: Path, *, counts: bool = False, backed: bool = False, labels:
     """
     if not path.exists():
         raise UsageError(f"there is no file {path}")
-    suffix = ".csv" if path.name.endswith(".csv.gz") else path.suffix.lower()
+    suffix = path.suffix.lower()
+    if suffix in PACKED and not path.is_dir():
+        inner = Path(path.stem).suffix.lower()
+        if inner not in OTHERS:
+            raise UsageError(f"{path} is compressed; unpack it first, for example with {PACKED[suffix]} {path}")
+        suffix = inner
     of_counts = _is_10x(path) or (path.is_dir() and _part(path, "matrix.mtx") is not None)
     if of_counts and not counts:
         raise UsageError(f"{path} holds raw counts; add --from-counts to filter and normalise them")
@@ -182,6 +188,11 @@ def _read_mtx(folder: Path) -> AnnData:
     cells = pd.read_csv(barcodes, sep="\t", header=None, dtype=str)[0].to_numpy()
     table = pd.read_csv(features, sep="\t", header=None, dtype=str)
     kinds = table[2].to_numpy() if table.shape[1] > 2 else None
+    if X.shape != (len(cells), len(table)):
+        raise UsageError(
+            f"{folder}: matrix.mtx has {X.shape[0]} cells and {X.shape[1]} genes, but {barcodes.name} names "
+            f"{len(cells)} and {features.name} {len(table)}; take files of one run"
+        )
     return _genes_only(X, cells, table[min(1, table.shape[1] - 1)].to_numpy(), table[0].to_numpy(), kinds)
 
 
