@@ -55,7 +55,7 @@ def finite(values: Any, name: str) -> np.ndarray:
     if not np.isfinite(found).all():
         row, column = np.argwhere(~np.isfinite(found))[0]
         at = values.index[row] if isinstance(values, pd.DataFrame) else row
-        raise ValueError(f"{name} contains {found[row, column]} in row {at!r}, column {column}; leave such cells out.")
+        raise ValueError(f"{name} contains {found[row, column]} in row {at}, column {column}; leave such cells out.")
     return found
 
 
