@@ -141,3 +141,12 @@ def test_infinite_penalties_and_donors_work():
     levels = model.design_.group_levels()["b"].to_numpy()
     np.testing.assert_allclose(scores[levels == "r"].mean(), scores[levels == "s"].mean(), atol=1e-8)
     assert {0, 1} <= set(model.panel_)
+
+
+def test_an_effect_without_any_difference_has_no_share():
+    y = pd.DataFrame({"a": ["p", "q"] * 12, "b": ["r", "r", "s", "s"] * 6})
+    X = np.zeros((24, 4))
+    X[:, 1] = y["a"] == "q"  # the levels of b have equal means
+    found = PanelFLDA(n_genes=1, shrinkage=0.5, interactions=None).fit(X, y).information_.set_index("effect")["share"]
+    assert found["a"] == pytest.approx(1)
+    assert np.isnan(found["b"])
