@@ -104,10 +104,11 @@ def seconds(adata: AnnData, codes: np.ndarray, fit: Callable[[AnnData], Any], fo
             place = pd.Series(codes[known]).groupby(codes[known]).cumcount().to_numpy()
             rows = np.sort(known[np.argsort(place, kind="stable")[:size]])  # the first cells of every group
             part = adata[rows].to_memory() if adata.isbacked else adata[rows].copy()
-            begin = time.perf_counter()
+            begin = time.perf_counter(), time.process_time()
             fit(part)
             tl.rank_genes(part, n_genes=min(20, part.n_vars), gap_effort=0)
-            took.append(time.perf_counter() - begin)
+            # other programs take time of the clock, and several threads take time of several processors
+            took.append(min(time.perf_counter() - begin[0], time.process_time() - begin[1]))
             sizes.append(len(rows))
             if len(rows) == len(known):
                 break
