@@ -237,7 +237,7 @@ def _exchange(
         free = outside & (s > INDEPENDENT * problem.scatter.diagonal)
         R = _root(less, size)
         L, V = np.linalg.eigh(R.T @ Q @ R)
-        if len(L) and threshold > L[-1] + 1e-6 * np.abs(L).max():
+        if len(L) and _above(threshold, L):
             F = ((R @ V) / np.sqrt(threshold - L)).T @ Q
             corners = own + b * (2 * (z @ Qrest) + (z @ Q @ z) * b)
             reach = F @ rest
@@ -273,6 +273,15 @@ def _on_support(
     # u = M_AA^-1 H_A' w with w = R (R'R)^-1 v, as in the group space; R'R is diagonal
     u = Z.T @ (R / np.sum(R**2, axis=0)) @ V[:, -1]
     return float(tops[-1]), u**2 / np.diag(P), P, Z
+
+
+def _above(m: float, L: np.ndarray) -> bool:
+    """Return whether m is so far above the largest of the ascending eigenvalues L that the difference has digits.
+
+    Rounding errors of all eigenvalues are on the scale of the largest absolute one, and rows on which an axis must be
+    zero make some of them very negative.
+    """
+    return bool(m > L[-1] + 1e-6 * max(abs(m), abs(L[-1])) + 1e-12 * np.abs(L).max())
 
 
 def _root(K: np.ndarray, size: float = 0.0) -> np.ndarray:
@@ -381,7 +390,7 @@ class _Arrowheads:
         m = max(lower.max() - slack, threshold)
         # the sum falls with m, so at any m it says on which side of m the root is; next to L the differences m - L have
         # too few digits for that
-        if m > self.L[-1] + 1e-6 * np.abs(self.L).max():
+        if _above(m, self.L):
             sums = (1 / (m - self.L)) @ self.b**2
             # c and the sum can be large and opposite, so rounding errors are on the scale of both
             genes = np.flatnonzero(self.c + sums >= m - 1e-9 * (abs(m) + np.abs(self.c) + sums))
