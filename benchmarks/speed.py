@@ -161,12 +161,11 @@ def one_factor(X, y):
 def dense_pair(X, y):
     """N and M of the first effect, p x p, and its dense axis."""
     design = make_design(y)
-    within = Within.from_data(X, design.codes, design.counts, "pooled")
-    scatter = within.gene_scatter()
+    scatter = (held := Within.from_data(X, design.codes, design.counts, "pooled")).gene_scatter()
     metric = (1 - G) * scatter + G * np.diag(target_diagonal(np.diag(scatter), "diagonal"))
     own, *others = design.effects
     Q = design.scatter_weights(own) - sum(design.scatter_weights(e) for e in others)
-    objective = within.centred_means.T @ Q @ within.centred_means
+    objective = held.centred_means.T @ Q @ held.centred_means
     return objective, metric, FLDA(shrinkage=G).fit(X, y).components_[0]
 
 
@@ -221,26 +220,26 @@ def measure(name: str, data: Path, repeats: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
-    """Count the cells of all blocks of X, or of some of its cells, that are visited."""
+    """Count the cells of X, or of some of its cells, that are visited in blocks or by a compiled product."""
     seen: list[int] = []
     row_blocks, sparse_times, scatter_times = arrays.row_blocks, arrays.sparse_times, within.scatter_times
 
-    def counting(X, n_bytes=None):
+    def blocks(X, n_bytes=None):
         for rows, block in row_blocks(X, n_bytes):
             if X.shape[1] == shape[1]:
                 seen.append(rows.stop - rows.start)
             yield rows, block
 
-    def counting_products(X, B):  # of a whole matrix, or of its transpose
+    def product(X, B):
         if shape[1] in X.shape:
             seen.append(X.shape[0] if X.shape[1] == shape[1] else X.shape[1])
         return sparse_times(X, B)
 
-    def counting_scatter(X, *rest):
+    def scatter(X, *others):
         seen.append(X.shape[0])
-        return scatter_times(X, *rest)
+        return scatter_times(X, *others)
 
-    arrays.row_blocks, arrays.sparse_times, within.scatter_times = counting, counting_products, counting_scatter
+    arrays.row_blocks, arrays.sparse_times, within.scatter_times = blocks, product, scatter
     try:
         yield seen
     finally:

@@ -27,9 +27,9 @@ CALLS = {
     "stability_selection": lambda a, X, y, **n: inference.stability_selection(SPARSE, X, y, n_resamples=6, **n).genes,
     "bootstrap": lambda a, X, y, **n: inference.bootstrap(SPARSE, X, y, n_resamples=8, **n).loadings,
     "certify_counterfactual": lambda a, X, y, **n: inference.certify_counterfactual(DENSE, X, y, change="axon", **n),
-    "power": lambda a, X, y, **n: flda.simulate.power(
-        a, FACTORS, n_cells=[5, 8], n_studies=3, n_genes=3, shrinkage=0.5, **n
-    ).studies,
+    "power": lambda a, X, y, **n: (
+        flda.simulate.power(a, FACTORS, n_cells=[5, 8], n_studies=3, n_genes=3, shrinkage=0.5, **n).studies
+    ),
 }
 
 
