@@ -13,7 +13,7 @@ from flda._logging import quiet, warn
 from flda._progress import each
 
 FACTORS = ["dendrite", "axon"]
-DENSE, SPARSE = FLDA(shrinkage=0.5), SparseFLDA(n_genes=3, shrinkage=0.5)
+DENSE, SPARSE = FLDA(shrinkage=0.5), SparseFLDA(n_genes=2, n_components=1, shrinkage=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,11 @@ def pilot():
 CALLS = {
     "certify": lambda a, X, y, **n: inference.certify(DENSE, X, y, n_folds=3, n_repeats=2, **n),
     "choose_penalty": lambda a, X, y, **n: inference.choose_penalty(DENSE, X, y, penalties=[1, 10], n_folds=3, **n)[1],
-    "stability_selection": lambda a, X, y, **n: inference.stability_selection(SPARSE, X, y, n_resamples=6, **n).genes,
+    "stability_selection": lambda a, X, y, **n: inference.stability_selection(SPARSE, X, y, n_resamples=4, **n).genes,
     "bootstrap": lambda a, X, y, **n: inference.bootstrap(SPARSE, X, y, n_resamples=8, **n).loadings,
     "certify_counterfactual": lambda a, X, y, **n: inference.certify_counterfactual(DENSE, X, y, change="axon", **n),
     "power": lambda a, X, y, **n: (
-        flda.simulate.power(a, FACTORS, n_cells=[5, 8], n_studies=3, n_genes=3, shrinkage=0.5, **n).studies
+        flda.simulate.power(a, FACTORS, n_cells=[5], n_studies=2, n_genes=2, shrinkage=0.5, **n).studies
     ),
 }
 
@@ -44,12 +44,12 @@ def test_results_in_an_anndata_do_not_depend_on_the_number_of_threads(pilot):
     found = []
     for n in (1, 2):
         adata = pilot.copy()
-        flda.tl.flda(adata, FACTORS, shrinkage=0.5)
-        flda.tl.rank_genes(adata, n_genes=3)
+        flda.tl.flda(adata, FACTORS, shrinkage=0.5, n_components=1)
+        flda.tl.rank_genes(adata, n_genes=2)
         flda.tl.held_out_scores(adata, n_jobs=n)
         flda.tl.certify(adata, n_folds=2, genes="all", n_jobs=n)
         flda.tl.choose_penalty(adata, penalties=[1], n_folds=2, n_jobs=n)
-        flda.tl.path(adata, n_genes=[2, 3], n_folds=2, n_jobs=n)
+        flda.tl.path(adata, n_genes=[2], n_folds=2, n_jobs=n)
         flda.tl.stability(adata, n_resamples=2, n_bootstraps=4, n_jobs=n)
         flda.tl.certify_counterfactual(adata, {"dendrite": "T5"}, n_jobs=n)
         record = adata.uns["flda"]
