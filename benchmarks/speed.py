@@ -406,7 +406,7 @@ def million(folder: Path, run: Plan) -> Iterator[Row]:
 
 def rnamix(folder: Path, run: Plan) -> Iterator[Row]:
     adata = flda.datasets.t4t5_simulated(300, 200) if run.quick else flda.datasets.rnamix()
-    factors = ["dendrite", "axon"] if run.quick else ["mix", "amount"]
+    factors = ["dendrite", "axon"] if run.quick else ["mixture", "amount"]
     data = store(folder / "p6", adata.X, adata.obs[factors])
     ours = run("whole_run", data)
     yield Row("P6", "flda run, " + ("small" if run.quick else "RNA mixtures"), seconds(run=ours), ours["s"], 30)
