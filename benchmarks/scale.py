@@ -91,6 +91,24 @@ def streamed_cv(path: Path):
     return None, work
 
 
+def flips(path: Path):
+    """1,000 random signs of every effect."""
+    from flda.inference import effect_tests
+
+    adata = ad.read_h5ad(path)
+    return adata, lambda: effect_tests(FLDA(shrinkage=G), adata.X, adata.obs[FACTORS], n_resamples=1000)
+
+
+def sklearn_lda(path: Path):
+    """The model of one factor of all groups, on a dense copy of the data, which it needs."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    adata = ad.read_h5ad(path)
+    labels = adata.obs[FACTORS].agg("".join, axis=1).to_numpy()
+    model = LinearDiscriminantAnalysis(solver="eigen", shrinkage=G)
+    return adata, lambda: model.fit(adata.X.toarray().astype(np.float64), labels)
+
+
 def iterative(path: Path):
     adata = ad.read_h5ad(path)
     return adata, lambda: FLDA(shrinkage=G, solver="iterative").fit(adata.X, adata.obs[FACTORS])
@@ -117,7 +135,18 @@ def incremental_pca(path: Path):
 
 
 MEASURES = {
-    f.__name__: f for f in (in_memory, in_memory_cv, streamed, streamed_cv, iterative, scanpy_pca, incremental_pca)
+    f.__name__: f
+    for f in (
+        in_memory,
+        in_memory_cv,
+        streamed,
+        streamed_cv,
+        iterative,
+        flips,
+        scanpy_pca,
+        sklearn_lda,
+        incremental_pca,
+    )
 }
 
 

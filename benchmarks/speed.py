@@ -1,11 +1,13 @@
 """Speed and memory as ratios within one run, and one table of what is reached.
 
-    python benchmarks/speed.py [--quick] [--only P1 P5 ...]
+    python benchmarks/speed.py [--quick] [--only P1 P5 ...] [--clock processor] [--repeats 3]
 
 Every measurement runs in its own process, which reads the data from disk, works three times, and reports the median of
-its wall times and the rise of its memory over that of the data. The variable OPENBLAS_CORETYPE is not passed on, so
-that the BLAS picks its kernel by itself; kernel and threads are printed. ``--quick`` takes small sizes, at which
-nothing can be reached or missed, to check that it runs. Prints Markdown.
+its times and the rise of its memory over that of the data. Times are those of the clock on the wall; with
+``--clock processor`` they are processor seconds, which other programs on the machine disturb less. With one thread of
+BLAS and numba both are the same on an idle machine. The variable OPENBLAS_CORETYPE is not passed on, so that the BLAS
+picks its kernel by itself; kernel and threads are printed. ``--quick`` takes small sizes, at which nothing can be
+reached or missed, and works once and in this process, to check that it runs. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import datetime as dt
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,13 +27,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numba
 import numpy as np
 import pandas as pd
 import scipy
 import scipy.linalg
 import scipy.sparse as sp
 import sklearn
-from threadpoolctl import threadpool_info
 
 import flda
 from flda import FLDA, SparseFLDA
@@ -74,6 +77,36 @@ def passes(X, y):
 
     adata = ad.AnnData(X, obs=y.set_axis(y.index.astype(str)))
     return lambda: flda.tl.flda(adata, list(y))
+
+
+def passes_on_disk(X, y):
+    """The same of a file, opened with ``backed="r"``: how often every row of the file is read."""
+    import anndata as ad
+
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "data.h5ad"
+    ad.AnnData(X, obs=y.set_axis(y.index.astype(str))).write_h5ad(path)
+
+    class Counted:
+        def __init__(self, source):
+            self.source, self.shape, self.dtype, self.rows = source, source.shape, source.dtype, 0
+
+        def __getitem__(self, rows):
+            self.rows += rows.stop - rows.start
+            return self.source[rows]
+
+    def work():
+        adata, of = ad.read_h5ad(path, backed="r"), arrays.Stream.of
+        source = Counted(adata.X)
+        arrays.Stream.of = lambda matrix: of(source)
+        try:
+            flda.tl.flda(adata, list(y))
+        finally:
+            arrays.Stream.of = of
+        return source.rows / source.shape[0]
+
+    work.folder = folder  # it is removed with the function
+    return work
 
 
 def rank(X, y):
@@ -161,12 +194,11 @@ def one_factor(X, y):
 def dense_pair(X, y):
     """N and M of the first effect, p x p, and its dense axis."""
     design = make_design(y)
-    within = Within.from_data(X, design.codes, design.counts, "pooled")
-    scatter = within.gene_scatter()
+    scatter = (held := Within.from_data(X, design.codes, design.counts, "pooled")).gene_scatter()
     metric = (1 - G) * scatter + G * np.diag(target_diagonal(np.diag(scatter), "diagonal"))
     own, *others = design.effects
     Q = design.scatter_weights(own) - sum(design.scatter_weights(e) for e in others)
-    objective = within.centred_means.T @ Q @ within.centred_means
+    objective = held.centred_means.T @ Q @ held.centred_means
     return objective, metric, FLDA(shrinkage=G).fit(X, y).components_[0]
 
 
@@ -185,6 +217,7 @@ MEASURES = {
         dense_flow,
         flips,
         passes,
+        passes_on_disk,
         rank,
         pca,
         whole_run,
@@ -201,59 +234,99 @@ def memory(field: str) -> float:
     return int(line.split()[1]) / 1e6
 
 
-def measure(name: str, data: Path, repeats: int) -> dict[str, float]:
+def processor_seconds() -> float:
+    """Processor seconds of this process and of the processes that it has waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+CLOCKS = {"wall": time.perf_counter, "processor": processor_seconds}
+
+
+def measure(name: str, data: Path, repeats: int, clock: str) -> dict[str, float]:
     with np.load(data / "labels.npz", allow_pickle=True) as stored:
         y = pd.DataFrame({k: stored[k] for k in stored.files})
     X = sp.load_npz(data / "X.npz") if (data / "X.npz").exists() else np.load(data / "X.npy")
     np.ones((500, 500)) @ np.ones((500, 500))  # starts the threads of BLAS
+    if name not in ("gram", "sklearn_lda", "pca", "whole_run"):  # compiles loops, or reads them from the disk
+        fit(*tiny())()
     work = MEASURES[name](X, y)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the memory to the present value
     times, read = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = CLOCKS[clock]()
         with counted(X.shape) as cells:
-            work()
-        times.append(time.perf_counter() - start)
-        read.append(sum(cells) / X.shape[0])
+            found = work()
+        times.append(CLOCKS[clock]() - start)
+        read.append(found if isinstance(found, float) else sum(cells) / X.shape[0])
     return {"s": float(np.median(times)), "gb": memory("VmHWM") - before, "passes": float(np.median(read))}
+
+
+def tiny() -> tuple[sp.csr_array, pd.DataFrame]:
+    """A few cells."""
+    X = sp.random_array((64, 30), density=0.1, format="csr", rng=np.random.default_rng(0), dtype=np.float32)
+    return X, pd.DataFrame({"type": (np.arange(64) % 2).astype(str)})
 
 
 @contextlib.contextmanager
 def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
-    """Count the cells of all blocks of X, or of some of its cells, that are visited."""
+    """Count the cells of X, or of some of its cells, that are visited in blocks or by a compiled product."""
     seen: list[int] = []
     row_blocks, sparse_times, scatter_times = arrays.row_blocks, arrays.sparse_times, within.scatter_times
 
-    def counting(X, n_bytes=None):
+    def blocks(X, n_bytes=None):
         for rows, block in row_blocks(X, n_bytes):
             if X.shape[1] == shape[1]:
                 seen.append(rows.stop - rows.start)
             yield rows, block
 
-    def counting_products(X, B):  # of a whole matrix, or of its transpose
+    def product(X, B):
         if shape[1] in X.shape:
             seen.append(X.shape[0] if X.shape[1] == shape[1] else X.shape[1])
         return sparse_times(X, B)
 
-    def counting_scatter(X, *rest):
+    def scatter(X, *others):
         seen.append(X.shape[0])
-        return scatter_times(X, *rest)
+        return scatter_times(X, *others)
 
-    arrays.row_blocks, arrays.sparse_times, within.scatter_times = counting, counting_products, counting_scatter
+    arrays.row_blocks, arrays.sparse_times, within.scatter_times = blocks, product, scatter
     try:
         yield seen
     finally:
         arrays.row_blocks, arrays.sparse_times, within.scatter_times = row_blocks, sparse_times, scatter_times
 
 
-def in_child(name: str, data: Path, repeats: int = 3) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", name, str(data), str(repeats)]
-    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    result = json.loads(done.stdout.splitlines()[-1])
-    print(f"  {name:<12} {result['s']:8.2f} s  {result['gb']:5.2f} GB", file=sys.stderr, flush=True)
-    return result
+@dataclasses.dataclass
+class Plan:
+    """How everything is measured."""
+
+    quick: bool = False
+    clock: str = "wall"
+    repeats: int = 3
+
+    def __call__(self, name: str, data: Path, repeats: int | None = None) -> dict[str, float]:
+        """Measure one piece of work."""
+        if self.quick:
+            result = measure(name, data, 1, self.clock)
+        else:
+            command = [sys.executable, __file__, "--measure", name, str(data), str(repeats or self.repeats), self.clock]
+            environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            result = json.loads(done.stdout.splitlines()[-1])
+        print(f"  {name:<14} {result['s']:8.2f} s  {result['gb']:5.2f} GB", file=sys.stderr, flush=True)
+        return result
+
+    def of_scale(self, name: str, path: Path, n_cells: int, n_genes: int) -> dict[str, float]:
+        """Measure one piece of work of scale.py; every repeat reads the file again."""
+        import scale
+
+        found = [
+            scale.measure(name, path) if self.quick else scale.in_child(name, path, n_cells, n_genes)
+            for _ in range(1 if self.quick else self.repeats)
+        ]
+        column = {"wall": "seconds", "processor": "processor seconds"}[self.clock]
+        return {"s": float(np.median([each[column] for each in found])), "gb": max(each["GB"] for each in found)}
 
 
 def store(folder: Path, X, y) -> Path:
@@ -284,58 +357,63 @@ class Row:
         return f"| {self.id} | {self.work} | {self.measured} | {self.value:.2f} | {limit} | {verdict} |"
 
 
-def t4t5(folder: Path, *, quick: bool) -> Iterator[Row]:
-    n_cells, n_genes, n_small = (600, 3000, 400) if quick else (3833, 17492, 2000)
+def t4t5(folder: Path, run: Plan) -> Iterator[Row]:
+    n_cells, n_genes, n_small = (600, 3000, 400) if run.quick else (3833, 17492, 2000)
     adata = flda.datasets.t4t5_simulated(n_cells, n_genes)
     y, density = adata.obs[["dendrite", "axon"]], adata.X.nnz / np.prod(adata.shape)
     whole = store(folder / "p1", adata.X, y)
     small = store(folder / "p5", adata.X[:, :n_small].tocsr(), y)
     size = f"{n_cells:,} x {n_genes:,} CSR at {density:.0%}, 2 x 4"
-    ours, blas, cv = (in_child(name, whole) for name in ("fit", "gram", "fit_cv"))
+    ours, blas, cv = (run(name, whole) for name in ("fit", "gram", "fit_cv"))
     yield Row("P1", f"fixed g, {size}", seconds(fit=ours, Gram=blas), ours["s"] / blas["s"], 1)
     yield Row("P1cv", "the same, cross-validated g", seconds(cv=cv, fixed=ours), cv["s"] / ours["s"], 1.5)
-    genes = in_child("sparse", whole)
+    genes = run("sparse", whole)
     yield Row("P4", "20 genes per axis at P1", seconds(sparse=genes, fit=ours), genes["s"] / ours["s"], 2)
-    tests = in_child("flips", small)
+    tests = run("flips", small)
     yield Row("P5", f"1,000 flips, {n_cells:,} x {n_small:,}", seconds(flips=tests), tests["s"], 3)
-    reads = in_child("passes", small)
+    reads = run("passes", small)
     yield Row("P9", "passes over X of tl.flda, in memory", seconds(fit=reads), reads["passes"], 5)
+    reads = run("passes_on_disk", small, 1)
+    yield Row("P9", "passes over X of tl.flda, on disk", seconds(fit=reads), reads["passes"], 4)
 
 
-def lda(folder: Path, *, quick: bool) -> Iterator[Row]:
-    n_cells, n_genes = (4000, 400) if quick else (20_000, 2000)
+def lda(folder: Path, run: Plan) -> Iterator[Row]:
+    n_cells, n_genes = (4000, 400) if run.quick else (20_000, 2000)
     rng = np.random.default_rng(0)
     codes = rng.integers(8, size=n_cells)
     X = rng.normal(size=(n_cells, n_genes)) + rng.normal(scale=0.3, size=(8, n_genes))[codes]
     data = store(folder / "p2", X, pd.DataFrame({"type": codes.astype(str)}))
-    ours, theirs = in_child("one_factor", data), in_child("sklearn_lda", data)
+    ours, theirs = run("one_factor", data), run("sklearn_lda", data)
     work = f"{n_cells:,} x {n_genes:,} dense, 8 classes, against scikit-learn's LDA(eigen)"
     yield Row("P2", work, seconds(flda=ours, sklearn=theirs), theirs["s"] / ours["s"], 5, at_least=True)
 
 
-def million(folder: Path, *, quick: bool) -> Iterator[Row]:
+def million(folder: Path, run: Plan) -> Iterator[Row]:
     import scale
 
-    n_cells, n_genes = (10_000, 500) if quick else (1_000_000, 2000)
+    n_cells, n_genes = (10_000, 500) if run.quick else (1_000_000, 2000)
     path = scale.store(folder / "p3.h5ad", n_cells, n_genes)
     names = ("in_memory", "streamed", "in_memory_cv", "scanpy_pca")
-    found = {name: scale.in_child(name, path, n_cells, n_genes) for name in names}
+    found = {name: run.of_scale(name, path, n_cells, n_genes) for name in names}
     for name, limit in zip(names[:3], (0.15, 0.25, 0.3), strict=True):
-        pair = {"flda": {"s": found[name]["seconds"]}, "PCA": {"s": found["scanpy_pca"]["seconds"]}}
+        pair = {"flda": found[name], "PCA": found["scanpy_pca"]}
         work = f"{n_cells:,} x {n_genes:,} CSR 5 %, {name}, against scanpy's PCA"
-        yield Row("P3", work, seconds(**pair), pair["flda"]["s"] / pair["PCA"]["s"], limit)
+        yield Row("P3", work, seconds(**pair), found[name]["s"] / found["scanpy_pca"]["s"], limit)
+    tests = run.of_scale("flips", path, n_cells, n_genes)
+    yield Row("P5", f"1,000 flips, {n_cells:,} x {n_genes:,} CSR 5 %", seconds(flips=tests), tests["s"], 120)
+    yield Row("P5", "the same, memory over the data, GB", seconds(flips=tests), tests["gb"], 0.5)
 
 
-def rnamix(folder: Path, *, quick: bool) -> Iterator[Row]:
-    adata = flda.datasets.t4t5_simulated(300, 200) if quick else flda.datasets.rnamix()
-    factors = ["dendrite", "axon"] if quick else ["mix", "amount"]
+def rnamix(folder: Path, run: Plan) -> Iterator[Row]:
+    adata = flda.datasets.t4t5_simulated(300, 200) if run.quick else flda.datasets.rnamix()
+    factors = ["dendrite", "axon"] if run.quick else ["mixture", "amount"]
     data = store(folder / "p6", adata.X, adata.obs[factors])
-    ours = in_child("whole_run", data, 1 if quick else 3)
-    yield Row("P6", "flda run, " + ("small" if quick else "RNA mixtures"), seconds(run=ours), ours["s"], 30)
+    ours = run("whole_run", data)
+    yield Row("P6", "flda run, " + ("small" if run.quick else "RNA mixtures"), seconds(run=ours), ours["s"], 30)
 
 
-def transcriptome(folder: Path, *, quick: bool) -> Iterator[Row]:
-    n_cells, n_genes = (800, 900) if quick else (30_000, 18_000)
+def transcriptome(folder: Path, run: Plan) -> Iterator[Row]:
+    n_cells, n_genes = (800, 900) if run.quick else (30_000, 18_000)
     rng = np.random.default_rng(0)
     codes = rng.integers(20, size=n_cells)
     boost = 1 + rng.exponential(0.3, size=(20, n_genes)).astype(np.float32)
@@ -346,7 +424,7 @@ def transcriptome(folder: Path, *, quick: bool) -> Iterator[Row]:
         parts.append(part.tocsr())
     y = pd.DataFrame({"type": (codes // 2).astype(str), "cond": (codes % 2).astype(str)})
     data = store(folder / "p11", sp.csr_matrix(sp.vstack(parts)), y)
-    ours, genes, theirs = in_child("passes", data, 1), in_child("rank", data, 1), in_child("pca", data, 1)
+    ours, genes, theirs = run("passes", data, 1), run("rank", data, 1), run("pca", data, 1)
     work = f"{n_cells:,} x {n_genes:,} CSR 8 %, 10 x 2, against scanpy's PCA"
     yield Row("P11", f"tl.flda, {work}", seconds(flda=ours, PCA=theirs), ours["s"] / theirs["s"], 3)
     yield Row("P11", f"rank_genes, {work}", seconds(rank=genes, PCA=theirs), genes["s"] / theirs["s"], 6)
@@ -358,6 +436,21 @@ def seconds(**found: dict[str, float]) -> str:
     return ", ".join(f"{name} {each['s']:.2f} s" for name, each in found.items())
 
 
+def environment() -> str:
+    """Describe the machine, the versions, and the BLAS as a process without OPENBLAS_CORETYPE finds it."""
+    code = (
+        'import numpy, scipy.linalg, threadpoolctl as t; print(*sorted({f\'{x["internal_api"]} {x["architecture"]}, '
+        "{x[\"num_threads\"]} threads' for x in t.threadpool_info() if x['user_api'] == 'blas'}), sep='; ')"
+    )
+    free = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    blas = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=free).stdout
+    return (
+        f"{dt.date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"numpy {np.__version__}, scipy {scipy.__version__}, scikit-learn {sklearn.__version__}, "
+        f"flda {flda.__version__}; BLAS: {blas.strip()}; numba: {numba.config.NUMBA_NUM_THREADS} threads"
+    )
+
+
 GROUPS = {
     t4t5: ("P1", "P1cv", "P4", "P5", "P9"), lda: ("P2",), million: ("P3",), rnamix: ("P6",), transcriptome: ("P11",),
 }  # fmt: skip
@@ -367,26 +460,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
     parser.add_argument("--only", nargs="+", help="rows of the table, such as P1; their group is measured")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what a second is (default wall)")
+    parser.add_argument("--repeats", type=int, default=3, help="of which the median counts (default 3)")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        name, data, repeats = args.measure
-        print(json.dumps(measure(name, Path(data), int(repeats))))
+        name, data, repeats, clock = args.measure
+        print(json.dumps(measure(name, Path(data), int(repeats), clock)))
         return
-    kernels = {f"{each['internal_api']} {each['architecture']}" for each in threadpool_info() if "architecture" in each}
-    threads = {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
-    print(
-        f"{dt.date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"numpy {np.__version__}, scipy {scipy.__version__}, scikit-learn {sklearn.__version__}, "
-        f"flda {flda.__version__}; BLAS: {', '.join(sorted(kernels))}, "
-        f"threads: {', '.join(map(str, sorted(threads)))}\n"
-    )
+    print(f"{environment()}; {args.clock} seconds, medians of {1 if args.quick else args.repeats}\n")
     print("| id | work | measured | value | reach | |\n|---|---|---|---|---|---|")
+    run = Plan(args.quick, args.clock, args.repeats)
     with tempfile.TemporaryDirectory() as folder:
         for group, ids in GROUPS.items():
             if args.only and not set(ids) & set(args.only):
                 continue
-            for row in group(Path(folder), quick=args.quick):
+            for row in group(Path(folder), run):
                 print(row.text(quick=args.quick), flush=True)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
+from .._progress import progress
 from . import device
 from .device import OnDevice, asarray_like, comes_from, namespace, to_numpy
 from .kernels import sparse_times
@@ -78,7 +79,7 @@ class Stream:
     def blocks(self, n_bytes: int | None = None) -> Iterator[tuple[slice, Any]]:
         """Read the matrix block by block; yield the slice of its rows and the rows themselves."""
         all_genes = len(self.genes) == self.source.shape[1]
-        for rows in block_slices(self.source.shape[0], self.source.shape[1], n_bytes):
+        for rows in progress(list(block_slices(self.source.shape[0], self.source.shape[1], n_bytes)), desc="reading"):
             first, last = np.searchsorted(self.cells, [rows.start, rows.stop])
             if first == last:
                 continue

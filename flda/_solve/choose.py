@@ -10,6 +10,7 @@ import numpy as np
 from .._data import arrays
 from .._data.device import OnDevice, free_memory
 from .._logging import get_logger
+from .cost import CLEARLY, WORTH_IT, cost
 from .dual import Dual
 from .iterative import Iterative
 from .objective import Noise
@@ -19,19 +20,20 @@ from .solver import Solver
 logger = get_logger(__name__)
 
 SOLVERS: dict[str, type[Solver]] = {"primal": Primal, "dual": Dual, "iterative": Iterative}
-LARGE = 10_000  # rows of a matrix above which factorising it costs more than the products of the iterative solver
+LARGE = 10_000  # rows of a matrix above which it is not formed: a fold, or a g, would need too much memory and time
 COPIES = 2.5  # number of copies of its matrix that a factorisation, or a fold, holds at a time
 UNSOLVED = 1e-3  # relative residual above which a solve has failed
 REFINED = {"primal": 1e-12, "dual": 1e-12, "iterative": 1e-10}  # relative residual that needs no refinement
 
 
 def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Solver]:
-    """Choose the solver: that of the smaller side of the data, or the iterative one if that side is too large.
+    """Choose the solver with the least cost (:func:`cost`), as far as memory allows.
 
-    A side is too large if its matrix takes more than half of the free memory, or has more than LARGE rows, since every
-    fold and every g would need a factorisation. With ``"ledoit-wolf"`` or ``"oas"``, which need the whole scatter, only
-    memory counts. Without shrinkage the choice is always primal. A matrix on disk or of dask is read by rows, so it has
-    no Gram matrix of cells and the dual solver is not an option.
+    The iterative solver estimates the noise of the group means by random vectors, and it is the one whose cost depends
+    on the data most. So it is chosen only if it saves CLEARLY and the others take longer than WORTH_IT, or if both
+    other matrices have more than LARGE rows or take more than half of the free memory. It cannot compute
+    ``"ledoit-wolf"`` or ``"oas"``. Without shrinkage the choice is always primal. A matrix on disk or of dask is read
+    by rows, so it has no Gram matrix of cells and the dual solver is not an option.
 
     Parameters
     ----------
@@ -55,17 +57,25 @@ def choose_solver(solver: str, X, g: float | str, n_groups: int) -> type[Solver]
     if solver != "auto":
         return SOLVERS[solver]
     memory = free_memory() if isinstance(X, OnDevice) else available_memory()
-    primal, dual = (COPIES * 8.0 * n**2 for n in (p, N + n_groups))
+    sides = {"primal": p, "dual": N + n_groups}
     if not arrays.in_memory(X):
-        dual = np.inf
-    chosen = "primal" if g == 0 or primal <= dual else "dual"
-    side = p if chosen == "primal" else N + n_groups
-    if g != 0 and (min(primal, dual) > memory / 2 or (side > LARGE and g not in ("ledoit-wolf", "oas"))):
+        del sides["dual"]
+    needed = {name: COPIES * 8.0 * side**2 for name, side in sides.items()}
+    chosen = min(needed, key=needed.__getitem__)
+    if g == 0:
+        chosen = "primal"
+    elif needed[chosen] > memory / 2 or (sides[chosen] > LARGE and g not in ("ledoit-wolf", "oas")):
         chosen = "iterative"
+    elif not isinstance(X, OnDevice):
+        possible = [name for name in sides if needed[name] <= memory / 2 and sides[name] <= LARGE] or [chosen]
+        costs = {name: cost(name, X, g, n_groups) for name in possible}
+        chosen = min(costs, key=costs.__getitem__)
+        if costs[chosen] > WORTH_IT and g not in ("ledoit-wolf", "oas"):
+            chosen = "iterative" if cost("iterative", X, g, n_groups) < CLEARLY * costs[chosen] else chosen
     logger.log(
         logging.INFO if chosen == "iterative" else logging.DEBUG,
         "solver %s: %d cells x %d genes; primal takes %.2g GB, dual %.2g, %.2g are free",
-        chosen, N, p, primal / 1e9, dual / 1e9, memory / 1e9,
+        chosen, N, p, needed["primal"] / 1e9, needed.get("dual", np.inf) / 1e9, memory / 1e9,
     )  # fmt: skip
     return SOLVERS[chosen]
 

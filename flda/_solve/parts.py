@@ -17,7 +17,7 @@ from .._data.symmetric import add_products, mirrored
 from .._design.splits import Split
 from .within import CANCELLATION, Within
 
-MOST_BYTES = 2**29  # memory for the scatters of all folds; a quarter of it with dask, where several tasks hold them
+MOST_BYTES = 2**29  # memory for the scatters of all folds; half of it with dask, where several tasks hold them
 
 
 def fold_of_cells(splits: Sequence[Split], n_cells: int) -> np.ndarray | None:
@@ -49,7 +49,7 @@ def scatter_by_fold(within: Within, splits: Sequence[Split]) -> tuple[np.ndarray
     """
     (N, p), S, F = within.shape, len(within.centres), len(splits) + 1
     X = within.X
-    limit = MOST_BYTES // 4 if arrays.is_dask(X) else MOST_BYTES
+    limit = MOST_BYTES // 2 if arrays.is_dask(X) else MOST_BYTES
     too_large = 8 * F * p * (p + S) > limit
     if not splits or too_large or isinstance(X, OnDevice) or within.covariates is not None:
         return None

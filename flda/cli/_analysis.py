@@ -59,14 +59,14 @@ def _run_steps(adata: AnnData, args: argparse.Namespace) -> None:
     if args.permutations:
         tl.effect_tests(adata, n_resamples=args.permutations, random_state=args.seed)
     if args.stability:
-        tl.stability(adata, n_resamples=args.stability, random_state=args.seed)
+        tl.stability(adata, n_resamples=args.stability, random_state=args.seed, n_jobs=args.jobs)
     try:
-        tl.certify(adata, n_folds=args.folds, n_repeats=args.repeats, random_state=args.seed)
-        tl.held_out_scores(adata, n_folds=args.folds)
+        tl.certify(adata, n_folds=args.folds, n_repeats=args.repeats, random_state=args.seed, n_jobs=args.jobs)
+        tl.held_out_scores(adata, n_folds=args.folds, n_jobs=args.jobs)
     except ValueError as error:  # no cell can be held out: the rest of the analysis stands
         logger.warning("no certificate.csv: %s (%d cells)", error, Record(adata).fit["n_cells"])
     if args.path:
-        tl.path(adata, n_genes=args.path, mode=args.mode)
+        tl.path(adata, n_genes=args.path, mode=args.mode, n_jobs=args.jobs)
 
 
 def _write_files(adata: AnnData, title: str, sort_by: str, folder: Path, said: Sequence[str]) -> None:

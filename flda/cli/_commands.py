@@ -305,6 +305,7 @@ def plan(args: argparse.Namespace) -> None:
             numeric=dict(args.numeric) if args.numeric else None,
             contrasts=dict(args.contrast) if args.contrast else None,
             donor=args.donor, layer=args.layer or None, n_studies=args.studies, random_state=args.seed,
+            n_jobs=args.jobs,
         )  # fmt: skip
         with writing(out):
             write_csv(found.curves, folder / "power.csv")

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from .. import pl
 from .._adata.record import Record
+from .._progress import progress
 from ._answers import best_axes
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def pictures(adata: AnnData, key: str = "flda") -> Iterator[Picture]:
     """
     import matplotlib.pyplot as plt
 
-    for name, section, caption, draw in _plan(adata, key):
+    for name, section, caption, draw in progress(list(_plan(adata, key)), desc="figures"):
         figure = draw()
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=DPI)

@@ -21,6 +21,7 @@ def path(
     n_genes: Sequence[int] = (2, 5, 10, 20, 50),
     mode: str = "axis",
     n_folds: int = 5,
+    n_jobs: int | None = None,
     key: str = "flda",
     copy: bool = False,
 ) -> AnnData | None:
@@ -39,6 +40,7 @@ def path(
         As in :func:`flda.tl.rank_genes`.
     n_folds
         The largest number of folds, as in :func:`flda.tl.certify`.
+    {n_jobs}
     {key}
     {copy}
 
@@ -75,7 +77,7 @@ def path(
     with step.refit():
         held_out = certify_together(
             models, fitted.X, fitted.labels, fitted.donors,
-            n_folds=n_folds, random_state=fitted.record.params["random_state"],
+            n_folds=n_folds, random_state=fitted.record.params["random_state"], n_jobs=n_jobs,
         )  # fmt: skip
     held_out = held_out.assign(n_genes=held_out["genes"].astype(np.int64))[["n_genes", "axis", "snr", "crosstalk"]]
     return step.write(path=table.merge(held_out, on=["n_genes", "axis"], how="left"))

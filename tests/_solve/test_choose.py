@@ -1,6 +1,7 @@
 """Which solver, and the solve that checks and refines itself."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -9,6 +10,8 @@ from flda._data import device
 from flda._data.arrays import Stream
 from flda._design.design import make_design
 from flda._solve.choose import SOLVERS, choose_solver, solve
+from flda._solve.cost import steps
+from flda._solve.krylov import N_PROBES, TOLERANCE
 from flda._solve.primal import Primal
 from flda._solve.solver import Inverse
 from flda._solve.within import Within
@@ -25,6 +28,54 @@ def test_the_smaller_side_is_taken():
     for name, kind in SOLVERS.items():
         assert choose_solver(name, X, 0.5, 8) is kind
         assert kind.name == name
+
+
+class Shape:
+    """A CSR matrix of a certain size and number of entries, of which nothing else is known."""
+
+    def __new__(cls, n, p, density):
+        entries = round(n * p * density)
+        counts = np.full(n, entries // n)
+        counts[: entries % n] += 1
+        nothing = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (entries,), (0,))
+        X = sp.csr_array((n, p), dtype=np.float32)
+        X.data, X.indices, X.indptr = nothing, np.zeros(0, np.int32), np.append(0, np.cumsum(counts))
+        return X
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "density", "g", "expected"),
+    [
+        (1_000_000, 2000, 0.05, "auto", "primal"),
+        (1_000_000, 2000, 0.05, 0.9, "primal"),  # ten products with the data cost more than the scatter
+        (3833, 9000, 0.22, 0.3, "dual"),
+        (3833, 9000, 0.22, "oas", "dual"),
+        (9000, 9000, 0.05, 0.01, "primal"),  # ill-conditioned, and few pairs of genes in a cell
+        (9000, 9000, 0.22, 0.01, "dual"),
+        (9000, 9000, 0.22, 0.5, "iterative"),  # well-conditioned, and as many genes as cells
+        (9000, 9000, 0.05, "auto", "iterative"),
+        (9000, 9000, 0.05, "oas", "primal"),
+        (2000, 2000, 0.05, 0.9, "primal"),  # too small for it to matter
+        (30_000, 18_000, 0.08, "auto", "iterative"),  # neither matrix is formed
+        (30_000, 18_000, 0.08, 0.01, "iterative"),
+    ],
+)
+def test_the_cheapest_solver_is_taken(monkeypatch, n, p, density, g, expected):
+    monkeypatch.setattr("flda._solve.choose.available_memory", lambda: 6.4e10)
+    assert choose_solver("auto", Shape(n, p, density), g, 8).name == expected
+
+
+@pytest.mark.parametrize("g", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("shared", [0.0, 2.0])
+def test_the_steps_of_a_krylov_space_are_those_that_the_cost_expects(monkeypatch, g, shared):
+    """Also with a factor that many genes share; it takes the iterative solver few steps more."""
+    rng, products, times = np.random.default_rng(0), [], Within.times
+    X = rng.normal(size=(400, 300)) + shared * rng.normal(size=(400, 1)) @ rng.random((1, 300))
+    design = make_design(pd.DataFrame({"A": (np.arange(400) % 4).astype(str)}))
+    held = SOLVERS["iterative"](Within.from_data(X, design.codes, design.counts, "pooled"), "diagonal")
+    monkeypatch.setattr(Within, "times", lambda self, B: (products.append(1), times(self, B))[1])
+    held.solve_means(g)
+    assert len(products) == pytest.approx(steps(400, 300, g, TOLERANCE, 3 + N_PROBES), rel=0.4)
 
 
 def test_little_memory_asks_for_the_iterative_solver(monkeypatch, caplog):

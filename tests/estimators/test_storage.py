@@ -3,10 +3,12 @@
 import os
 import signal
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 
+import flda
 from flda import FLDA, SparseFLDA
 from flda._data import arrays, summary
 from flda._data.summary import NonFiniteError
@@ -155,3 +157,25 @@ def test_a_killed_worker_does_not_change_the_fit(cluster, n_workers):
     os.kill(pids[0], signal.SIGKILL)
     model = FLDA(shrinkage=0.3).fit(dask_of(X, 50), y)
     np.testing.assert_allclose(model.eigenvalues_, expected.eigenvalues_, rtol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1])
+def test_a_fit_that_loses_its_cluster_writes_nothing(cluster, n_workers):
+    """The scheduler gives up when the chunk in the middle kills its worker: one error, and the AnnData is as it was."""
+    from distributed.scheduler import KilledWorker
+
+    X, y = problem(300, 60, (2, 4))
+    cluster.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+
+    def fatal(block, block_info=None):
+        if block_info and block_info[0]["chunk-location"][0] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    lazy = dask_of(X, 100).map_blocks(fatal, dtype=float, meta=np.empty((0, 0)))
+    adata = ad.AnnData(lazy, obs=y.set_axis(y.index.astype(str)))
+    with pytest.raises(KilledWorker):
+        flda.tl.flda(adata, list(y), shrinkage=0.3)
+    assert list(adata.obs) == list(y)
+    assert [len(slot) for slot in (adata.uns, adata.obsm, adata.varm)] == [0, 0, 0]

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 import flda
 from flda._data import arrays
+from flda._data.kernels import scatter_times
 from flda._solve.choose import SOLVERS
 
 FACTORS = ["dendrite", "axon"]
@@ -42,7 +43,12 @@ def reads(monkeypatch, small_blocks):
             counts[:] += out.shape[1] / N_VARS
             return out
 
+    def counted_scatter(X, *others):
+        counts[:] += 1
+        return scatter_times(X, *others)
+
     monkeypatch.setattr(arrays, "row_blocks", counted)
+    monkeypatch.setattr("flda._solve.within.scatter_times", counted_scatter)
     monkeypatch.setattr(arrays, "by_columns", Columns)
     return counts
 
