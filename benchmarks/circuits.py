@@ -94,9 +94,10 @@ def ceiling(X: np.ndarray, y: np.ndarray) -> float:
 
 def run(part: str, quick: bool, only: dict) -> None:
     path = OUT / f"circuits_{part}{'_quick' if quick else ''}.csv"
-    known = set()
-    if path.exists():
-        known = set(pd.read_csv(path, dtype={"circuit": str})[KEYS].itertuples(index=False, name=None))
+    tables = [path] if quick else [path, OUT / "circuits_targets.csv", OUT / "circuits_arms.csv"]
+    known: set[tuple] = set()  # targets and arms share fits
+    for table in filter(Path.exists, tables):
+        known |= set(pd.read_csv(table, dtype={"circuit": str})[KEYS].itertuples(index=False, name=None))
     for job in jobs(part, quick):
         row = dict(zip(KEYS, job, strict=True))
         if job in known or any(row[key] not in values for key, values in only.items() if values):
@@ -182,13 +183,14 @@ def main() -> None:
     parser.add_argument("--kernels", nargs="+", type=int)
     parser.add_argument("--samples", nargs="+", type=int, dest="n")
     parser.add_argument("--noise", nargs="+", type=float)
+    parser.add_argument("--arms", nargs="+", dest="arm", choices=list(ARMS))
     args = parser.parse_args()
     logging.getLogger("flda").setLevel(logging.ERROR)
     for part in args.parts:
         if part in ("wrong_signs", "limit"):
             {"wrong_signs": wrong_signs, "limit": limit}[part](args.quick)
         else:
-            run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise")})
+            run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise", "arm")})
 
 
 if __name__ == "__main__":
