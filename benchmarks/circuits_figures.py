@@ -147,6 +147,10 @@ def joined(values: pd.Series, digits: int = 2) -> str:
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
+def joined_integers(values: pd.Series) -> str:
+    return ", ".join(map(str, values))
+
+
 def tables() -> None:
     """Print the tables of RESULTS.md."""
     arms = fits()
@@ -197,8 +201,14 @@ def tables() -> None:
             optimisers = read(f"optimisers_{part}")
             index = ["optimiser", "depth", "width"] if part == "shapes" else ["start", "optimiser"]
             print("\n" + optimisers.pivot_table("test", index, "learning_rate").round(3).to_string())
-    wrong = read("wrong_signs").groupby(["noise", "share"])[["r_sys", "r2_validation"]].median().round(3)
-    markdown(wrong.reset_index())
+    wrong = read("wrong_signs").groupby(["noise", "share"]).agg(
+        seeds=("seed", "size"), hit=("true_flipped", joined_integers), recovery=("r_sys", joined),
+        validation=("r2_validation", lambda r2: joined(r2, 3)),
+    )  # fmt: skip
+    wrong = wrong.reset_index()
+    wrong["share"] = wrong["share"].map(lambda share: "no signs" if share < 0 else f"{share:.0%}")
+    names = {"share": "wrong signs", "hit": "true synapses among them", "recovery": "system recovery"}
+    markdown(wrong.rename(columns={**names, "validation": "validation R²"}))
 
 
 def save(figure, name: str) -> None:
