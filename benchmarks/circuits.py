@@ -9,8 +9,8 @@
 Parts: targets (signs and L1, 3 and 28 kernels, without noise, three seeds), notes (how often the warnings are right),
 white (a stimulus that hardly drives the hidden units), limit (what a perfect choice of the penalty, or the true
 synapses given, would recover of circuit 1), arms (signs and L1, L1, signs, neither: three seeds with 3 kernels, one
-with more, 5,500 samples where 1,400 with noise are few), wrong_signs. All take about two and a half hours of one core,
-most of it for the arms with 28 kernels. Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it
+with more, 5,500 samples where 1,400 with noise are few), wrong_signs. The arms with 28 kernels take most of the time.
+Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it
 runs, the telling rows first, and skips the rows that the file already has. Each fit is one call of ``recover_circuit``
 with its defaults; the arms without L1 set ``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
 """
@@ -94,9 +94,10 @@ def ceiling(X: np.ndarray, y: np.ndarray) -> float:
 
 def run(part: str, quick: bool, only: dict) -> None:
     path = OUT / f"circuits_{part}{'_quick' if quick else ''}.csv"
-    known = set()
-    if path.exists():
-        known = set(pd.read_csv(path, dtype={"circuit": str})[KEYS].itertuples(index=False, name=None))
+    tables = [path] if quick else [path, OUT / "circuits_targets.csv", OUT / "circuits_arms.csv"]
+    known: set[tuple] = set()  # targets and arms share fits
+    for table in filter(Path.exists, tables):
+        known |= set(pd.read_csv(table, dtype={"circuit": str})[KEYS].itertuples(index=False, name=None))
     for job in jobs(part, quick):
         row = dict(zip(KEYS, job, strict=True))
         if job in known or any(row[key] not in values for key, values in only.items() if values):
@@ -182,13 +183,14 @@ def main() -> None:
     parser.add_argument("--kernels", nargs="+", type=int)
     parser.add_argument("--samples", nargs="+", type=int, dest="n")
     parser.add_argument("--noise", nargs="+", type=float)
+    parser.add_argument("--arms", nargs="+", dest="arm", choices=list(ARMS))
     args = parser.parse_args()
     logging.getLogger("flda").setLevel(logging.ERROR)
     for part in args.parts:
         if part in ("wrong_signs", "limit"):
             {"wrong_signs": wrong_signs, "limit": limit}[part](args.quick)
         else:
-            run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise")})
+            run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise", "arm")})
 
 
 if __name__ == "__main__":

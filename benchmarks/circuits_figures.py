@@ -31,20 +31,20 @@ def band(ax, table: pd.DataFrame, x: str, y: str, label: str, color, marker: str
 
 
 def cells(table: pd.DataFrame) -> list[tuple]:
-    """Kernels, samples and noise that some circuit has in all four arms, in order."""
+    """Kernels, samples and noise that some circuit has with and without signs, in order."""
     have = table.groupby(["kernels", "n", "noise", "circuit"])["arm"].nunique()
-    return sorted(set(have[have == len(ARMS)].droplevel("circuit").index))
+    return sorted(set(have[have > 1].droplevel("circuit").index))
 
 
 def grid(table: pd.DataFrame) -> None:
-    """System recovery of every fit, a panel per circuit, where all four arms have been run."""
+    """System recovery of every fit, a panel per circuit, where more than one arm has been run."""
     wanted = cells(table)
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), sharey=True, layout="constrained")
     for ax, (circuit, part) in zip(axes, table.groupby("circuit"), strict=True):
         for i, (name, (color, marker, _)) in enumerate(ARMS.items()):
             for at, (kernels, n, noise) in enumerate(wanted):
                 own = part[(part["kernels"] == kernels) & (part["n"] == n) & (part["noise"] == noise)]
-                if own["arm"].nunique() < len(ARMS):
+                if own["arm"].nunique() == 1:
                     continue
                 values = own.loc[own["arm"] == name, "r_sys"]
                 ax.plot(
@@ -137,16 +137,24 @@ def markdown(table: pd.DataFrame) -> None:
         print("| " + " | ".join(map(str, row)) + " |")
 
 
+def fits() -> pd.DataFrame:
+    """Fits of the parts targets and arms, which share some."""
+    keys = ["circuit", "kernels", "n", "noise", "arm", "seed"]
+    return pd.concat([read("arms"), read("targets")]).drop_duplicates(keys)
+
+
 def joined(values: pd.Series, digits: int = 2) -> str:
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
+def joined_integers(values: pd.Series) -> str:
+    return ", ".join(map(str, values))
+
+
 def tables() -> None:
     """Print the tables of RESULTS.md."""
-    targets, arms = read("targets"), read("arms")
-    both = pd.concat([targets, arms[arms["arm"] == "signs and L1"]]).drop_duplicates(
-        ["circuit", "kernels", "n", "noise", "seed"]
-    )
+    arms = fits()
+    both = arms[arms["arm"] == "signs and L1"]
     rows = []
     for (noise, kernels, n, circuit), own in both.groupby(["noise", "kernels", "n", "circuit"]):
         seconds = own["cpu_seconds"]
@@ -193,8 +201,14 @@ def tables() -> None:
             optimisers = read(f"optimisers_{part}")
             index = ["optimiser", "depth", "width"] if part == "shapes" else ["start", "optimiser"]
             print("\n" + optimisers.pivot_table("test", index, "learning_rate").round(3).to_string())
-    wrong = read("wrong_signs").groupby(["noise", "share"])[["r_sys", "r2_validation"]].median().round(3)
-    markdown(wrong.reset_index())
+    wrong = read("wrong_signs").groupby(["noise", "share"]).agg(
+        seeds=("seed", "size"), hit=("true_flipped", joined_integers), recovery=("r_sys", joined),
+        validation=("r2_validation", lambda r2: joined(r2, 3)),
+    )  # fmt: skip
+    wrong = wrong.reset_index()
+    wrong["share"] = wrong["share"].map(lambda share: "no signs" if share < 0 else f"{share:.0%}")
+    names = {"share": "wrong signs", "hit": "true synapses among them", "recovery": "system recovery"}
+    markdown(wrong.rename(columns={**names, "validation": "validation R²"}))
 
 
 def save(figure, name: str) -> None:
@@ -208,7 +222,7 @@ def read(name: str) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    grid(read("arms"))
+    grid(fits())
     shapes(read("optimisers_shapes"))
     tables()
     signs(read("wrong_signs"), read("t4t5"))

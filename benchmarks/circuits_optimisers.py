@@ -1,6 +1,6 @@
 """Madam and Nero compared with Adam, SGD and LAMB, each over a range of learning rates.
 
-    python benchmarks/circuits_optimisers.py                # all parts, about 40 minutes on one core
+    python benchmarks/circuits_optimisers.py                # all parts, about half an hour of one core
     python benchmarks/circuits_optimisers.py memory shapes  # parts
 
 shallow: 5 layers of width 64 on scikit-learn's digits, 300 steps. deep: 50 layers, 300 steps. longer: 50 layers, 3,000

@@ -80,7 +80,7 @@ for ax, name in zip(axes[1:], ("BC1", "BC4", "BC5t", "BC7", "BCR"), strict=True)
         ax.plot(time, responses[stimulus][:, types.index(name)], color=color, lw=0.9, label=stimulus)
     ax.set_ylabel(name)
 axes[1].legend(frameon=False, ncol=2, fontsize=8)
-axes[-1].set_xlabel("time, s")
+_ = axes[-1].set_xlabel("time, s")
 # %% [markdown]
 # ## The model
 #
@@ -200,7 +200,7 @@ for ax, name in zip(axes, ("BC2", "BC4", "BC7"), strict=True):
         ax.plot(time[every], found.predict(inputs["local"])[:, at], color=color, lw=0.8, label=f"predicted, {model}")
     ax.set_ylabel(name)
 axes[0].legend(frameon=False, ncol=3, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
-axes[-1].set_xlabel("time, s; models fitted to the global chirp")
+_ = axes[-1].set_xlabel("time, s; models fitted to the global chirp")
 # %% [markdown]
 # ## What the wiring says
 #
