@@ -21,8 +21,8 @@ RULE = (
     f"Green: on held-out cells the SNR exceeds 1 by two standard errors, at least {100 * OWN_SHARE:.0f} % of SNR plus "
     f"cross-talk is the SNR, and no further measure speaks against the axis (adjusted p above {LEVEL}, or a median "
     f"selection frequency below {100 * STABLE:.0f} %). Red: the SNR is below 1 or below the cross-talk, or not "
-    f"above 0 by two standard errors, or the adjusted p is above {LEVEL}. Yellow: everything "
-    "between. Grey: there is no certificate."
+    f"above 0 by two standard errors, or the adjusted p is above {LEVEL} although p could have been smaller. Yellow: "
+    "everything between. Grey: there is no certificate."
 )
 
 
@@ -40,13 +40,14 @@ def verdicts(record: Record) -> list[Verdict]:
     """Judge every axis of all genes."""
     table = record.certificate if "certificate" in record else pd.DataFrame(columns=["axis", "genes"])
     rows = table[table["genes"] == "all"].drop_duplicates("axis").set_index("axis")
-    pvals = record.tests["table"].set_index("effect")["pval_adj"] if "tests" in record else pd.Series(dtype=float)
+    tests = record.tests["table"].set_index("effect") if "tests" in record else pd.DataFrame()
     stable = selection_frequencies(record)
     means = _group_scores(record)
     out = []
     for axis, effect in zip(record.axis_names, record.axes["effect"], strict=True):
         row = rows.loc[axis] if axis in rows.index else None
-        light, numbers = _judge(row, pvals.get(effect, np.nan), stable.get(axis, np.nan))
+        test = tests.loc[effect] if effect in tests.index else None
+        light, numbers = _judge(row, test, stable.get(axis, np.nan))
         sentence = _sentence(record, axis, effect, means)
         if light in ("red", "grey"):  # what fitted cells show need not hold for others
             sentence = f"On the fitted cells, {sentence}"
@@ -54,11 +55,15 @@ def verdicts(record: Record) -> list[Verdict]:
     return out
 
 
-def _judge(row: pd.Series | None, pval: float, frequency: float) -> tuple[str, str]:
+def _judge(row: pd.Series | None, test: pd.Series | None, frequency: float) -> tuple[str, str]:
     """The light of an axis, and the numbers that it follows from."""
     parts = []
-    if np.isfinite(pval):
-        parts.append(f"adjusted p {pval:.2g}")
+    pval = np.nan if test is None else float(test["pval_adj"])
+    smallest = False  # few donors have few resamples, so p cannot be small however large the effect is
+    if test is not None and np.isfinite(pval):
+        resamples = min(test["n_distinct"], test["n_resamples"] + 1)
+        smallest = pval > LEVEL and test["pval"] <= 1 / resamples * (1 + 1e-9)
+        parts.append(f"adjusted p {pval:.2g}" + (f", the smallest of {resamples:.0f} resamples" if smallest else ""))
     if np.isfinite(frequency):
         parts.append(f"median selection frequency {100 * frequency:.0f} %")
     if row is None or not np.isfinite(row["snr"]):
@@ -66,9 +71,9 @@ def _judge(row: pd.Series | None, pval: float, frequency: float) -> tuple[str, s
     snr, crosstalk = float(row["snr"]), max(float(row["crosstalk"]), 0.0)
     error = float(row["se_snr"]) if np.isfinite(row.get("se_snr", np.nan)) else 0.0
     said = f"SNR {number(snr)}" + (f" ± {number(error)}" if error else "") + f", cross-talk {number(row['crosstalk'])}"
-    if snr < max(1.0, crosstalk) or snr - 2 * error <= 0 or pval > LEVEL:
+    if snr < max(1.0, crosstalk) or snr - 2 * error <= 0 or (pval > LEVEL and not smallest):
         light = "red"
-    elif snr - 2 * error > 1 and snr >= OWN_SHARE * (snr + crosstalk) and not frequency < STABLE:
+    elif snr - 2 * error > 1 and snr >= OWN_SHARE * (snr + crosstalk) and not (frequency < STABLE or pval > LEVEL):
         light = "green"
     else:
         light = "yellow"

@@ -56,6 +56,8 @@ def test_a_sentence_of_an_interaction_names_its_groups():
         (9, 1, 0.1, np.nan, np.nan, "green"),
         (9, 1, 0.1, 0.01, np.nan, "green"),
         (9, 1, 0.1, 0.2, np.nan, "red"),
+        (9, 1, 0.1, 3 / 32, np.nan, "yellow"),  # not significant, and not smaller because there are few donors
+        (0.9, 0.1, 0.1, 3 / 32, np.nan, "red"),
         (9, 1, 4.0, np.nan, np.nan, "yellow"),
         (9, 1, 10.0, np.nan, np.nan, "red"),
         (2, 0.9, 0.1, np.nan, np.nan, "yellow"),
@@ -71,7 +73,8 @@ def test_lights_follow_the_rule(adata, snr, error, crosstalk, pval, frequency, l
     write(adata, "flda", certificate=table)
     if np.isfinite(pval):
         effects = ["dendrite", "axon", "dendrite:axon"]
-        tests = pd.DataFrame({"effect": effects, "pval_adj": pval, "n_resamples": 9, "unit": "cell"})
+        tests = pd.DataFrame({"effect": effects, "pval": pval / 3, "pval_adj": pval, "unit": "donor"})
+        tests = tests.assign(n_resamples=31, n_distinct=32.0)  # p is 1/32 at least
         write(adata, "flda", tests={"table": tests, "null": {}})
     found = next(v for v in verdicts(Record(adata)) if v.axis == "axon_1")
     assert found.light == light
