@@ -17,6 +17,8 @@ from .group_space import GroupSpace, NoDirectionError
 from .objective import Terms
 from .rows import Rows, WithRows
 
+SINGULAR_SHARE = 1e-13  # share of a gene's scatter that other genes leave unexplained, below which it is dependent
+
 
 class Refit:
     """The axes of one effect on given supports, which are added one after the other.
@@ -110,12 +112,16 @@ class Refit:
     def _solve(self, H: np.ndarray, W: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute eigenvalues and axes within the span of ``W^-1 H'``; rows of H after the known ones weigh nothing."""
         try:
-            Z = cho_solve(cho_factor(W), H.T)  # W_AA^-1 H_A'
+            factor = cho_factor(W)
+            singular = bool(np.min(np.diag(factor[0]) ** 2 / np.diag(W)) < SINGULAR_SHARE)
         except LinAlgError:
+            singular = True
+        if singular:
             raise ValueError(
                 "the scatter within groups of the selected genes is singular, as if one of them is constant or a copy "
                 "of another in the cells at hand; set shrinkage to a number above 0, or select fewer genes."
-            ) from None
+            )
+        Z = cho_solve(factor, H.T)  # W_AA^-1 H_A'
         ends = np.cumsum([len(rows) for rows in self._rows])
         own, subtracted, *zero = np.split(np.eye(len(H))[: ends[-1]], ends[:-1])
         # in the metric W the ratio has no further denominator, so both objectives are differences

@@ -105,3 +105,15 @@ def test_a_gene_that_is_zero_in_all_cells_leaves_the_next_axis_to_the_others():
     np.testing.assert_allclose(np.abs(v), [0, 1 / np.sqrt(3)], atol=1e-12)
     with pytest.raises(NoDirectionError):
         refit.add(genes)
+
+
+def test_copies_among_the_genes_without_shrinkage():
+    """In a resample one gene may be a copy of another."""
+    design = make_design(Y)
+    terms = Objective("ratio", effect_penalties(design, 1.0)).terms(design)
+    W, means = M.copy(), MEANS.copy()
+    W[:, 1], means[:, 1] = W[:, 0], means[:, 0]
+    W[1] = W[0]
+    refit = Refit(terms[design.effects[0]], means, MatrixRows(W))
+    with pytest.raises(ValueError, match="shrinkage"):
+        refit.add(np.array([0, 1, 5]))

@@ -138,6 +138,8 @@ def test_run_from_10x_with_a_table_of_labels(adata, tmp_path, capsys):
         ("x.h5", "x.h5"),
         ("folder", "matrix.mtx"),
         ("half", "barcodes.tsv"),
+        ("x.h5ad.gz", "gunzip"),
+        ("x.tar", "tar -xf"),
         ("none.h5ad", "none.h5ad"),
     ],
 )
@@ -177,3 +179,24 @@ def test_what_cannot_be_counted_is_named(adata, tmp_path, capsys, options, named
     out = str(tmp_path / "out")
     assert main(["run", str(tmp_path / "x.h5ad"), *FACTORS, "--from-counts", "--out", out, *options]) == 2
     assert re.search(named, capsys.readouterr().err)
+
+
+def test_matrix_and_barcodes_of_two_runs(adata, tmp_path, capsys):
+    write_mtx(adata, tmp_path / "one", zipped=False)
+    names = (tmp_path / "one" / "barcodes.tsv").read_text().splitlines()
+    (tmp_path / "one" / "barcodes.tsv").write_text("\n".join(names[:100]))
+    assert main(["run", str(tmp_path / "one"), *FACTORS, "--from-counts", "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    for part in ("240 cells", "60 genes", "barcodes.tsv", "100"):
+        assert part in err
+
+
+@pytest.mark.parametrize("option", ["--n-genes", "--seed", "--stability", "--permutations", "--min-genes"])
+@pytest.mark.parametrize("value", ["x", "-1", "1.5"])
+def test_numbers_that_are_none_name_their_option(option, value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "x.h5ad", *FACTORS, option, value])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert option in last
+    assert repr(value) in last
