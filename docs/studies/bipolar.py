@@ -135,9 +135,9 @@ signed.n_parameters, int(np.isnan(signed.signs).sum())
 # %% [markdown]
 # Neighbouring moments are alike, so every fifth second of the fitted chirp chooses the penalty. Each model is fitted
 # from four starts, and the start that predicts these seconds best is taken. The other chirp is used for the scores
-# only: as predicted, and with predicted release set to 0 where it is negative. `units` are amacrine units with inputs
-# and outputs, and `reversible` those of them whose sign could be the opposite in another circuit with the same
-# responses.
+# only: as predicted, and with predicted release set to 0 where it is negative (a measure that was added after the
+# predictions had been seen). `units` are amacrine units with inputs and outputs, and `reversible` those of them whose
+# sign could be the opposite in another circuit with the same responses.
 
 # %%
 held = (np.arange(len(inputs["local"])) // 32) % 5 == 4
@@ -206,8 +206,8 @@ _ = axes[-1].set_xlabel("time, s; models fitted to the global chirp")
 #
 # In the model with signs, a type of bipolar cell may be inhibited by either pathway. In the wiring, an amacrine type
 # counts as OFF by the share of its contact with the *other* bipolar types that are OFF. The file of contacts has no
-# names. Its rows 13 to 57 are the amacrine types and 58 to 71 the bipolar types in the order of the publication, in
-# which the three types 5 cannot be told apart; they are on the same side here.
+# names. Its rows 13 to 57 are the amacrine types and 58 to 71 the bipolar types, whose order was inferred from their
+# contacts. The three types 5 cannot be told apart in it; they are on the same side here.
 
 # %%
 contact = np.loadtxt(folder / "Type2TypeMx.txt")[57:71, 12:57]
