@@ -124,6 +124,7 @@ def shapes(table: pd.DataFrame) -> None:
         axes[1].plot(by_depth.index, by_depth, marker + "-", color=color, label=f"{name}, {best:.2g}", ms=4)
     axes[0].set(xscale="log", xlabel="learning rate for all 12 shapes", ylabel="test accuracy lost to the best rate")
     axes[1].set(xlabel="layers", ylabel="test accuracy", title="at the best rate for all shapes", ylim=(0.5, 1))
+    axes[1].set_xticks(sorted(table["depth"].unique()))
     axes[0].legend(frameon=False, fontsize=8, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     axes[1].legend(frameon=False, fontsize=8)
     save(figure, "circuits_shapes")
