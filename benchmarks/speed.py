@@ -83,10 +83,6 @@ def passes_on_disk(X, y):
     """The same of a file, opened with ``backed="r"``: how often every row of the file is read."""
     import anndata as ad
 
-    folder = tempfile.TemporaryDirectory()
-    path = Path(folder.name) / "data.h5ad"
-    ad.AnnData(X, obs=y.set_axis(y.index.astype(str))).write_h5ad(path)
-
     class Counted:
         def __init__(self, source):
             self.source, self.shape, self.dtype, self.rows = source, source.shape, source.dtype, 0
@@ -96,16 +92,18 @@ def passes_on_disk(X, y):
             return self.source[rows]
 
     def work():
-        adata, of = ad.read_h5ad(path, backed="r"), arrays.Stream.of
-        source = Counted(adata.X)
-        arrays.Stream.of = lambda matrix: of(source)
-        try:
-            flda.tl.flda(adata, list(y))
-        finally:
-            arrays.Stream.of = of
-        return source.rows / source.shape[0]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "data.h5ad"
+            ad.AnnData(X, obs=y.set_axis(y.index.astype(str))).write_h5ad(path)
+            adata, of = ad.read_h5ad(path, backed="r"), arrays.Stream.of
+            source = Counted(adata.X)
+            arrays.Stream.of = lambda matrix: of(source)
+            try:
+                flda.tl.flda(adata, list(y))
+            finally:
+                arrays.Stream.of = of
+            return source.rows / source.shape[0]
 
-    work.folder = folder  # it is removed with the function
     return work
 
 
