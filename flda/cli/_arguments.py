@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=name)
         return sub
 
-    demo = command("demo", "analyse simulated T4/T5 cells, offline, in about a minute")
+    demo = command("demo", "analyse simulated T4/T5 cells, offline, in less than a minute")
     _fit_options(demo)
     demo.set_defaults(
         interactions="all",
