@@ -181,6 +181,7 @@ def test_what_cannot_be_counted_is_named(adata, tmp_path, capsys, options, named
     assert re.search(named, capsys.readouterr().err)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the readers of the newest anndata
 def test_matrix_and_barcodes_of_two_runs(adata, tmp_path, capsys):
     write_mtx(adata, tmp_path / "one", zipped=False)
     names = (tmp_path / "one" / "barcodes.tsv").read_text().splitlines()
