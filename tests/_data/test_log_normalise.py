@@ -38,3 +38,12 @@ def test_undoing_the_logarithm_gives_the_total_of_every_cell(base):
     X = log_normalise(poisson_counts(np.float64), target, base=base)
     X.data = undo_log(X.data, base)
     np.testing.assert_allclose(X.sum(axis=1).A1, np.where(np.arange(30) == 4, 0, target))
+
+
+def test_unsorted_counts_with_duplicates():
+    data, genes = np.array([2.0, 3.0, 1.0, 4.0]), np.array([3, 1, 3, 0])
+    counts = sp.csr_matrix((data, genes, [0, 3, 4]), shape=(2, 5))
+    X = log_normalise(counts, 6.0)
+    np.testing.assert_allclose(X.toarray(), np.log1p([[0, 3, 0, 3, 0], [6, 0, 0, 0, 0]]))
+    assert X.has_canonical_format
+    np.testing.assert_array_equal(counts.indices, genes)  # the caller's matrix stays as it is

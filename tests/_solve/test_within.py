@@ -53,8 +53,10 @@ def test_scatter_of_the_genes(store, kind, within, with_donors, X):
 
 @pytest.mark.parametrize("kind", kinds(but=["coo_array"]))
 @pytest.mark.parametrize("with_donors", [False, True])
-def test_products_without_the_scatter(store, kind, with_donors):
+@pytest.mark.parametrize("many", [1, arrays.MANY])
+def test_products_without_the_scatter(store, kind, with_donors, many, monkeypatch):
     """``M_e B``, ``R B``, ``R' V`` and the lengths of the residuals R, with ``M_e = R'R``."""
+    monkeypatch.setattr(arrays, "MANY", many)  # from 1 on, sparse matrices use the compiled loops
     M, _ = by_definition(DENSE, "balanced", with_donors)
     found = within_of(device.wrap(store(DENSE)), "balanced", with_donors)
     B, V = RNG.normal(size=(P, 3)), RNG.normal(size=(N, 2))
