@@ -199,7 +199,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axes[0].set_title("2,000 genes")
     axes[1].set_title("2,000 genes")
     axes[2].set_title("10,000 cells")
-    axes[0].legend(frameon=False, fontsize=8)
+    handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncol=len(handles), frameon=False, fontsize=8)
     sns.despine(figure)
     figure.savefig(path, dpi=110)
 
