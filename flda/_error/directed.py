@@ -31,10 +31,12 @@ def along(a: np.ndarray, b: np.ndarray, B: np.ndarray, w: np.ndarray) -> np.ndar
 
     Returns
     -------
-    The statistics, (F, m, p).
+    The statistics, (F, m, p). Where a column does not vary along a direction, or the direction is zero, they are zero.
     """
     loads = np.sum(np.einsum("mdqp,dk->mqkp", a, B) ** 2, axis=1)  # (m, k, p)
-    return np.einsum("mdqp,fdqp->fmp", a, b) / np.sqrt(np.einsum("mkp,fkp->fmp", loads, w))
+    values, noise = np.einsum("mdqp,fdqp->fmp", a, b), np.sqrt(np.einsum("mkp,fkp->fmp", loads, w))
+    with np.errstate(divide="ignore", invalid="ignore"):  # without noise a difference is infinitely many errors
+        return np.where(values == 0, 0.0, values / noise)
 
 
 class DirectedCells(CellFlips):
