@@ -173,8 +173,8 @@ best.round(2)
 
 # %% [markdown]
 # **Without signs, the model fits its own chirp better, and predicts the other one slightly worse.** From the global
-# chirp, centre and surround cannot be told apart without signs, as they saw the same light: the prediction of the local
-# chirp then depends on the start, from useless to good. With signs only the centre can excite, and the four starts are
+# chirp, centre and surround cannot be distinguished without signs, as they saw the same light: the prediction of the
+# local chirp then depends on the start, from useless to good. With signs only the centre can excite, and the four starts are
 # closer together. From the local chirp, whose surround stays dark, it is the other way round.
 #
 # **Without signs, the inputs of about half of the amacrine units could all be reversed, with the same responses.** With
@@ -207,7 +207,7 @@ _ = axes[-1].set_xlabel("time, s; models fitted to the global chirp")
 # In the model with signs, a type of bipolar cell may be inhibited by either pathway. In the wiring, an amacrine type
 # counts as OFF by the share of its contact with the *other* bipolar types that are OFF. The file of contacts has no
 # names. Its rows 13 to 57 are the amacrine types and 58 to 71 the bipolar types, whose order was inferred from their
-# contacts. The three types 5 cannot be told apart in it; they are on the same side here.
+# contacts. The three types 5 cannot be distinguished in it; they are on the same side here.
 
 # %%
 contact = np.loadtxt(folder / "Type2TypeMx.txt")[57:71, 12:57]

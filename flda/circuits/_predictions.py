@@ -125,7 +125,7 @@ def fuse_signs(
 ) -> pd.DataFrame:
     """Fuse signs from genes with signs from predicted transmitters, and list where they disagree.
 
-    Both are taken as independent evidence about the same sign: probabilities multiply, and ``p_unknown`` of one leaves
+    Both are taken to be independent, given the sign: probabilities multiply, and ``p_unknown`` of one leaves
     the decision to the other. Where each is confident of another sign, the fused sign is unknown: such types need a
     look, not a vote.
 

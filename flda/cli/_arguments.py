@@ -213,7 +213,7 @@ def _fit_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--seed", type=_whole(0, most=2**32 - 1), default=0, help="seed of folds, tests and halves (default 0)"
     )
-    sub.add_argument("--jobs", type=int, metavar="N", help=JOBS)
+    sub.add_argument("--jobs", type=_whole(1), metavar="N", help=JOBS)
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
 
 
@@ -357,7 +357,7 @@ def _power_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", type=Path, help="folder for the results; it appears only when it is complete")
     sub.add_argument("--overwrite", action="store_true", help="replace a folder that holds only files that flda wrote")
     sub.add_argument("--seed", type=_whole(0, most=2**32 - 1), default=0, help="seed (default 0)")
-    sub.add_argument("--jobs", type=int, metavar="N", help=JOBS)
+    sub.add_argument("--jobs", type=_whole(1), metavar="N", help=JOBS)
 
 
 def _size(text: str) -> int | str:

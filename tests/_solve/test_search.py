@@ -15,7 +15,7 @@ from flda._solve.objective import Objective
 from flda._solve.primal import Primal
 from flda._solve.refit import Refit
 from flda._solve.rows import ScatterRows, largest_eigenvalue
-from flda._solve.search import SparseProblem, _Arrowheads, extend, first, select, swap
+from flda._solve.search import SparseProblem, _above, _Arrowheads, extend, first, select, swap
 from flda._solve.within import Within
 
 from oracle import effect_scatters, effects_of, problem, shrunken, within_scatter
@@ -160,3 +160,12 @@ def test_a_filter_of_genes_keeps_some_gene_under_strong_weights():
         found = _Arrowheads(rng.normal(size=1), b, -(10.0 ** rng.uniform(4, 8, 40))).best(-np.inf)
         assert found[0] >= 0
         assert np.isfinite(found[1])
+
+
+def test_the_bound_on_exchanges_holds_beside_strong_constraints():
+    """Rows on which an axis is zero make eigenvalues very negative, and must not switch the bound off."""
+    L = np.array([-4e7, 0.01, 2.5, 20.42])
+    assert _above(20.66, L)
+    assert not _above(20.42 * (1 + 1e-8), L)
+    assert not _above(20.0, L)
+    assert not _above(20.42 + 1e-6, np.array([-4e8 * 1e6, 20.42]))  # lost to rounding errors
