@@ -174,8 +174,8 @@ best.round(2)
 # %% [markdown]
 # **Without signs, the model fits its own chirp better, and predicts the other one slightly worse.** From the global
 # chirp, centre and surround cannot be distinguished without signs, as they saw the same light: the prediction of the
-# local chirp then depends on the start, from useless to good. With signs only the centre can excite, and the four starts are
-# closer together. From the local chirp, whose surround stays dark, it is the other way round.
+# local chirp then depends on the start, from useless to good. With signs only the centre can excite, and the four
+# starts are closer together. From the local chirp, whose surround stays dark, it is the other way round.
 #
 # **Without signs, the inputs of about half of the amacrine units could all be reversed, with the same responses.** With
 # signs, of none.
