@@ -120,7 +120,7 @@ def from_counts(
     obs = read.in_memory(adata.obs)[cells].copy()
     obs["total_counts"], obs["n_genes_by_counts"], obs["pct_counts_mt"] = total[cells], detected[cells], percent[cells]
     out = AnnData(log_normalise(kept), obs, read.in_memory(adata.var)[genes].copy(), layers={"counts": kept})
-    out.uns["log1p"] = {"base": None}
+    read.set_log_base(out, None)
     said = [
         f"counts are from {name}",
         f"kept {cells.sum():,} of {len(cells):,} cells: at least {min_genes} detected genes and at most {max_mito:g} % "
