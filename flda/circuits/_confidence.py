@@ -92,15 +92,11 @@ def standard_errors(problem: Problem, theta: np.ndarray, variance: float) -> np.
     for s in model.synapses:
         own = theta[s.ids]
         size[s.ids] = np.sqrt(np.mean(own[own != 0] ** 2)) if own.any() else 0.0
-    jacobian = np.empty((y.size, len(at)))
-    for i in range(len(at)):
-        step = np.zeros(len(at))
-        step[i] = 1e-4 * size[at[i]]
-        change = objective.predict(theta[at] + step) - objective.predict(theta[at] - step)
-        jacobian[:, i] = change.ravel() / (2 * step[i])
-    scaled = jacobian * size[at]  # weights in units of D
-    values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    spread = (vectors**2) @ (variance / (np.maximum(values, 0.0) + variance + 1e-300))
+    scaled = objective.jacobian(theta[at]).reshape(y.size, len(at)) * size[at]  # weights in units of D
+    _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
+    spread = (variance / (values**2 + variance + 1e-300)) @ vectors**2
+    if len(at) > y.size:  # directions that no response depends on
+        spread += np.maximum(1 - (vectors**2).sum(axis=0), 0.0)
     errors = np.zeros(len(theta))
     errors[at] = size[at] * np.sqrt(spread)
     return errors

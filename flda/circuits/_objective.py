@@ -7,6 +7,7 @@ threshold_p)``, responses y and n samples, the error is ``E = |a_out - y|^2 / (2
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -62,26 +63,51 @@ class Objective:
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Error and its gradient at the weights ``theta`` (n_free,)."""
-        n, last = len(self.X), self.populations[-1]
+        n = len(self.X)
         activity, matrices = self._forward(theta)
-        residual = activity[last.name] - self.y
+        residual = activity[self.populations[-1].name] - self.y
         error = 0.5 * float((residual**2).sum()) / n
 
         gradient = np.zeros(self.size)
-        back = {p.name: np.zeros((n, p.size)) for p in self.populations[1:-1]} | {last.name: residual / n}  # dE/da_p
+        for r, delta in self._backward(activity, matrices, residual / n):
+            if r.blocks is None:
+                product = activity[r.source].T @ delta
+                gradient += np.bincount(r.ids, product[r.rows, r.cols], self.size)
+            else:
+                for unit, inputs, ids in r.blocks:
+                    np.add.at(gradient, ids, inputs.T @ delta[:, unit])  # ids repeat where synapses share a weight
+        return error, gradient
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Derivative of every response by every weight ``(n, n_outputs, n_free)`` at the weights ``theta`` (n_free,)."""
+        activity, matrices = self._forward(theta)
+        found = np.zeros((*self.y.shape, self.size))
+        for output in range(self.y.shape[1]):
+            one = np.zeros(self.y.shape)
+            one[:, output] = 1.0
+            own = found[:, output]
+            for r, delta in self._backward(activity, matrices, one):
+                if r.blocks is None:
+                    np.add.at(own, (slice(None), r.ids), activity[r.source][:, r.rows] * delta[:, r.cols])
+                else:
+                    for unit, inputs, ids in r.blocks:
+                        np.add.at(own, (slice(None), ids), inputs * delta[:, [unit]])
+        return found
+
+    def _backward(
+        self, activity: dict[str, np.ndarray], matrices: dict[int, np.ndarray], outer: np.ndarray
+    ) -> Iterator[tuple[_Route, np.ndarray]]:
+        """Every route with the derivative d of its target, from the derivative ``outer`` by the responses."""
+        n, last = len(self.X), self.populations[-1]
+        back = {p.name: np.zeros((n, p.size)) for p in self.populations[1:-1]} | {last.name: outer}  # dE/da_p
         for p in reversed(self.populations[1:]):
             delta = back[p.name] * p.gain
             if p.rectify:
                 delta *= activity[p.name] > 0
             for i, r in self._into(p):
                 if r.blocks is None:
-                    product = activity[r.source].T @ delta
-                    gradient += np.bincount(r.ids, product[r.rows, r.cols], self.size)
                     back[r.source] += delta @ matrices[i].T
-                else:
-                    for unit, inputs, ids in r.blocks:
-                        np.add.at(gradient, ids, inputs.T @ delta[:, unit])  # ids repeat where synapses share a weight
-        return error, gradient
+                yield r, delta
 
     def _forward(self, theta: np.ndarray) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
         """Activity of the populations, and the dense matrices of the routes between hidden units."""

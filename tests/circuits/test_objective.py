@@ -42,6 +42,19 @@ def test_error_and_gradient():
         assert gradient[i] == pytest.approx(numeric, abs=1e-6)
 
 
+def test_jacobian():
+    rng = np.random.default_rng(3)
+    model = deep(rng)
+    X, y, theta = rng.normal(size=(20, 4)), rng.normal(size=(20, 2)), rng.normal(size=model.n_parameters)
+    objective = Objective(model, X, y, np.arange(model.n_parameters))
+    found = objective.jacobian(theta)
+    for i in range(model.n_parameters):
+        step = np.zeros(model.n_parameters)
+        step[i] = 1e-6
+        numeric = (model.predict(model.weights(theta + step), X) - model.predict(model.weights(theta - step), X)) / 2e-6
+        np.testing.assert_allclose(found[:, :, i], numeric, atol=1e-6)
+
+
 def test_a_working_set_gives_the_same_error_and_its_part_of_the_gradient():
     rng = np.random.default_rng(1)
     model = deep(rng)

@@ -194,3 +194,14 @@ def test_standard_errors_are_those_of_least_squares():
     used = X[:, :2]
     np.testing.assert_allclose(found[:2], np.sqrt(0.3 * np.diag(np.linalg.inv(used.T @ used))), rtol=1e-3)
     assert found[2] == 0
+
+
+def test_standard_errors_with_more_weights_than_samples():
+    rng = np.random.default_rng(6)
+    X, theta = rng.normal(size=(8, 20)), rng.uniform(0.5, 2, size=20)
+    model = CircuitModel(
+        [Population("in", 20), Population("out", 1, rectify=False)], [Connection("in", "out", np.ones((20, 1)))]
+    )
+    found = standard_errors(Problem(model, (X, X @ theta[:, None])), theta, 0.3)
+    D = np.sqrt(np.mean(theta**2))
+    np.testing.assert_allclose(found, np.sqrt(np.diag(0.3 * np.linalg.inv(X.T @ X + 0.3 / D**2 * np.eye(20)))))
