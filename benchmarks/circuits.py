@@ -9,7 +9,8 @@
 Parts: targets (signs and L1, 3 and 28 kernels, without noise, three seeds), notes (how often the warnings are right),
 white (a stimulus that hardly drives the hidden units), limit (what a perfect choice of the penalty, or the true
 synapses given, would recover of circuit 1), arms (signs and L1, L1, signs, neither: three seeds with 3 kernels, one
-with more, 5,500 samples where 1,400 with noise are few), wrong_signs. The arms with 28 kernels take most of the time.
+with more, 5,500 samples where 1,400 with noise are few), wrong_signs, restarts (what 20 starts instead of 4 recover
+without signs). The arms with 28 kernels take most of the time.
 Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it
 runs, the telling rows first, and skips the rows that the file already has. Each fit is one call of ``recover_circuit``
 with its defaults; the arms without L1 set ``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
@@ -84,7 +85,8 @@ def fit(circuit: str, kernels: int, n: int, noise: float, stimulus: str, arm: st
         "r_supp": support_recovery(found.weights, retina.truth) if some else 0.0,
         "r2_test": found.model.score(found.weights, X_test, y_test),
         "relative_error": found.relative_error, "agreement": found.agreement, "warnings": len(found.warnings),
-        "share_of_ceiling": found.penalty / ceiling(X, y), "seconds": seconds, "cpu_seconds": cpu,
+        "starts": found.path["start"].nunique(), "share_of_ceiling": found.penalty / ceiling(X, y),
+        "seconds": seconds, "cpu_seconds": cpu,
     }  # fmt: skip
 
 
@@ -112,9 +114,9 @@ def run(part: str, quick: bool, only: dict) -> None:
 def recorded(part: str, quick: bool, jobs: Iterable[dict], fit: Callable[[dict], dict]) -> None:
     """Append a row for each job that the table of the part does not have."""
     path = OUT / f"circuits_{part}{'_quick' if quick else ''}.csv"
-    known = pd.read_csv(path) if path.exists() else None
+    known = pd.read_csv(path, dtype={"circuit": str}) if path.exists() else None
     for job in jobs:
-        if known is not None and np.logical_and.reduce([np.isclose(known[k], v) for k, v in job.items()]).any():
+        if known is not None and len(known.merge(pd.DataFrame([job]), on=list(job))):
             continue
         row = job | fit(job)
         pd.DataFrame([row]).to_csv(
@@ -174,8 +176,27 @@ def wrong_signs(quick: bool) -> None:
     recorded("wrong_signs", quick, [{"noise": n, "share": share, "seed": s} for s, n, share in grid], one)
 
 
+def restarts(quick: bool) -> None:
+    """L1 without signs from up to 20 starts, on the samples of the part arms."""
+
+    def one(job: dict) -> dict:
+        retina = simulate.retina_circuit(job["circuit"], n_kernels=job["kernels"], random_state=TRUTH)
+        X, y = retina.sample(job["n"], noise=job["noise"], random_state=10)
+        found = recover_circuit(retina.model.unsigned(), X, y, n_restarts=20, halves=False)
+        return {
+            "r_sys": system_recovery(found.weights, retina.truth), "starts": found.path["start"].nunique(),
+            "r2_validation": float(found.path.loc[found.path["chosen"], "r2_validation"].iloc[0]),
+            "warnings": len(found.warnings),
+        }  # fmt: skip
+
+    cells = [(3, 340, 0.0)] if quick else [(3, 340, 0.0), (3, 1400, 0.3), (8, 1400, 0.0)]
+    grid = [dict(zip(KEYS[:4], (c, *cell), strict=True)) for cell, c in product(cells, CIRCUITS)]
+    recorded("restarts", quick, grid, one)
+
+
 def main() -> None:
-    parts = ["targets", "notes", "white", "limit", "arms", "wrong_signs"]
+    alone = {"limit": limit, "wrong_signs": wrong_signs, "restarts": restarts}
+    parts = ["targets", "notes", "white", "limit", "arms", "wrong_signs", "restarts"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=parts, help=", ".join(parts))
     parser.add_argument("--quick", action="store_true")
@@ -187,8 +208,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("flda").setLevel(logging.ERROR)
     for part in args.parts:
-        if part in ("wrong_signs", "limit"):
-            {"wrong_signs": wrong_signs, "limit": limit}[part](args.quick)
+        if part in alone:
+            alone[part](args.quick)
         else:
             run(part, args.quick, {key: getattr(args, key) for key in ("circuit", "kernels", "n", "noise", "arm")})
 

@@ -79,20 +79,20 @@ class Objective:
         return error, gradient
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
-        """Derivative of every response by every weight ``(n, n_outputs, n_free)`` at the weights ``theta`` (n_free,)."""
+        """Derivative ``(n, n_outputs, n_free)`` of every response by every weight, at ``theta`` (n_free,)."""
         activity, matrices = self._forward(theta)
-        found = np.zeros((*self.y.shape, self.size))
-        for output in range(self.y.shape[1]):
+        n, n_outputs = self.y.shape
+        found = np.zeros((n_outputs, self.size, n))
+        for output, own in enumerate(found):
             one = np.zeros(self.y.shape)
             one[:, output] = 1.0
-            own = found[:, output]
             for r, delta in self._backward(activity, matrices, one):
                 if r.blocks is None:
-                    np.add.at(own, (slice(None), r.ids), activity[r.source][:, r.rows] * delta[:, r.cols])
+                    np.add.at(own, r.ids, (activity[r.source][:, r.rows] * delta[:, r.cols]).T)
                 else:
                     for unit, inputs, ids in r.blocks:
-                        np.add.at(own, (slice(None), ids), inputs * delta[:, [unit]])
-        return found
+                        np.add.at(own, ids, (inputs * delta[:, [unit]]).T)
+        return found.transpose(2, 0, 1)
 
     def _backward(
         self, activity: dict[str, np.ndarray], matrices: dict[int, np.ndarray], outer: np.ndarray

@@ -20,7 +20,8 @@ from ._solve import Problem
 logger = get_logger(__name__)
 
 EXACT = 1e-6  # error of prediction, over the variance of the responses, below which no restart can pay
-GAP = 3.0  # ratio of the errors on validation and on training samples above which a restart can pay
+SAME = 0.95  # agreement from which on two starts have found the same circuit, and no further one is needed
+OTHER = 0.9  # agreement below which they have found different ones
 UNCERTAIN = 0.2  # relative standard error above which weights are uncertain; benchmarks/RESULTS.md shows its errors
 
 
@@ -38,8 +39,8 @@ class CircuitRecovery:
     penalty : float
         The chosen L1 penalty.
     path : DataFrame
-        One row per penalty, with the columns ``penalty, r2_validation, n_synapses`` (weights that are not zero) and
-        ``chosen``.
+        One row per start and penalty, with the columns ``start, penalty, r2_validation, n_synapses`` (weights that are
+        not zero) and ``chosen``.
     confidence : dict
         For every synapse, by connection, how well two fits to separate halves of the samples agree on it:
         ``2 min(|a|, |b|) / (|a| + |b|)``, which is 1 for equal weights and 0 if only one half has the synapse. NaN
@@ -119,10 +120,10 @@ def recover_circuit(
     without noise errors differ by orders of magnitude long after R^2 has reached 1.000, and the circuit is fitted at
     it to all samples.
 
-    Further starts follow only if the best fit predicts the validation samples much worse than those that it was fitted
-    to. Two more fits, each to one half of the samples and from a start of its own, say how far the data determine each
-    weight. Good prediction does not prove that the weights are right, so read ``warnings``,
-    ``confidence`` and ``units`` of the result.
+    Further starts follow until two of them find the same circuit, unless the first predicts without error. Where signs
+    are unknown, many starts end in a wrong minimum. Two more fits, each to one half of the samples and from a start of
+    its own, say how far the data determine each weight. Good prediction does not prove that the weights are right, so
+    read ``warnings``, ``confidence`` and ``units`` of the result.
 
     Parameters
     ----------
@@ -177,13 +178,7 @@ def recover_circuit(
     grid = _checked(penalties)
     seed = 1000 * random_state
     problem = Problem(model, train)
-    fits: list[Fit] = []
-    for start in range(n_restarts):
-        fits += progress(climb(problem, held, seed + 100 * start, grid), desc=f"penalties, start {start + 1}")
-        best = min(fits, key=lambda f: f.error)
-        fitted = 1 - model.score(model.weights(best.theta), *train)
-        if best.penalty == 0 or best.error < max(EXACT, GAP * fitted):
-            break  # it predicts new samples nearly as well as those that it was fitted to
+    ladders, best, again = _search(problem, held, n_restarts, grid, seed)
     whole = train if isinstance(validation, tuple) else _joined(train, held)
     problem = Problem(model, whole)
     parts = fit_halves(model, whole, best.penalty, seed) if halves else None
@@ -195,7 +190,8 @@ def recover_circuit(
     errors = standard_errors(problem, theta, best.error * float(whole[1].var(axis=0).mean()))
     relative = float(np.linalg.norm(errors) / (np.linalg.norm(theta) or np.nan))
     learning = _learning_curve(model, theta, best, parts, len(whole[0]))
-    warnings = _recovery_notes(best, relative, learning, grid) + circuit_notes(model, weights, whole[0], units)
+    again = np.fmin(again, agreement(model, theta, best.theta))  # the start of a half may have led elsewhere
+    warnings = _recovery_notes(best, again, relative, learning, grid) + circuit_notes(model, weights, whole[0], units)
     facts = silent_facts(model, whole[0], silent)
     for note in warnings:
         warn(note)
@@ -205,7 +201,7 @@ def recover_circuit(
         model=model,
         weights=weights,
         penalty=best.penalty,
-        path=_path_table(fits, best),
+        path=_path_table(ladders, best),
         confidence=model.weights(parts.confidence if parts else np.full(model.n_parameters, np.nan)),
         standard_errors=model.weights(errors),
         relative_error=relative,
@@ -226,20 +222,45 @@ def _checked(penalties: Sequence[float] | None) -> list[float] | None:
     return [float(penalty) for penalty in grid]
 
 
+def _search(
+    problem: Problem, held: Samples, n_restarts: int, grid: list[float] | None, seed: int
+) -> tuple[list[list[Fit]], Fit, float]:
+    """Fits along the ladder from one start after the other, until two find the same circuit or one makes no error.
+
+    Returns
+    -------
+    ladders : list of list of Fit
+        The fits of every start.
+    best : Fit
+        The one with the smallest error on held-out samples.
+    again : float
+        Agreement with it of the most similar best fit of another start; NaN if there was one start.
+    """
+    ladders: list[list[Fit]] = []
+    for start in range(n_restarts):
+        fits = climb(problem, held, seed + 100 * start, grid)
+        ladders.append(list(progress(fits, desc=f"penalties, start {start + 1}")))
+        tops = [min(ladder, key=lambda f: f.error) for ladder in ladders]
+        best = min(tops, key=lambda f: f.error)
+        others = [agreement(problem.model, f.theta, best.theta) for f in tops if f is not best]
+        again = max(others, default=np.nan)
+        if best.penalty == 0 or best.error < EXACT or again >= SAME:
+            break
+    return ladders, best, again
+
+
 def _joined(a: Samples, b: Samples) -> Samples:
     return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
 
 
-def _path_table(fits: list[Fit], best: Fit) -> pd.DataFrame:
-    table = pd.DataFrame(
-        {
-            "penalty": [f.penalty for f in fits],
-            "r2_validation": [1 - f.error for f in fits],
-            "n_synapses": [int((f.theta != 0).sum()) for f in fits],
-            "chosen": [f is best for f in fits],
-        }
-    )
-    return table.sort_values("penalty", ascending=False, ignore_index=True)
+def _path_table(ladders: list[list[Fit]], best: Fit) -> pd.DataFrame:
+    rows = [
+        (start, f.penalty, 1 - f.error, int((f.theta != 0).sum()), f is best)
+        for start, fits in enumerate(ladders)
+        for f in fits
+    ]
+    table = pd.DataFrame(rows, columns=["start", "penalty", "r2_validation", "n_synapses", "chosen"])
+    return table.sort_values(["start", "penalty"], ascending=[True, False], ignore_index=True)
 
 
 def _learning_curve(
@@ -252,8 +273,10 @@ def _learning_curve(
     return pd.DataFrame(rows, columns=["n_samples", "r2_validation", "agreement"])
 
 
-def _recovery_notes(best: Fit, relative: float, learning: pd.DataFrame, grid: list[float] | None) -> list[str]:
-    """Sentences about the fits themselves: uncertain weights, poor prediction, and the ends of the ladder."""
+def _recovery_notes(
+    best: Fit, again: float, relative: float, learning: pd.DataFrame, grid: list[float] | None
+) -> list[str]:
+    """Sentences about the fits themselves: uncertain weights, starts that differ, and poor prediction."""
     notes = []
     if not relative < UNCERTAIN:
         note = (
@@ -267,6 +290,12 @@ def _recovery_notes(best: Fit, relative: float, learning: pd.DataFrame, grid: li
                 f"halves agree by {shared:.2f}."
             )
         notes.append(note)
+    if again < OTHER and best.error >= EXACT and best.penalty > 0:
+        notes.append(
+            f"fits that should find the same circuit (other starts, or all samples instead of some) agree with it only "
+            f"by {again:.2f}, so these weights can belong to a wrong minimum. Raise n_restarts, or specify signs that "
+            "are unknown."
+        )
     if best.error > 0.5:
         notes.append(
             f"the best fit predicts the validation responses with R^2 {1 - best.error:.2f}: samples may be too few or "

@@ -77,6 +77,25 @@ def test_too_few_samples_are_reported(recwarn):
     assert found.notes[: len(found.warnings)] == found.warnings
 
 
+def test_starts_follow_until_two_find_the_same_circuit(retina, recovered):
+    assert recovered.path["start"].unique().tolist() == [0]  # it makes no error
+    circuit, _ = retina
+    X, y = circuit.sample(340, noise=0.1, random_state=0)
+    found = recover_circuit(circuit.model, X, y, halves=False)
+    assert found.path["start"].nunique() == 2
+    assert system_recovery(found.weights, circuit.truth) > 0.99
+    assert not found.warnings
+
+
+def test_a_circuit_that_no_second_start_finds_is_reported():
+    """Without signs the two starts end in different minima, and the better prediction is far from the truth."""
+    circuit = simulate.retina_circuit("1", n_kernels=3, random_state=7)
+    X, y = circuit.sample(340, random_state=10)
+    found = recover_circuit(circuit.model.unsigned(), X, y, halves=False, n_restarts=2)
+    assert system_recovery(found.weights, circuit.truth) < 0.9
+    assert any("wrong minimum" in note for note in found.warnings)
+
+
 def test_a_stimulus_that_drives_no_hidden_unit_is_reported():
     circuit = simulate.retina_circuit("2", n_kernels=3)
     X, y = circuit.sample(300, stimulus="white", random_state=0)
