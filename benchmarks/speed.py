@@ -40,7 +40,8 @@ from flda import FLDA, SparseFLDA
 from flda._data import arrays
 from flda._design.design import make_design
 from flda._solve import within
-from flda._solve.within import Within, target_diagonal
+from flda._solve.residuals import target_diagonal
+from flda._solve.within import Within
 
 G = 0.3  # fixed shrinkage of every fit here
 

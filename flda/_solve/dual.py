@@ -27,10 +27,11 @@ from .._logging import get_logger
 from .folds import FoldSpace, Training, add_to_diagonal
 from .krylov import FOLD_TOLERANCE, N_PROBES, SMALL, Run, diagonalised, in_step, solving_and_tracing, through
 from .objective import Noise
+from .residuals import target_diagonal
 from .sample_weights import donor_scaling
 from .slopes import with_slopes
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, target_diagonal
+from .within import Within
 
 logger = get_logger(__name__)
 

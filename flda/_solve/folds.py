@@ -122,7 +122,7 @@ class Training:
 
         ``sums`` are the sums of the cells of each training sample (S x p), which save a pass over the data.
         """
-        X = self.full_within.X[self.split.train]  # type: ignore[index]
+        X = self.full_within.X[self.split.train]
         if self.units is not None:
             return Within.of_units(X, self.units, scaled=True)
         if sums is None:

@@ -11,9 +11,10 @@ from .._design.design import Design
 from .._design.splits import Split
 from .folds import FoldSpace, Training, scored
 from .krylov import FOLD_TOLERANCE, TOLERANCE, solve_and_trace
+from .residuals import target_diagonal
 from .slopes import with_slopes
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, target_diagonal
+from .within import Within
 
 
 class Iterative(Solver):

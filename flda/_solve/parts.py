@@ -15,7 +15,8 @@ from .._data.device import OnDevice
 from .._data.kernels import add_sparse_gram
 from .._data.symmetric import add_products, mirrored
 from .._design.splits import Split
-from .within import CANCELLATION, Within
+from .residuals import CANCELLATION
+from .within import Within
 
 MOST_BYTES = 2**29  # memory for the scatters of all folds; half of it with dask, where several tasks hold them
 

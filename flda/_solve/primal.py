@@ -27,8 +27,9 @@ from .._design.splits import Split
 from .folds import FoldSpace, Training, add_to_diagonal, scored
 from .krylov import solve_grid
 from .parts import fold_of_cells, scatter_by_fold
+from .residuals import target_diagonal
 from .solver import Fold, Inverse, Solver, singular_message
-from .within import Within, target_diagonal
+from .within import Within
 
 SINGULAR_SHARE = 1e-13  # share of a gene's variance that other genes leave unexplained, below which it is dependent
 

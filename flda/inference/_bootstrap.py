@@ -27,9 +27,10 @@ from .._progress import each
 from .._solve.group_space import NoDirectionError
 from .._solve.prior import shrunken_by
 from .._solve.refit import Refit
+from .._solve.residuals import target_diagonal
 from .._solve.rows import MatrixRows
 from .._solve.slopes import with_slopes
-from .._solve.within import Within, target_diagonal
+from .._solve.within import Within
 from ..estimators import SparseFLDA
 
 N_TRIES = 100  # random halves of the donors that are tried until both have all groups

@@ -8,7 +8,8 @@ import scipy.sparse as sp
 from flda._data import arrays, device, symmetric
 from flda._design.design import make_design
 from flda._design.samples import Samples
-from flda._solve.within import Within, target_diagonal
+from flda._solve.residuals import target_diagonal
+from flda._solve.within import Within
 
 from array_kinds import KINDS, SINGLE, kinds
 from oracle import donor_scatter, within_scatter
