@@ -60,7 +60,8 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import linear_sum_assignment
 from sklearn.exceptions import ConvergenceWarning
 
-from flda._design.design import Design, make_design
+from flda._design.design import Design
+from flda._design.make import make_design
 from flda._design.splits import Split, folds
 from flda._logging import quiet
 from flda.metrics import effect_snr, mean_products

@@ -35,7 +35,7 @@ from sklearn.metrics import average_precision_score
 
 from flda import FLDA, datasets
 from flda._data.summary import summarise
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import sample_units
 from flda._error.gene_f import gene_f
 from flda._logging import quiet

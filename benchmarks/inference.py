@@ -19,7 +19,7 @@ from inference_regimes import cells
 from joblib import Parallel, delayed
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import hold_out
 from flda._logging import quiet
 from flda.datasets import t4t5_simulated

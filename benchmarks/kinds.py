@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import folds
 from flda.metrics import effect_snr
 

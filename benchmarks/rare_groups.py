@@ -34,7 +34,7 @@ import seaborn as sns
 from anndata import AnnData
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._logging import quiet
 from flda.datasets import rnamix, t4t5_simulated
 from flda.datasets._common import from_counts

@@ -40,8 +40,9 @@ from sklearn.preprocessing import StandardScaler
 
 from flda import FLDA, SparseFLDA
 from flda._data.summary import summarise
-from flda._design.design import Design, make_design
+from flda._design.design import Design
 from flda._design.effects import Effect
+from flda._design.make import make_design
 from flda._error.gene_f import gene_f
 from flda._logging import quiet
 from flda.metrics import effect_snr

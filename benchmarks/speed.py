@@ -38,7 +38,7 @@ import sklearn
 import flda
 from flda import FLDA, SparseFLDA
 from flda._data import arrays
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve import within
 from flda._solve.residuals import target_diagonal
 from flda._solve.within import Within

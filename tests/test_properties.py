@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flda import FLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 
 from oracle import problem
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flda
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda.inference._certificate import certify
 
 

@@ -1,4 +1,4 @@
-"""A factorial design: it assigns cells to groups and finds which effects the groups identify.
+"""A factorial design: the groups of the cells, the effects, and their contrasts of the group means.
 
 Only labels and small matrices are used here. Symbols are those of the whole package:
 
@@ -24,7 +24,6 @@ Meister (arXiv 2010.02171).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -33,16 +32,12 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import null_space
 
-from .._logging import warn
-from .contrasts import Contrast, check_estimable, parse_contrasts
-from .covariates import Covariates, is_covariate, make_covariates
+from .contrasts import Contrast
+from .covariates import Covariates
 from .effects import Effect
-from .estimability import group_names, refuse_confounded, report
-from .interactions import requested, without_saturation
-from .labels import encode
+from .estimability import group_names
 from .table import Table
-from .trends import numeric_parts, parse_numeric, values_of
-from .unit_model import UnitModel, precision_weights
+from .unit_model import UnitModel
 
 
 @dataclass(frozen=True)
@@ -255,222 +250,3 @@ class Design:
             table.contrasts(effects), self.report, self.numeric, self.named,
             None if self.covariates is None else self.covariates.subset(cells),
         )  # fmt: skip
-
-
-def make_design(
-    labels: pd.DataFrame,
-    *,
-    interactions: str | Iterable[str | Sequence[str]] | None = "all",
-    nuisance: Iterable[str] = (),
-    numeric: str | Sequence[str] | Mapping[str, int | str] | None = None,
-    contrasts: Mapping[str, Any] | None = None,
-    error: str = "within",
-    weights: str | None = None,
-) -> Design:
-    """Build the design of a table of labels, which has one row per cell and one column per factor.
-
-    Parameters
-    ----------
-    labels
-        Labels of the cells. Levels are ordered as the categories of a categorical column, and sorted otherwise;
-        categories without cells are dropped.
-    interactions
-        ``"all"`` includes every interaction that the table identifies, and ``"estimable"`` also those of which it
-        identifies a part. None includes main effects only. A list names the interactions, each as ``"a:b"`` or
-        ``("a", "b")``, with names of factors or of parts of numeric factors.
-    nuisance
-        Columns of ``labels`` that enter the fit as additive effects without axes of their own. A column of more than
-        20 numbers that ``numeric`` names is a covariate: it differs from cell to cell and makes no groups.
-    numeric
-        Columns of numbers, or of ordered levels, with the parts to fit; see :func:`flda._design.trends.numeric_parts`.
-        Names alone get their linear part.
-    contrasts
-        Named contrasts; see :func:`flda._design.contrasts.parse_contrasts`.
-    error
-        ``"within"``: the noise is what varies within groups. ``"residual"``: it is what the effects leave. ``"auto"``
-        takes the second if no group has two cells, or if there are precision weights. If ``"all"`` interactions then
-        leave nothing, those with the most degrees of freedom become the noise.
-    weights
-        Column of ``labels`` with the precision weights of the cells.
-
-    Returns
-    -------
-    A :class:`Design`.
-
-    Raises
-    ------
-    ValueError
-        If labels are missing, a factor has a single level or is continuous, factors are nested or confounded, or a
-        listed interaction or a contrast cannot be estimated.
-
-    Examples
-    --------
-    >>> labels = pd.DataFrame({"dendrite": ["T4", "T4", "T5", "T5"], "axon": ["a", "b", "a", "b"]})
-    >>> make_design(labels).effects
-    [('dendrite',), ('axon',), ('dendrite', 'axon')]
-    """
-    if error not in ("auto", "within", "residual"):
-        raise ValueError(f"error={error!r}: use 'auto', 'within' or 'residual'.")
-    precision = None
-    if weights is not None:
-        if error == "within":
-            raise ValueError(
-                "error='within' with precision weights: their fit takes what the effects leave for noise; use "
-                "error='residual' or leave the weights out."
-            )
-        if weights not in labels.columns:
-            raise ValueError(
-                f"weights={weights!r}: use 'random', 'equal', or a column of {list(labels.columns)} with precision "
-                "weights."
-            )
-        precision, labels = precision_weights(labels[weights].to_numpy(), weights), labels.drop(columns=weights)
-    nuisance = tuple(nuisance)
-    kinds = parse_numeric(numeric, labels.columns)
-    for name in nuisance:
-        if name not in labels.columns:
-            raise ValueError(
-                f"nuisance factor {name!r} is not one of the label columns {list(labels.columns)}; correct or remove "
-                "its name."
-            )
-    varying = [name for name in nuisance if name in kinds and is_covariate(labels[name])]
-    covariates = make_covariates(labels[varying], kinds)
-    kinds = {name: kind for name, kind in kinds.items() if name not in varying}
-    columns = {name: encode(labels[name], called_numeric=name in kinds) for name in labels.columns.drop(varying)}
-    nuisance = tuple(name for name in nuisance if name not in varying)
-    names = tuple(columns)
-    factors = tuple(f for f in names if f not in nuisance)
-    if not factors:
-        raise ValueError(
-            f"no factor is left to give axes: every column of {list(labels.columns)} is nuisance; take one out of "
-            "nuisance."
-        )
-
-    levels = {name: lev for name, (_, lev) in columns.items()}
-    values = {
-        name: values_of(name, levels[name], ordered=bool(getattr(labels[name].dtype, "ordered", False)))
-        for name in kinds
-    }
-    parts = {p: part for name, kind in kinds.items() for p, part in numeric_parts(name, values[name], kind).items()}
-    if taken := [p for p in parts if p in names]:
-        raise ValueError(f"the column {taken[0]!r} has the name of a part of a numeric factor; rename it.")
-    n_levels = tuple(len(levels[f]) for f in names)
-    # one number for every combination of levels; sorted, they give the groups in lexicographic order
-    cells = np.ravel_multi_index([codes for codes, _ in columns.values()], n_levels)
-    codes, occupied = pd.factorize(cells, sort=True)
-    table = Table(names, n_levels, np.column_stack(np.unravel_index(occupied, n_levels)), parts)
-
-    mains = [Effect((p,)) for f in names for p in table.parts_of(f)]
-    wanted = requested(table, factors, interactions)
-    whole = table
-    noise: list[Effect] = []
-    residual = error == "residual" or weights is not None
-    unreplicated = len(occupied) == len(cells)
-    if residual or (error == "auto" and unreplicated):
-        spare = len(cells) - (0 if covariates is None else covariates.values.shape[1])
-        if unreplicated and isinstance(interactions, str):
-            wanted, noise = without_saturation(table, mains, wanted, spare)
-        residual = residual or 1 + sum(map(table.df, [*mains, *wanted])) < spare
-    if isinstance(interactions, str) and interactions == "estimable":
-        kept, table = table.estimable_in_part([*mains, *wanted])
-    else:
-        kept = table.estimable([*mains, *wanted])
-    refuse_confounded(table, levels, [e for e in mains if e not in kept])
-    dropped = [e for e in wanted if e not in kept]
-    rows = report(table, levels, [*mains, *wanted, *noise], kept, noise)
-    if residual and error == "auto" and weights is None:
-        included = f", the interactions {[e.name for e in noise]} included" if noise else ""
-        warn(f"no group has two cells, so the noise is what the effects leave (error='residual'){included}")
-    if dropped or table.estimable_parts:
-        reasons = rows.set_index("effect")["reason"]
-        text = "; ".join(f"{e.name!r}: {reasons[e.name]}" for e in [*dropped, *table.estimable_parts])
-        if not isinstance(interactions, str):
-            raise ValueError(
-                f"cannot estimate the interaction {text}. Leave it out of interactions, or use "
-                "interactions='estimable' for the part that can be estimated."
-            )
-        warn(f"left out interactions that the occupied groups cannot identify: {text}")
-    named = parse_contrasts(contrasts, levels, factors)
-    for effect, contrast in named.items():
-        if effect in kept or effect.name in names:
-            raise ValueError(f"the contrast {effect.name!r} has the name of an effect or a factor; rename it.")
-        check_estimable(effect.name, contrast, whole, table, levels, [*mains, *wanted], kept)
-    design = Design(
-        table=table,
-        levels=levels,
-        codes=codes,
-        counts=np.bincount(codes),
-        effects=[*(e for e in kept if not set(table.factors_of(e)) & set(nuisance)), *named],
-        nuisance=nuisance,
-        contrasts=table.contrasts(kept),
-        report=rows,
-        numeric=values,
-        named=named,
-        covariates=covariates,
-        residual=residual,
-        precision=precision,
-    )
-    if design.unit_model is not None and not design.unit_model.full_rank():
-        raise ValueError(
-            f"{len(cells)} cells leave no degree of freedom for error='residual' beside the effects "
-            f"{[e.name for e in kept]}{'' if covariates is None else ' and the covariates'}; leave out an interaction "
-            "or a covariate."
-        )
-    return design
-
-
-def per_effect(parameter: str, value: Any, effects: Iterable[Effect], default: Any) -> dict[Effect, Any]:
-    """Assign the value of a parameter to every effect, from one value for all or a mapping from effect names.
-
-    Parameters
-    ----------
-    parameter
-        Name of the parameter, for error messages.
-    value
-        One value for all effects, or a mapping from effect names to values.
-    effects
-        The effects that get a value.
-    default
-        The value of effects that a mapping does not name.
-
-    Raises
-    ------
-    ValueError
-        If a mapping names an effect that is not among ``effects``.
-    """
-    names = {e.name: e for e in effects}
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(names.values(), value)
-    for name in value:
-        if name not in names:
-            raise ValueError(
-                f"{parameter} names the effect {name!r}; the fit has {list(names)}. Correct or remove that name."
-            )
-    return {e: value.get(name, default) for name, e in names.items()}
-
-
-def effect_penalties(design: Design, penalty: float | Mapping[str, float]) -> dict[Effect, float]:
-    """Return the penalty lambda_T of every effect T in the fit; effects that a mapping does not name get 1."""
-    effects = [*design.contrasts, *(design.covariates.columns if design.covariates is not None else ())]
-    out = {e: float(v) for e, v in per_effect("penalty", penalty, effects, 1.0).items()}
-    for effect, value in out.items():
-        if not value >= 0:
-            raise ValueError(
-                f"penalty of {effect.name!r} is {value}; it must be 0 or more (inf forbids any variation with it)."
-            )
-    return out
-
-
-def effect_components(design: Design, n_components: int | Mapping[str, int] | None) -> dict[Effect, int]:
-    """Return the number of axes of every effect; None means all useful ones, which are its degrees of freedom."""
-    out = {}
-    for effect, number in per_effect("n_components", n_components, design.effects, None).items():
-        df = design.df(effect)
-        if number is None:
-            number = df
-        elif not 1 <= number <= df:
-            raise ValueError(
-                f"n_components={number} for {effect.name!r}: its {df} degrees of freedom allow 1 to {df} useful axes. "
-                "Use n_components=None, or a dict with a number for each effect."
-            )
-        out[effect] = int(number)
-    return out

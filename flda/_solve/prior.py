@@ -70,7 +70,7 @@ class FactorialMeans:
         Examples
         --------
         >>> import numpy as np, pandas as pd
-        >>> from flda._design.design import make_design
+        >>> from flda._design.make import make_design
         >>> labels = pd.DataFrame({"A": list("ppqq"), "B": list("uvuv")})
         >>> design = make_design(labels, interactions=None)
         >>> means = np.outer([0.0, 1.0, 1.0, 2.0], np.ones(50)) + np.eye(4)[:, [3]]

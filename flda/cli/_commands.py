@@ -26,9 +26,10 @@ from .._adata.record import Record
 from .._adata.results import predictions
 from .._data.device import NoDevice
 from .._design.covariates import variation
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.effects import Effect
 from .._design.formula import parse_formula
+from .._design.make import make_design
 from .._logging import quiet
 from .._solve.slopes import LEAST_VARIATION
 from ..simulate._power import power

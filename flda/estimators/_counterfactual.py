@@ -98,7 +98,7 @@ def counterfactual_groups(design: Design, levels: Mapping[str, Any]) -> Table:
     Examples
     --------
     >>> import pandas as pd
-    >>> from flda._design.design import make_design
+    >>> from flda._design.make import make_design
     >>> labels = pd.DataFrame({"type": list("ppqq"), "condition": ["ctrl", "stim"] * 2})
     >>> counterfactual_groups(make_design(labels), {"condition": "stim"}).groups.tolist()
     [[0, 1], [0, 1], [1, 1], [1, 1]]

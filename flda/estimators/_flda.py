@@ -14,10 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._data import arrays
 from .._data.summary import NonFiniteError, first_nonfinite
-from .._design.design import Design, effect_penalties, make_design
+from .._design.design import Design
 from .._design.effects import Effect
 from .._design.entry import check_same_cells, donor_codes, label_frame
 from .._design.formula import parse_formula
+from .._design.make import make_design
+from .._design.per_effect import effect_penalties
 from .._logging import get_logger
 from .._solve.choose import choose_solver, solve
 from .._solve.objective import Noise, Objective

@@ -14,7 +14,8 @@ import pandas as pd
 
 from .._data import arrays
 from .._data.summary import summarise
-from .._design.design import Design, effect_components
+from .._design.design import Design
+from .._design.per_effect import effect_components
 from .._design.samples import sample_units, samples_in_error
 from .._error.adjusted import adjusted
 from .._solve.within import Within

@@ -13,8 +13,8 @@ import pandas as pd
 from sklearn.base import clone
 
 from .._data.arrays import by_rows, times
-from .._design.design import per_effect
 from .._design.effects import Effect
+from .._design.per_effect import per_effect
 from .._design.splits import Split, folds
 from .._error.gene_f import gene_f
 from .._logging import get_logger, quiet

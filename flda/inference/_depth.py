@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._data.summary import summarise
-from .._design.design import make_design
 from .._design.entry import checked_cells, label_frame
+from .._design.make import make_design
 from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
 
 

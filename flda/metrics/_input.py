@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .._data import arrays, entry
-from .._design.design import Design, make_design
+from .._design.design import Design
 from .._design.entry import check_same_cells, donor_codes, label_frame
+from .._design.make import make_design
 
 Labels: TypeAlias = pd.DataFrame | pd.Series | ArrayLike  # of cells, in any form that flda.FLDA.fit takes
 

@@ -12,7 +12,8 @@ from anndata import AnnData
 
 from .._adata import read
 from .._data import arrays
-from .._design.design import Design, make_design
+from .._design.design import Design
+from .._design.make import make_design
 from .._design.samples import Samples, between_factors, donor_strata
 from .._logging import get_logger, warn
 from .._solve.prior import FactorialMeans, variance_sizes

@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from .._adata import read
 from .._design.covariates import is_covariate
-from .._design.design import make_design
+from .._design.make import make_design
 from .._design.samples import between_factors
 from .._design.trends import parse_numeric
 from .._logging import get_logger, quiet

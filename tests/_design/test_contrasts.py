@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from flda._design.contrasts import parse_contrasts, storable_contrasts, stored_contrasts
-from flda._design.design import make_design
 from flda._design.effects import Effect
+from flda._design.make import make_design
 
 IN_B = ({"type": "B", "condition": "stim"}, {"type": "B", "condition": "ctrl"})
 

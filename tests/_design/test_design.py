@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import effect_components, effect_penalties, make_design
 from flda._design.effects import Effect
+from flda._design.make import make_design
+from flda._design.per_effect import effect_components, effect_penalties
 
 from oracle import labels_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import Samples, between_factors, donor_strata, sample_units, samples_in_error
 
 from oracle import donor_problem

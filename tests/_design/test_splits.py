@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import Split, cell_folds, folds, hold_out
 
 from oracle import donor_problem, problem

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
 from flda._design.effects import Effect
+from flda._design.make import make_design
 from flda._design.table import Table
 
 from oracle import effect_scatters, labels_of

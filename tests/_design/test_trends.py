@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.interpolate import CubicSpline
 
-from flda._design.design import make_design
 from flda._design.effects import Effect
+from flda._design.make import make_design
 from flda._design.trends import numeric_parts, parse_numeric
 
 DOSES = [0.1, 0.3, 1.0, 3.0, 10.0]

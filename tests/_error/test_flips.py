@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
 from flda._design.effects import Effect
+from flda._design.make import make_design
 from flda._error.evening import to_variance
 from flda._error.flips import CellFlips, DonorFlips, group_squares
 from flda._error.signs import n_distinct, sign_blocks, signs_of_rows

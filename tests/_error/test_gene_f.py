@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import ttest_1samp, ttest_ind
 
 from flda._data.summary import summarise
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import sample_units
 from flda._error.gene_f import gene_f
 

@@ -10,8 +10,8 @@ import statsmodels.formula.api as smf
 from statsmodels.stats.anova import anova_lm
 
 from flda import FLDA, FLDAWarning
-from flda._design.design import make_design
 from flda._design.effects import Effect
+from flda._design.make import make_design
 from flda._error.responses import LARGER, shared_responses
 from flda.inference import effect_tests
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._error.flips import CellStatistics
 from flda._error.weights import weighted_contrasts
 

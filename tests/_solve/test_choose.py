@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from flda import FLDA
 from flda._data import device
 from flda._data.arrays import Stream
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve.choose import SOLVERS, choose_solver, solve
 from flda._solve.cost import steps
 from flda._solve.krylov import N_PROBES, TOLERANCE

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import Samples, samples_in_error
 from flda._design.splits import Split
 from flda._solve.choose import SOLVERS

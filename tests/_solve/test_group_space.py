@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg as sl
 
 from flda import FLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve.group_space import GroupSpace
 from flda._solve.objective import Terms
 

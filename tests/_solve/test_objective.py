@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flda import FLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve.choose import SOLVERS
 from flda._solve.objective import Noise, Objective, lack_of_fit_variance, reliability_root
 from flda._solve.within import Within

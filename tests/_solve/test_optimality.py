@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from flda._design.design import effect_penalties, make_design
+from flda._design.make import make_design
+from flda._design.per_effect import effect_penalties
 from flda._solve.objective import Objective
 from flda._solve.optimality import optimality_gap
 from flda._solve.primal import Primal

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import samples_in_error
 from flda._design.splits import Split
 from flda._solve import parts

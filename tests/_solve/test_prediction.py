@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import Split
 from flda._solve import prediction
 from flda._solve.folds import FoldSpace

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve.prior import FactorialMeans, posterior_means, shrunken_by, variance_sizes
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.linalg as sl
 
-from flda._design.design import effect_penalties, make_design
+from flda._design.make import make_design
+from flda._design.per_effect import effect_penalties
 from flda._solve.group_space import NoDirectionError
 from flda._solve.objective import Objective, Terms
 from flda._solve.refit import Refit

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve.choose import SOLVERS
 from flda._solve.rows import MatrixRows, ScatterRows, WithRows, largest_eigenvalue
 from flda._solve.within import Within

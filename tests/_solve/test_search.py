@@ -7,7 +7,8 @@ import pytest
 import scipy.linalg as sl
 
 from flda import FLDA
-from flda._design.design import effect_penalties, make_design
+from flda._design.make import make_design
+from flda._design.per_effect import effect_penalties
 from flda._solve.dual import Dual
 from flda._solve.flow import flow
 from flda._solve.iterative import Iterative

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from scipy.linalg import eigh
 
 from flda import FLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve import dual
 from flda._solve.group_space import GroupSpace
 from flda._solve.objective import Terms

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from flda._data import arrays, device, symmetric
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import Samples
 from flda._solve.residuals import target_diagonal
 from flda._solve.within import Within

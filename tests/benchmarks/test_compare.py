@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 
 from flda import datasets
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda.metrics import effect_snr
 
 import peers

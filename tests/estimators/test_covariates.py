@@ -6,7 +6,7 @@ import pytest
 import scipy.linalg as sl
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import samples_in_error
 from flda._design.splits import folds
 from flda._solve.dual import Dual

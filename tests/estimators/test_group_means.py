@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._solve.prior import FactorialMeans
 from flda.datasets import t4t5_simulated
 from flda.inference import certify, choose_penalty

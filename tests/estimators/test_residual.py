@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, FLDAWarning, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import folds
 from flda._error.gene_f import gene_f
 from flda._solve.dual import Dual

@@ -5,7 +5,8 @@ import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage, oas
 
 from flda import FLDA
-from flda._design.design import effect_components, effect_penalties, make_design
+from flda._design.make import make_design
+from flda._design.per_effect import effect_components, effect_penalties
 from flda._design.splits import folds
 from flda._solve.choose import SOLVERS
 from flda._solve.criterion import Criterion

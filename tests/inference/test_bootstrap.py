@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import Split
 from flda.inference import bootstrap
 from flda.inference._bootstrap import _Frozen, _resamples, halves

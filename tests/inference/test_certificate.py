@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import folds
 from flda.datasets import uch
 from flda.estimators import _flda

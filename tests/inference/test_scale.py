@@ -46,7 +46,7 @@ def test_multiplying_effects_are_curvature_and_a_gene_of_one_group_is_not(n_dono
 
 def test_the_statistic_is_that_of_log_mean_rates():
     """Squares of the contrast of log mean rates over its noise by the delta method."""
-    from flda._design.design import make_design
+    from flda._design.make import make_design
     from flda._error.log_rates import LogRateFlips
 
     _, y, counts, depth, _ = simulated("one group", n=60)

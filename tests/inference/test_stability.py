@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from flda import SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda.inference import stability_selection
 from flda.inference._stability import _pairs
 

@@ -9,7 +9,7 @@ import pytest
 
 from flda._data.device import wrap
 from flda._data.summary import summarise
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.samples import sample_units
 from flda.metrics import (
     effect_shares,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flda import FLDA, SparseFLDA
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._error.flips import CellStatistics
 from flda.metrics import largest_signs, patterns, significant, specificity
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda.metrics import effect_snr, explained_variance, mean_products, mutual_information, total_products
 
 N = 48

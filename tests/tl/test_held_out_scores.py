@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import flda
-from flda._design.design import make_design
+from flda._design.make import make_design
 from flda._design.splits import folds
 from flda.metrics import effect_snr
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from ..._design.design import make_design
+from ..._design.make import make_design
 from ._profiles import MIN_TYPES, centred, check_matrix, profiles
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..._design.design import Design, make_design
+from ..._design.design import Design
 from ..._design.effects import Effect
+from ..._design.make import make_design
 
 DIRECTIONS = ("inputs", "outputs")
 MIN_TYPES = 4  # three types have six relabellings: no p-value below 1/6
