@@ -1,130 +1,123 @@
-"""What ``flda check`` says of values, depth and donors, and how long it expects ``flda run`` to take."""
+"""``flda check``: groups and effects of a file, and advice before a long run."""
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Iterator
+import argparse
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 
 from .. import tl
 from .._adata import read
+from .._design.covariates import variation
 from .._design.design import Design
-from .._error.depth import MANY_COUNTS, MANY_GENES, depth_by_level
+from .._design.effects import Effect
+from .._design.formula import parse_formula
+from .._design.make import make_design
 from .._logging import quiet
+from .._solve.slopes import LEAST_VARIATION
+from . import _advice as advice
+from ._arguments import FOLDS
+from ._reading import read_data
 
-SAMPLED = 2000  # cells whose values are looked at
-PROBES = 150, 300  # cells of the two timed fits
-DONOR_NAMES = ("donor", "sample", "patient", "subject", "individual", "mouse", "animal", "replicate", "library")
-
-
-def sampled_rows(adata: AnnData, layer: str | None, rows: np.ndarray) -> sp.csr_matrix:
-    """Some rows of the matrix, in memory."""
-    part = adata[rows].to_memory() if adata.isbacked else adata[rows]
-    return sp.csr_matrix(read.checked_expression(part, layer))
+LITTLE_LEFT = 0.05  # share of a covariate from which its slope is called imprecise
 
 
-def values(X: sp.csr_matrix, name: str) -> Iterator[str]:
-    """Say what the values look like: log-normalised, counts, linear, or scaled; and what to do about it."""
-    data = X.data
-    if data.size == 0:
-        yield f"{name} holds only zeros"
+def check(args: argparse.Namespace) -> None:
+    """Print the groups and the effects that they can estimate, and look at values, depth, donors and time."""
+    adata = read_data(args.file, counts=True, backed=True, labels=args.labels)
+    factors, interactions, nuisance = args.factors, args.interactions, args.nuisance or []
+    numeric = dict(args.numeric) if args.numeric else None
+    if args.formula:
+        found = parse_formula(args.formula, read.in_memory(adata.obs), nuisance, numeric)
+        factors, interactions, numeric = found.factors, found.interactions or None, found.numeric
+    labels = read.labels(adata, [*factors, *nuisance])
+    labelled = labels.notna().all(axis=1)
+    if not labelled.all():
+        print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")
+    with quiet():
+        design = make_design(
+            labels[labelled], interactions=interactions, nuisance=nuisance, numeric=numeric,
+            contrasts=dict(args.contrast) if args.contrast else None, error="auto",
+        )  # fmt: skip
+    table = design.counts_table()
+    index, columns = (factors[:-1], factors[-1]) if len(factors) > 1 else (factors, None)
+    wide = table.pivot_table(index=index, columns=columns, values="n_cells", aggfunc="sum", observed=False)
+    print(f"{adata.n_obs:,} cells x {adata.n_vars:,} genes; cells per group:\n")
+    print(wide.astype(int).to_string())
+    print("\neffects:")
+    for row in design.report.itertuples():
+        of_nuisance = set(design.table.factors_of(Effect.parse(row.effect))) & set(nuisance)
+        role = "nuisance, no axes" if of_nuisance else f"{row.df} axes" if row.df > 1 else "1 axis"
+        role += f"; {row.reason}" if row.left_out else ""
+        print(f"  {row.effect:<30} {role if row.estimable else 'cannot be estimated: ' + row.reason}")
+    for effect, contrast in design.named.items():
+        print(f"  {effect.name:<30} 1 axis: {contrast.text(design.levels)}")
+    _print_numbers(design)
+    if design.unit_model is not None:
+        print(f"\nnoise: what the effects leave of single units, {design.unit_model.df} degrees of freedom")
         return
-    if not np.isfinite(data).all():
-        yield f"{name} holds NaN or infinite values; remove or impute them"
-        return
-    low, high = float(data.min()), float(data.max())
-    means = np.asarray(X.mean(axis=0)).ravel()
-    if low < 0:
-        what = "looks scaled (z-scores)" if np.median(np.abs(means)) < 0.1 else "has negative values"
-        yield (
-            f"{name} {what}: values from {low:.3g} to {high:.3g}; use the log-normalised matrix, often in .raw or in a "
-            "layer (--layer)"
+    few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
+    if len(few):
+        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy")
+
+    _check_more(adata, args, factors, nuisance, interactions, numeric, labelled.to_numpy())
+
+
+def _check_more(
+    adata: AnnData, args: argparse.Namespace, factors: list[str], nuisance: list[str], interactions: Any, numeric: Any,
+    labelled: np.ndarray,
+) -> None:  # fmt: skip
+    """The parts of ``flda check`` that read values."""
+    known = np.flatnonzero(labelled)
+    rows = known[np.unique(np.linspace(0, len(known) - 1, advice.SAMPLED).astype(int))]
+    X = advice.sampled_rows(adata, args.layer, rows)
+    print(f"\nvalues of {len(rows):,} cells:")
+    for line in advice.values(X, read.matrix_name(args.layer)):
+        print(f"  {line}")
+    with quiet():
+        sampled = make_design(
+            read.labels(adata, [*factors, *nuisance]).iloc[rows], interactions=None, nuisance=nuisance, numeric=numeric
         )
-    elif (data == np.floor(data)).all() and high > 1:
-        yield f"{name} looks like raw counts: whole numbers up to {high:.0f}; add --from-counts to flda run"
-    elif high > 50:
-        yield f"{name} looks normalised but not logarithmic: values up to {high:.3g}; take log1p"
-    else:
-        yield f"{name} looks log-normalised: values from 0 to {high:.3g}, {X.nnz / np.prod(X.shape):.0%} not zero"
-
-
-def depth(adata: AnnData, X: sp.csr_matrix, design: Design, cells: np.ndarray, layer: str | None) -> Iterator[str]:
-    """Compare the depth of the levels of every factor; ``cells`` are the rows that X holds, of the labelled cells."""
-    known = read.depth(adata, layer)
-    if known is None:
-        of_cells, limit, source = np.maximum(np.diff(X.indptr), 1), MANY_GENES, "the number of detected genes"
-    else:
-        of_cells, limit, source = known[0][cells], MANY_COUNTS, known[1]
-    labels = design.codes
-    counts = np.bincount(labels, minlength=design.n_groups)
-    sums = np.bincount(labels, np.log(of_cells), design.n_groups)
-    if not counts.all():
+    print("depth:")
+    for line in advice.depth(adata, X, sampled, rows, args.layer):
+        print(f"  {line}")
+    obs = read.in_memory(adata.obs)
+    if lines := list(advice.donors(obs, factors, args.donor)):
+        print("donors:", *lines, sep="\n  ")
+    if args.no_time:
         return
-    for row in depth_by_level(design, sums).itertuples():
-        warning = "; enter its logarithm as a covariate (--nuisance with --numeric)" if row.ratio > limit else ""
-        yield f"{row.factor}: {row.ratio:.2f} times between {row.highest} and {row.lowest} ({source}){warning}"
+    codes = np.full(adata.n_obs, -1)
+    codes[known] = obs.loc[labelled, factors].astype(str).groupby(factors, sort=False).ngroup()
 
+    def fit(part: AnnData) -> None:
+        tl.flda(
+            part, args.formula or args.factors, interactions=args.interactions, nuisance=args.nuisance,
+            numeric=dict(args.numeric) if args.numeric else None, layer=args.layer,
+            contrasts=dict(args.contrast) if args.contrast else None,
+        )  # fmt: skip
 
-def donors(obs: pd.DataFrame, factors: list[str], donor: str | None) -> Iterator[str]:
-    """Say whether factors vary between or within donors, or which column may hold donors that were not named."""
-    if donor is None:
-        near = [str(c) for c in obs if c not in factors and any(name in str(c).lower() for name in DONOR_NAMES)]
-        if near:
-            yield f"none given; if {' or '.join(near)} holds donors, add --donor: without it, p-values are too small"
+    try:
+        time_s, how = advice.seconds(adata, codes, fit, FOLDS)
+    except ValueError as error:
+        print(f"time: could not be estimated ({error})")
         return
-    known = obs[[donor, *factors]].dropna()
-    yield f"{known[donor].nunique()} in {donor}"
-    for factor in factors:
-        per_donor = known.groupby(donor, observed=True)[factor].nunique()
-        per_level = known.groupby(factor, observed=True)[donor].nunique()
-        kind = "between donors" if (per_donor == 1).all() else "within donors"
-        few = "; a test needs 3 donors of every level" if kind == "between donors" and per_level.min() < 3 else ""
-        low, high = per_level.min(), per_level.max()
-        yield f"{factor} varies {kind}, with {low if low == high else f'{low} to {high}'} donors per level{few}"
+    print(f"time of flda run: about {advice.in_words(time_s)}; {how}")
 
 
-def seconds(adata: AnnData, codes: np.ndarray, fit: Callable[[AnnData], Any], folds: int) -> tuple[float, str]:
-    """Estimate how long ``flda run`` takes, and say how.
-
-    Fits and selections of genes are timed on two samples of cells, spread over the groups, with all genes. Their
-    growth with the number of cells is extrapolated as a power between 0 and 1, and multiplied by the fits that a run
-    makes: one, and one for every fold of the certificate.
-    """
-    sizes, took = [], []
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for size in PROBES:
-            known = np.flatnonzero(codes >= 0)
-            place = pd.Series(codes[known]).groupby(codes[known]).cumcount().to_numpy()
-            rows = np.sort(known[np.argsort(place, kind="stable")[:size]])  # the first cells of every group
-            part = adata[rows].to_memory() if adata.isbacked else adata[rows].copy()
-            begin = time.perf_counter(), time.process_time()
-            fit(part)
-            tl.rank_genes(part, n_genes=min(20, part.n_vars), gap_effort=0)
-            # other programs take time of the clock, and several threads take time of several processors
-            took.append(min(time.perf_counter() - begin[0], time.process_time() - begin[1]))
-            sizes.append(len(rows))
-            if len(rows) == len(known):
-                break
-    power = 0.0
-    if len(sizes) > 1 and sizes[1] > sizes[0]:
-        power = float(np.clip(np.log(took[1] / took[0]) / np.log(sizes[1] / sizes[0]), 0, 1))
-    one = took[-1] * (int((codes >= 0).sum()) / sizes[-1]) ** power
-    probes = " and ".join(f"{t:.1f} s for {n} cells" for t, n in zip(took, sizes, strict=True))
-    return one * (1 + folds), (
-        f"estimated from a fit and a selection of genes with {probes}, extrapolated to {(codes >= 0).sum():,} cells "
-        f"and {1 + folds} fits; figures and options such as --permutations and --stability take longer"
-    )
-
-
-def in_words(time_s: float) -> str:
-    """A duration with one or two digits."""
-    if time_s < 90:
-        return f"{max(1, round(time_s)):.0f} seconds"
-    return f"{time_s / 60:.0f} minutes" if time_s < 5400 else f"{time_s / 3600:.1f} hours"
+def _print_numbers(design: Design) -> None:
+    """Print the values of numeric factors, and how much of each covariate varies beside the groups."""
+    for name, values in design.numeric.items():
+        print(f"\n{name}: a number with {len(values)} values from {values.min():.3g} to {values.max():.3g}")
+    if design.covariates is None:
+        return
+    print("\ncovariates, with a slope for every gene and no axes:")
+    explained = np.eye(design.n_groups)[design.codes]
+    if design.unit_model is not None:
+        explained = design.unit_model.of_groups[design.codes]
+    for effect, share in variation(design.covariates.values, design.covariates.columns, explained).items():
+        verdict = ": its slope is imprecise" if share < LITTLE_LEFT else ""
+        if share <= LEAST_VARIATION**2:
+            verdict = ": its slope cannot be estimated; leave it out, or bin it"
+        print(f"  {effect.name:<30} groups and other covariates leave {share:.1%} of its variance{verdict}")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +21,15 @@ from .._adata import read
 from .._adata.record import Record
 from .._adata.results import predictions
 from .._data.device import NoDevice
-from .._design.covariates import variation
-from .._design.design import Design
-from .._design.effects import Effect
-from .._design.formula import parse_formula
-from .._design.make import make_design
-from .._logging import quiet
-from .._solve.slopes import LEAST_VARIATION
 from ..simulate._power import power
-from . import _check as checks
 from ._analysis import analyse, print_certificate
-from ._arguments import FOLDS
+from ._check import check
+from ._datasets import fetch_dataset, list_datasets, verify_datasets
 from ._folder import WRITTEN, UsageError, check_folder, whole_file, whole_folder, write_csv, write_summary, writing
+from ._process import log_to_stderr, terminated_like_interrupted
 from ._reading import from_counts, read_data
 
 logger = logging.getLogger("flda")
-
-LITTLE_LEFT = 0.05  # share of a covariate from which its slope is called imprecise
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -51,12 +39,12 @@ def execute(args: argparse.Namespace) -> int:
         "panel": choose_panel, "power": plan, "list": list_datasets, "fetch": fetch_dataset, "verify": verify_datasets,
     }  # fmt: skip
     mpl.use("Agg")  # figures go to files
-    args.warnings = _log_to_stderr()
+    args.warnings = log_to_stderr()
     WRITTEN.clear()
     if getattr(args, "interactions", None) in (["all"], ["estimable"], ["none"]):
         args.interactions = None if args.interactions == ["none"] else args.interactions[0]
     try:
-        with warnings.catch_warnings(), _terminated_like_interrupted():
+        with warnings.catch_warnings(), terminated_like_interrupted():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = lambda message, *_, **__: logger.warning("%s", message)
             commands[args.command](args)
@@ -103,105 +91,6 @@ def run(args: argparse.Namespace) -> None:
         args.layer = None
         print("\n".join(args.said))
     analyse(adata, args, out, overwrite=args.overwrite, inputs=inputs)
-
-
-def check(args: argparse.Namespace) -> None:
-    """Print the groups and the effects that they can estimate, and look at values, depth, donors and time."""
-    adata = read_data(args.file, counts=True, backed=True, labels=args.labels)
-    factors, interactions, nuisance = args.factors, args.interactions, args.nuisance or []
-    numeric = dict(args.numeric) if args.numeric else None
-    if args.formula:
-        found = parse_formula(args.formula, read.in_memory(adata.obs), nuisance, numeric)
-        factors, interactions, numeric = found.factors, found.interactions or None, found.numeric
-    labels = read.labels(adata, [*factors, *nuisance])
-    labelled = labels.notna().all(axis=1)
-    if not labelled.all():
-        print(f"{(~labelled).sum()} of {len(labels)} cells lack a label and would be left out of the fit")
-    with quiet():
-        design = make_design(
-            labels[labelled], interactions=interactions, nuisance=nuisance, numeric=numeric,
-            contrasts=dict(args.contrast) if args.contrast else None, error="auto",
-        )  # fmt: skip
-    table = design.counts_table()
-    index, columns = (factors[:-1], factors[-1]) if len(factors) > 1 else (factors, None)
-    wide = table.pivot_table(index=index, columns=columns, values="n_cells", aggfunc="sum", observed=False)
-    print(f"{adata.n_obs:,} cells x {adata.n_vars:,} genes; cells per group:\n")
-    print(wide.astype(int).to_string())
-    print("\neffects:")
-    for row in design.report.itertuples():
-        of_nuisance = set(design.table.factors_of(Effect.parse(row.effect))) & set(nuisance)
-        role = "nuisance, no axes" if of_nuisance else f"{row.df} axes" if row.df > 1 else "1 axis"
-        role += f"; {row.reason}" if row.left_out else ""
-        print(f"  {row.effect:<30} {role if row.estimable else 'cannot be estimated: ' + row.reason}")
-    for effect, contrast in design.named.items():
-        print(f"  {effect.name:<30} 1 axis: {contrast.text(design.levels)}")
-    _print_numbers(design)
-    if design.unit_model is not None:
-        print(f"\nnoise: what the effects leave of single units, {design.unit_model.df} degrees of freedom")
-        return
-    few = table[(table["n_cells"] > 0) & (table["n_cells"] < 5)]
-    if len(few):
-        print(f"\n{len(few)} groups have fewer than 5 cells; their means are noisy")
-
-    _check_more(adata, args, factors, nuisance, interactions, numeric, labelled.to_numpy())
-
-
-def _check_more(
-    adata: AnnData, args: argparse.Namespace, factors: list[str], nuisance: list[str], interactions: Any, numeric: Any,
-    labelled: np.ndarray,
-) -> None:  # fmt: skip
-    """The parts of ``flda check`` that read values."""
-    known = np.flatnonzero(labelled)
-    rows = known[np.unique(np.linspace(0, len(known) - 1, checks.SAMPLED).astype(int))]
-    X = checks.sampled_rows(adata, args.layer, rows)
-    print(f"\nvalues of {len(rows):,} cells:")
-    for line in checks.values(X, read.matrix_name(args.layer)):
-        print(f"  {line}")
-    with quiet():
-        sampled = make_design(
-            read.labels(adata, [*factors, *nuisance]).iloc[rows], interactions=None, nuisance=nuisance, numeric=numeric
-        )
-    print("depth:")
-    for line in checks.depth(adata, X, sampled, rows, args.layer):
-        print(f"  {line}")
-    obs = read.in_memory(adata.obs)
-    if lines := list(checks.donors(obs, factors, args.donor)):
-        print("donors:", *lines, sep="\n  ")
-    if args.no_time:
-        return
-    codes = np.full(adata.n_obs, -1)
-    codes[known] = obs.loc[labelled, factors].astype(str).groupby(factors, sort=False).ngroup()
-
-    def fit(part: AnnData) -> None:
-        tl.flda(
-            part, args.formula or args.factors, interactions=args.interactions, nuisance=args.nuisance,
-            numeric=dict(args.numeric) if args.numeric else None, layer=args.layer,
-            contrasts=dict(args.contrast) if args.contrast else None,
-        )  # fmt: skip
-
-    try:
-        time_s, how = checks.seconds(adata, codes, fit, FOLDS)
-    except ValueError as error:
-        print(f"time: could not be estimated ({error})")
-        return
-    print(f"time of flda run: about {checks.in_words(time_s)}; {how}")
-
-
-def _print_numbers(design: Design) -> None:
-    """Print the values of numeric factors, and how much of each covariate varies beside the groups."""
-    for name, values in design.numeric.items():
-        print(f"\n{name}: a number with {len(values)} values from {values.min():.3g} to {values.max():.3g}")
-    if design.covariates is None:
-        return
-    print("\ncovariates, with a slope for every gene and no axes:")
-    explained = np.eye(design.n_groups)[design.codes]
-    if design.unit_model is not None:
-        explained = design.unit_model.of_groups[design.codes]
-    for effect, share in variation(design.covariates.values, design.covariates.columns, explained).items():
-        verdict = ": its slope is imprecise" if share < LITTLE_LEFT else ""
-        if share <= LEAST_VARIATION**2:
-            verdict = ": its slope cannot be estimated; leave it out, or bin it"
-        print(f"  {effect.name:<30} groups and other covariates leave {share:.1%} of its variance{verdict}")
 
 
 def rank(args: argparse.Namespace) -> None:
@@ -327,51 +216,6 @@ def plan(args: argparse.Namespace) -> None:
     print(f"wrote {out}/: {', '.join(sorted(p.name for p in out.iterdir()))}")
 
 
-def list_datasets(args: argparse.Namespace) -> None:
-    """Print the data sets that can be fetched."""
-    for name, manifest in datasets.manifests().items():
-        sizes = [f["bytes"] for f in manifest["files"]]
-        size = f"{sum(sizes) / 1e6:,.1f} MB" if all(isinstance(s, int) for s in sizes) else "size unknown"
-        print(f"{name:<24} {size:>12}  {manifest['licence']:<12} {manifest['title']}")
-
-
-def fetch_dataset(args: argparse.Namespace) -> None:
-    """Find or download, and verify, every file of a data set; downloads go to FLDA_DATA_DIR if that is set."""
-    for entry in _manifest(args.name)["files"]:
-        print(datasets.fetch(args.name, entry["name"], download=True))
-
-
-def verify_datasets(args: argparse.Namespace) -> None:
-    """Compare the files of data sets that are present with their checksums, without using the network.
-
-    For a single data set, also say what it should hold, and with ``--load`` whether it does.
-    """
-    bad = []
-    for name in [args.name] if args.name else datasets.manifests():
-        _manifest(name)
-        for row in datasets.verify(name).itertuples():
-            print(f"{name:<24} {row.file:<50} {row.status}")
-            if row.status == "damaged" or (args.name and row.status == "missing"):
-                bad.append(f"{row.file} is {row.status}")
-    if args.name:
-        table = datasets.expected(args.name, load=args.load and not bad)
-        for row in table.itertuples():
-            print(f"  {row.what:<28} {row.expected}{f'  found {row.found}: {row.status}' if row.found else ''}")
-            if row.status == "different":
-                bad.append(f"{row.what}: {row.found} instead of {row.expected}")
-        for line in _manifest(args.name).get("expect", []):
-            print(f"  {line}")
-    if bad:
-        raise UsageError("; ".join(bad))
-
-
-def _manifest(name: str) -> dict:
-    known = datasets.manifests()
-    if name not in known:
-        raise UsageError(f"unknown data set {name!r}; known: {', '.join(known)}")
-    return known[name]
-
-
 def _read(path: Path) -> AnnData:
     if path.suffix != ".zarr" and path.is_dir():
         raise UsageError(f"{path} is a folder; name a result.h5ad")
@@ -409,43 +253,3 @@ def _columns(path: Path) -> list[str]:
         return list(map(str, pd.read_csv(path, nrows=0).columns))
     except (ValueError, OSError):  # pandas' own errors are ValueErrors
         return []
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, and SIGHUP end the work as Ctrl-C does, which leaves nothing behind."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
-        yield
-        return
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    # a signal that is ignored, as SIGHUP under nohup, stays ignored
-    earlier = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
-    for number in earlier:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
-def _log_to_stderr() -> list[str]:
-    """Show warnings, and on a terminal every step; returns a list to which warnings are added as they come."""
-    seen: list[str] = []
-
-    def new(record: logging.LogRecord) -> bool:
-        """Whether a line is new: a step may repeat a warning of the step before."""
-        text = record.getMessage()
-        if record.levelno < logging.WARNING:
-            return True
-        if text in seen:
-            return False
-        seen.append(text)
-        return True
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("flda: %(message)s"))
-    handler.addFilter(new)
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
-    return seen

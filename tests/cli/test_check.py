@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 import flda
-from flda.cli import _check, main
+from flda.cli import _advice, main
 
 FACTORS = ["--factors", "dendrite", "axon"]
 
@@ -25,16 +25,16 @@ FACTORS = ["--factors", "dendrite", "axon"]
 )
 def test_values(change, said):
     X = np.random.default_rng(0).poisson(2.0, (50, 8)).astype(float)
-    (line,) = _check.values(sp.csr_matrix(change(X)), "layers['x']")
+    (line,) = _advice.values(sp.csr_matrix(change(X)), "layers['x']")
     assert said in line
     assert "layers['x']" in line
 
 
 def test_donors():
     obs = pd.DataFrame({"donor_id": list("aabbcc"), "sex": list("xxxxyy"), "arm": list("ststst")})
-    assert "donor_id" in next(_check.donors(obs, ["sex"], None))
-    assert list(_check.donors(obs.drop(columns="donor_id"), ["sex"], None)) == []
-    total, sex, arm = _check.donors(obs, ["sex", "arm"], "donor_id")
+    assert "donor_id" in next(_advice.donors(obs, ["sex"], None))
+    assert list(_advice.donors(obs.drop(columns="donor_id"), ["sex"], None)) == []
+    total, sex, arm = _advice.donors(obs, ["sex", "arm"], "donor_id")
     assert "3 in donor_id" in total
     assert "between donors" in sex
     assert "1 to 2" in sex
@@ -43,7 +43,7 @@ def test_donors():
 
 
 def test_check_looks_at_everything(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(_check, "PROBES", (60, 90))
+    monkeypatch.setattr(_advice, "PROBES", (60, 90))
     for step in ("flda", "rank_genes"):
         monkeypatch.setattr(flda.tl, step, lambda *_, **__: None)
     adata = flda.datasets.t4t5_simulated(n_obs=200, n_vars=50)
@@ -68,10 +68,10 @@ def test_time_is_extrapolated(monkeypatch, growth, expected, clock):
     times = iter([0.0, 2.0 / 2**growth, 0.0, 2.0] if growth < 3 else [0.0, 1.0, 0.0, 8.0])
     slower = iter([0.0, 1e3, 0.0, 1e3])
     other = "process_time" if clock == "perf_counter" else "perf_counter"
-    monkeypatch.setattr(_check.time, clock, lambda: next(times))
-    monkeypatch.setattr(_check.time, other, lambda: next(slower))
-    monkeypatch.setattr(_check.tl, "rank_genes", lambda *_, **__: None)
+    monkeypatch.setattr(_advice.time, clock, lambda: next(times))
+    monkeypatch.setattr(_advice.time, other, lambda: next(slower))
+    monkeypatch.setattr(_advice.tl, "rank_genes", lambda *_, **__: None)
     adata = flda.datasets.t4t5_simulated(n_obs=3000, n_vars=50)
-    seconds, how = _check.seconds(adata, np.arange(3000) % 8, lambda part: None, 5)
+    seconds, how = _advice.seconds(adata, np.arange(3000) % 8, lambda part: None, 5)
     assert seconds == pytest.approx(expected)
     assert "3,000 cells" in how
