@@ -292,9 +292,8 @@ def _recovery_notes(
         notes.append(note)
     if again < OTHER and best.error >= EXACT and best.penalty > 0:
         notes.append(
-            f"fits that should find the same circuit (other starts, or all samples instead of some) agree with it only "
-            f"by {again:.2f}, so these weights can belong to a wrong minimum. Raise n_restarts, or specify signs that "
-            "are unknown."
+            f"other fits that should find the same circuit agree with it only by {again:.2f}, so these weights can "
+            "belong to a wrong minimum. Raise n_restarts, or specify signs that are unknown."
         )
     if best.error > 0.5:
         notes.append(
