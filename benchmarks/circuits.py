@@ -39,7 +39,7 @@ TRUTH = 7  # seed of the weights of circuit 1
 # kernels, samples and noise of the part arms, the telling ones first
 CELLS = [(3, 340, 0.0), (28, 1400, 0.0), (3, 1400, 0.3), (28, 1400, 0.3), (28, 340, 0.0), (3, 340, 0.3), (8, 340, 0.0)]
 CELLS += [(28, 5500, 0.3), (3, 1400, 0.1), (28, 1400, 0.1), (16, 1400, 0.0), (8, 1400, 0.3), (16, 340, 0.0)]
-CELLS += [(28, 340, 0.1), (28, 340, 0.3), (28, 5500, 0.1)]
+CELLS += [(28, 340, 0.1), (28, 340, 0.3)]
 CELLS += [cell for cell in product((3, 8, 16), (340, 1400), (0.0, 0.1, 0.3)) if cell not in CELLS]
 
 

@@ -278,7 +278,7 @@ CASES = {
     "circuits.recover_circuit": lambda L: (
         lambda m, truth, X, y: circuits.recover_circuit(m, X, y, penalties=[1e-3], halves=False, n_restarts=1)
     )(*circuit(L)),
-    "circuits.sign_evidence": lambda L: circuits.sign_evidence(L(BASE), "subtype"),
+    "circuits.marker_expression": lambda L: circuits.marker_expression(L(BASE), "subtype"),
     "circuits.signed_wiring": lambda L: signed_wiring(L),
     "circuits.signs_from_predictions": lambda L: circuits.signs_from_predictions(
         L(pd.DataFrame({"type": ["Mi1", "Mi4"], "transmitter": ["ACH", "GABA"], "probability": [0.9, 0.95]}))

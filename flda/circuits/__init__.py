@@ -35,7 +35,7 @@ from ._projection import SignConsistentProjection
 from ._receptors import edge_signs, receptor_table
 from ._recover import CircuitRecovery, recover_circuit
 from ._sign_mask import SignMask
-from ._signs import infer_signs, marker_table, sign_evidence, signs_from_transmitters
+from ._signs import infer_signs, marker_expression, marker_table, signs_from_transmitters
 from ._tables import Wiring, wiring_from_edges, wiring_from_flywire, wiring_from_neuprint
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ __all__ = [
     "fuse_signs",
     "infer_signs",
     "link_axes",
+    "marker_expression",
     "marker_table",
     "match_units",
     "matched_recovery",
@@ -70,7 +71,6 @@ __all__ = [
     "phenotypes_from_connectivity",
     "receptor_table",
     "recover_circuit",
-    "sign_evidence",
     "signed_wiring",
     "signs_from_predictions",
     "signs_from_transmitters",

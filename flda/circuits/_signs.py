@@ -14,7 +14,7 @@ from .._adata.read import labels
 from .._adata.results import check_new_table, write_table
 from .._logging import warn
 from ._expression import UNITS, TypeCounts, find_genes, type_counts
-from ._transmitters import Evidence, fit_transmitters
+from ._transmitters import Posterior, fit_transmitters
 
 ORGANISMS = ("drosophila", "mouse", "celegans")
 
@@ -84,7 +84,7 @@ def infer_signs(
     stays unknown. It also stays unknown if a type uses transmitters of opposite sign, or any monoamine, or does not
     look like a neuron: a sign that the data do not support must not become a constraint.
 
-    The probabilities are calibrated on simulated atlases; :func:`sign_evidence` returns what they rest on.
+    The probabilities are calibrated on simulated atlases; :func:`marker_expression` returns what they rest on.
 
     Parameters
     ----------
@@ -151,10 +151,10 @@ def infer_signs(
         check_adata(adata)
         check_new_table(adata, key_added)
     data, table = read_markers(adata, groupby, organism, layer, markers, unit)
-    evidence = fit_transmitters(data, table)
-    sign = table.groupby("transmitter", sort=False)["sign"].first()[sorted(frozenset().union(*evidence.sets))]
+    fit = fit_transmitters(data, table)
+    sign = table.groupby("transmitter", sort=False)["sign"].first()[sorted(frozenset().union(*fit.sets))]
     unseen = _unmeasured(table, data.levels.columns)
-    rows = [_sign_of_type(i, data, evidence, sign, unseen, confidence) for i in range(len(data.levels))]
+    rows = [_sign_of_type(i, data, fit, sign, unseen, confidence) for i in range(len(data.levels))]
     result = pd.DataFrame(rows, index=data.levels.index)
     result.insert(0, "n_cells", data.n_cells)
     if key_added is not None:
@@ -162,7 +162,7 @@ def infer_signs(
     return result
 
 
-def sign_evidence(
+def marker_expression(
     adata: AnnData,
     groupby: str,
     *,
@@ -171,7 +171,7 @@ def sign_evidence(
     markers: pd.DataFrame | None = None,
     unit: str = "auto",
 ) -> pd.DataFrame:
-    """List what :func:`infer_signs` knows about every marker gene in every type.
+    """Estimate which marker genes and transmitters each type expresses, as :func:`infer_signs` does.
 
     Parameters
     ----------
@@ -199,17 +199,17 @@ def sign_evidence(
     --------
     >>> import numpy as np, pandas as pd
     >>> from anndata import AnnData
-    >>> from flda.circuits import sign_evidence
+    >>> from flda.circuits import marker_expression
     >>> genes = ["VAChT", "ChAT", "Gad1", "VGlut", "Hdc", "ple", "Tdc2", "Tbh", "Trh", "other"]
     >>> counts = np.tile([[9.0, 0, 0, 0, 0, 0, 0, 0, 0, 9000], [0, 0, 7.0, 0, 0, 0, 0, 0, 0, 9000]], (20, 1))
     >>> obs = pd.DataFrame({"type": ["Mi1", "Mi4"] * 20}).rename(str)
     >>> adata = AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
-    >>> sign_evidence(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
+    >>> marker_expression(adata, "type").query("gene == 'Gad1'")["p_on"].round(1).tolist()
     [0.0, 1.0]
     """
     data, table = read_markers(adata, groupby, organism, layer, markers, unit)
-    evidence = fit_transmitters(data, table)
-    neuron = np.where(np.isnan(evidence.neuron), 1.0, evidence.neuron)
+    fit = fit_transmitters(data, table)
+    neuron = np.where(np.isnan(fit.neuron), 1.0, fit.neuron)
     rows = []
     for i, name in enumerate(data.levels.index):
         for transmitter, gene, role in zip(table["transmitter"], table["gene"], table["role"], strict=True):
@@ -217,10 +217,10 @@ def sign_evidence(
                 rows.append(
                     {
                         "type": name, "transmitter": transmitter, "gene": gene, "role": role,
-                        "level": data.levels.at[name, gene], "on_level": evidence.on_level[gene],
-                        "ambient_level": evidence.ambient_level[gene], "log_ratio": evidence.ratio.at[name, gene],
-                        "p_on": evidence.on.at[name, gene],
-                        "p_transmitter": neuron[i] * (evidence.probability(transmitter)[i] if transmitter else 1.0),
+                        "level": data.levels.at[name, gene], "on_level": fit.on_level[gene],
+                        "ambient_level": fit.ambient_level[gene], "log_ratio": fit.ratio.at[name, gene],
+                        "p_on": fit.on.at[name, gene],
+                        "p_transmitter": neuron[i] * (fit.probability(transmitter)[i] if transmitter else 1.0),
                     }
                 )  # fmt: skip
     return pd.DataFrame(rows)
@@ -312,13 +312,13 @@ def _unmeasured(table: pd.DataFrame, genes: pd.Index) -> dict[str, str]:
 
 
 def _sign_of_type(
-    i: int, data: TypeCounts, evidence: Evidence, sign: pd.Series, unseen: dict[str, str], confidence: float
+    i: int, data: TypeCounts, fit: Posterior, sign: pd.Series, unseen: dict[str, str], confidence: float
 ) -> dict[str, Any]:
     """Row of :func:`infer_signs` for one type."""
-    p = {t: float(evidence.probability(t)[i]) for t in sign.index}
-    neuron = evidence.neuron[i]
+    p = {t: float(fit.probability(t)[i]) for t in sign.index}
+    neuron = fit.neuron[i]
     outcome = {1: 0.0, -1: 0.0}
-    for members, q in zip(evidence.sets, evidence.posterior[i], strict=True):
+    for members, q in zip(fit.sets, fit.posterior[i], strict=True):
         kinds = {int(sign[t]) for t in members}
         if len(kinds) == 1 and 0 not in kinds:
             outcome[kinds.pop()] += q
@@ -342,7 +342,7 @@ def _sign_of_type(
         reason = "probability below the requested confidence"
     else:
         reason = "no transmitter found"
-    levels, on = data.levels.iloc[i], evidence.on.iloc[i]
+    levels, on = data.levels.iloc[i], fit.on.iloc[i]
     expressed = [g for g in levels.index if on[g] >= 0.5]
     return {
         "sign": found,

@@ -45,8 +45,8 @@ SETS, SETS_WORTH = (0.08, 0.80, 0.11, 0.01), 20.0
 SHARES_WORTH = 5.0  # types that the prior shares of the transmitters are worth
 MONOAMINES = 0.3  # prior share of all transmitters without a sign of their own
 NEURON = 0.9
-# log odds are multiplied by this in the end. Evidence is capped in several places, which makes the model too cautious:
-# in simulated atlases, 54 of 55 types between 0.7 and 0.9 were right before
+# log odds are multiplied by this in the end. Likelihood ratios are capped in several places, which makes the model too
+# cautious: in simulated atlases, 54 of 55 types between 0.7 and 0.9 were right before
 SHARPEN = 1.4
 N_ROUNDS = 30
 
@@ -61,8 +61,8 @@ class Group:
 
 
 @dataclass
-class Evidence:
-    """Posterior of the model.
+class Posterior:
+    """Probabilities of transmitters and of expressed genes, given the counts.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Evidence:
         return self.posterior[:, [transmitter in s for s in self.sets]].sum(axis=1)
 
 
-def fit_transmitters(data: TypeCounts, table: pd.DataFrame) -> Evidence:
+def fit_transmitters(data: TypeCounts, table: pd.DataFrame) -> Posterior:
     """Posterior of the transmitters of all types, from the counts of the marker genes in ``table``."""
     groups = _groups(table, list(data.levels.columns))
     required = table[(table["role"] == "required") & table["gene"].isin(data.levels.columns)]
@@ -288,10 +288,10 @@ class _Model:
         self.prior = self._prior(sizes / sizes.sum(), share / share.sum())
         self.expect()
 
-    def result(self) -> Evidence:
+    def result(self) -> Posterior:
         index, genes = self.data.levels.index, self.data.levels.columns
         score = SHARPEN * self.score
-        return Evidence(
+        return Posterior(
             self.sets,
             np.exp(score - logsumexp(score, axis=1, keepdims=True)),
             self.neuron,

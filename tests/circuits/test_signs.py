@@ -7,7 +7,7 @@ import pytest
 from anndata import AnnData
 
 import flda
-from flda.circuits import infer_signs, marker_table, sign_evidence, signs_from_transmitters
+from flda.circuits import infer_signs, marker_expression, marker_table, signs_from_transmitters
 
 FLY = {
     "Mi1": ["VAChT", "ChAT"],
@@ -253,10 +253,10 @@ def test_mouse_glycine_needs_its_vesicular_transporter_and_glia_get_no_sign():
     assert table.loc["gly", "transmitter"] == "glycine"
     assert table.loc[["astro", "Vglut2 glia"], "sign"].isna().all()
     assert (table.loc[["astro", "Vglut2 glia"], "p_neuron"] < 0.5).all()
-    evidence = sign_evidence(adata, "type", organism="mouse").set_index(["type", "transmitter", "gene"])
-    assert evidence.loc[("astro", "glycine", "Slc6a9"), "p_on"] > 0.5
-    assert evidence.loc[("astro", "glycine", "Slc6a9"), "p_transmitter"] < 0.1
-    assert evidence.loc[("GABA", "GABA", "Gad1"), "level"] == pytest.approx(9, rel=0.2)
+    expression = marker_expression(adata, "type", organism="mouse").set_index(["type", "transmitter", "gene"])
+    assert expression.loc[("astro", "glycine", "Slc6a9"), "p_on"] > 0.5
+    assert expression.loc[("astro", "glycine", "Slc6a9"), "p_transmitter"] < 0.1
+    assert expression.loc[("GABA", "GABA", "Gad1"), "level"] == pytest.approx(9, rel=0.2)
     blind = infer_signs(adata[:, ["Slc17a6", "Gad1", "Actb"]].copy(), "type", organism="mouse")
     assert np.isnan(blind.loc["GABA", "sign"])
     assert "Slc32a1" in blind.loc["GABA", "reason"]
