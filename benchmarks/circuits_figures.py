@@ -30,34 +30,35 @@ def band(ax, table: pd.DataFrame, x: str, y: str, label: str, color, marker: str
     ax.fill_between(middle.index, groups.quantile(0.25), groups.quantile(0.75), color=color, alpha=0.15, lw=0)
 
 
-def cells(table: pd.DataFrame) -> list[tuple]:
-    """Kernels, samples and noise that some circuit has with and without signs, in order."""
-    have = table.groupby(["kernels", "n", "noise", "circuit"])["arm"].nunique()
-    return sorted(set(have[have > 1].droplevel("circuit").index))
-
-
 def grid(table: pd.DataFrame) -> None:
-    """System recovery of every fit, a panel per circuit, where more than one arm has been run."""
-    wanted = cells(table)
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), sharey=True, layout="constrained")
-    for ax, (circuit, part) in zip(axes, table.groupby("circuit"), strict=True):
-        for i, (name, (color, marker, _)) in enumerate(ARMS.items()):
-            for at, (kernels, n, noise) in enumerate(wanted):
-                own = part[(part["kernels"] == kernels) & (part["n"] == n) & (part["noise"] == noise)]
-                if own["arm"].nunique() == 1:
-                    continue
-                values = own.loc[own["arm"] == name, "r_sys"]
-                ax.plot(
-                    np.full(len(values), at + 0.16 * (i - 1.5)), values, marker, color=color, ms=6, alpha=0.8,
-                    mfc=color if marker == "o" else "white", label=name if at == 0 else None,
-                )  # fmt: skip
-        ax.set(title=f"circuit {circuit}", ylim=(-0.08, 1.06), xlim=(-0.6, len(wanted) - 0.4))
-        labels = [f"{kernels}\n{n:,}\n{noise:g}" for kernels, n, noise in wanted]
-        ax.set_xticks(range(len(wanted)), labels, fontsize=8)
-        ax.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("system recovery")
-    axes[0].set_xlabel("kernels, samples, noise", fontsize=8)
-    axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    """Mean system recovery as a map: a panel per circuit, a row per arm, a column per noise, samples and kernels."""
+    columns = sorted(set(table[["noise", "n", "kernels"]].itertuples(index=False, name=None)))
+    means = table.groupby(["circuit", "arm", "noise", "n", "kernels"])["r_sys"].mean()
+    circuits = sorted(table["circuit"].unique())
+    figure, axes = plt.subplots(len(circuits), 1, figsize=(12, 7), sharex=True, layout="constrained")
+    for ax, circuit in zip(axes, circuits, strict=True):
+        values = np.array([[means.get((circuit, arm, *column), np.nan) for column in columns] for arm in ARMS])
+        image = ax.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                color = "black" if value > 0.55 else "white"
+                ax.text(
+                    j, i, f"{value:.2f}".replace("-0.00", "0.00"), ha="center", va="center", fontsize=7, color=color
+                )
+        for j in range(1, len(columns)):
+            if columns[j][:2] != columns[j - 1][:2]:
+                ax.axvline(j - 0.5, color="white", lw=4 if columns[j][0] != columns[j - 1][0] else 1.5)
+        ax.set_yticks(range(len(ARMS)), list(ARMS))
+        ax.set_title(f"circuit {circuit}", loc="left", fontsize=10)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    labels = [str(kernels) for _, _, kernels in columns]
+    for group in dict.fromkeys(column[:2] for column in columns):
+        own = [j for j, column in enumerate(columns) if column[:2] == group]
+        labels[own[(len(own) - 1) // 2]] += f"\n{group[1]:,} samples\nnoise {group[0]:g}"
+    axes[-1].set_xticks(range(len(columns)), labels, fontsize=8)
+    axes[-1].set_xlabel("kernels")
+    figure.colorbar(image, ax=axes, shrink=0.5, label="system recovery")
     save(figure, "circuits_arms")
 
 
