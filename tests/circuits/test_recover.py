@@ -96,6 +96,14 @@ def test_a_circuit_that_no_second_start_finds_is_reported():
     assert any("wrong minimum" in note for note in found.warnings)
 
 
+def test_a_circuit_that_the_start_of_a_half_does_not_find_is_reported():
+    circuit = simulate.retina_circuit("3B", n_kernels=3, random_state=7)
+    X, y = circuit.sample(200, random_state=0)
+    found = recover_circuit(circuit.model.unsigned(), X, y, n_restarts=1)
+    assert system_recovery(found.weights, circuit.truth) < 0.9
+    assert any("wrong minimum" in note for note in found.warnings)
+
+
 def test_a_stimulus_that_drives_no_hidden_unit_is_reported():
     circuit = simulate.retina_circuit("2", n_kernels=3)
     X, y = circuit.sample(300, stimulus="white", random_state=0)
