@@ -39,7 +39,7 @@ import flda
 from flda import FLDA, SparseFLDA
 from flda._data import arrays
 from flda._design.make import make_design
-from flda._solve import within
+from flda._solve import residuals
 from flda._solve.residuals import target_diagonal
 from flda._solve.within import Within
 
@@ -272,7 +272,7 @@ def tiny() -> tuple[sp.csr_array, pd.DataFrame]:
 def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
     """Count the cells of X, or of some of its cells, that are visited in blocks or by a compiled product."""
     seen: list[int] = []
-    row_blocks, sparse_times, scatter_times = arrays.row_blocks, arrays.sparse_times, within.scatter_times
+    row_blocks, sparse_times, scatter_times = arrays.row_blocks, arrays.sparse_times, residuals.scatter_times
 
     def blocks(X, n_bytes=None):
         for rows, block in row_blocks(X, n_bytes):
@@ -289,11 +289,11 @@ def counted(shape: tuple[int, int]) -> Iterator[list[int]]:
         seen.append(X.shape[0])
         return scatter_times(X, *others)
 
-    arrays.row_blocks, arrays.sparse_times, within.scatter_times = blocks, product, scatter
+    arrays.row_blocks, arrays.sparse_times, residuals.scatter_times = blocks, product, scatter
     try:
         yield seen
     finally:
-        arrays.row_blocks, arrays.sparse_times, within.scatter_times = row_blocks, sparse_times, scatter_times
+        arrays.row_blocks, arrays.sparse_times, residuals.scatter_times = row_blocks, sparse_times, scatter_times
 
 
 @dataclasses.dataclass

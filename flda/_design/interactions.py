@@ -23,7 +23,7 @@ def requested(
     factors
         The factors that may interact.
     interactions
-        As in :func:`flda._design.design.make_design`.
+        As in :func:`flda._design.make.make_design`.
     """
     if interactions is None:
         return []

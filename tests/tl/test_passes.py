@@ -48,7 +48,7 @@ def reads(monkeypatch, small_blocks):
         return scatter_times(X, *others)
 
     monkeypatch.setattr(arrays, "row_blocks", counted)
-    monkeypatch.setattr("flda._solve.within.scatter_times", counted_scatter)
+    monkeypatch.setattr("flda._solve.residuals.scatter_times", counted_scatter)
     monkeypatch.setattr(arrays, "by_columns", Columns)
     return counts
 
