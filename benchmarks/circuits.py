@@ -10,10 +10,10 @@ Parts: targets (signs and L1, 3 and 28 kernels, without noise, three seeds), not
 white (a stimulus that hardly drives the hidden units), limit (what a perfect choice of the penalty, or the true
 synapses given, would recover of circuit 1), arms (signs and L1, L1, signs, neither: three seeds with 3 kernels, one
 with more, 5,500 samples where 1,400 with noise are few), wrong_signs, restarts (what 20 starts instead of 4 recover
-without signs). The arms with 28 kernels take most of the time.
-Every part appends its rows to ``benchmarks/results/circuits_<part>.csv`` as it
-runs, the telling rows first, and skips the rows that the file already has. Each fit is one call of ``recover_circuit``
-with its defaults; the arms without L1 set ``penalties=[0.0]`` and those without signs pass ``model.unsigned()``.
+without signs). The arms with 28 kernels take most of the time. Every part appends its rows to
+``benchmarks/results/circuits_<part>.csv`` as it runs, the telling rows first, and skips the rows that the file already
+has. Each fit is one call of ``recover_circuit`` with its defaults; the arms without L1 set ``penalties=[0.0]``,
+and those without signs pass ``model.unsigned()``.
 """
 
 from __future__ import annotations

@@ -14,12 +14,7 @@ import seaborn as sns
 
 OUT = Path(__file__).parent / "results"
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, *_ = sns.color_palette("colorblind")
-ARMS = {
-    "signs and L1": (BLUE, "o", "-"),
-    "signs": (BLUE, "s", "--"),
-    "L1": (ORANGE, "o", "-"),
-    "neither": (ORANGE, "s", "--"),
-}
+ARMS = ["signs and L1", "signs", "L1", "neither"]
 
 
 def band(ax, table: pd.DataFrame, x: str, y: str, label: str, color, marker: str = "o", style: str = "-") -> None:
@@ -42,13 +37,11 @@ def grid(table: pd.DataFrame) -> None:
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
                 color = "black" if value > 0.55 else "white"
-                ax.text(
-                    j, i, f"{value:.2f}".replace("-0.00", "0.00"), ha="center", va="center", fontsize=7, color=color
-                )
+                ax.text(j, i, two_digits(value), ha="center", va="center", fontsize=7, color=color)
         for j in range(1, len(columns)):
             if columns[j][:2] != columns[j - 1][:2]:
                 ax.axvline(j - 0.5, color="white", lw=4 if columns[j][0] != columns[j - 1][0] else 1.5)
-        ax.set_yticks(range(len(ARMS)), list(ARMS))
+        ax.set_yticks(range(len(ARMS)), ARMS)
         ax.set_title(f"circuit {circuit}", loc="left", fontsize=10)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -176,7 +169,7 @@ def tables() -> None:
     for (noise, n, kernels), own in arms.groupby(["noise", "n", "kernels"]):
         row = {"noise": f"{noise:g}", "samples": f"{n:,}", "kernels": kernels}
         for circuit, part in own.groupby("circuit"):
-            means = part.groupby("arm")["r_sys"].mean().reindex(list(ARMS))
+            means = part.groupby("arm")["r_sys"].mean().reindex(ARMS)
             row[f"circuit {circuit}"] = ", ".join("-" if np.isnan(m) else two_digits(m) for m in means)
         rows.append(row)
     markdown(pd.DataFrame(rows))
@@ -186,8 +179,8 @@ def tables() -> None:
         low, warned = own["r_sys"] < 0.9, own["warnings"] > 0
         rows.append(
             {
-                "arm": arm, "fits": len(own), "below 0.9": low.sum(), "of these warn": (low & warned).sum(),
-                "0.9 or more": (~low).sum(), "of these warn ": (~low & warned).sum(),
+                "arm": arm, "fits": len(own), "below 0.9": low.sum(), "warn, of those below": (low & warned).sum(),
+                "0.9 or more": (~low).sum(), "warn, of those above": (~low & warned).sum(),
                 "processor seconds, median": f"{own['cpu_seconds'].median():.1f}",
             }
         )  # fmt: skip

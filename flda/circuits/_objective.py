@@ -57,10 +57,6 @@ class Objective:
                 blocks = [(j, _columns(X, rows[cols == j]), ids[cols == j]) for j in np.unique(cols)]
             self.routes.append(_Route(c.source, c.target, s.shape, rows, cols, ids, blocks))
 
-    def predict(self, theta: np.ndarray) -> np.ndarray:
-        """Responses (n, n_outputs) at the weights ``theta`` (n_free,)."""
-        return self._forward(theta)[0][self.populations[-1].name]
-
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Error and its gradient at the weights ``theta`` (n_free,)."""
         n = len(self.X)
